@@ -1,0 +1,120 @@
+//! Finds the adapter for a URL: the only place that knows all of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use taskhost_core::RedactedUrl;
+
+use crate::memory::MemoryBroker;
+use crate::port::{Broker, BrokerError};
+use crate::rabbitmq::{self, RabbitMq};
+use crate::sqlite::{self, SqliteBroker, SqliteOptions};
+
+/// The schemes that [`connect`] knows, as an error message lists them.
+const KNOWN: &str = "amqp, pyamqp, sqlite, sqla+sqlite, memory";
+
+/// How to connect.
+#[derive(Debug, Clone)]
+pub struct ConnectOptions {
+    /// The name of this node, which the broker shows to its operators.
+    pub node: String,
+    /// How long connecting may take.
+    pub timeout: Duration,
+}
+
+impl Default for ConnectOptions {
+    fn default() -> Self {
+        Self { node: "taskhost".to_owned(), timeout: Duration::from_secs(10) }
+    }
+}
+
+enum Scheme {
+    RabbitMq,
+    Sqlite,
+    Memory,
+}
+
+/// Connects to the broker that the URL names.
+pub async fn connect(url: &str, options: &ConnectOptions) -> Result<Arc<dyn Broker>, BrokerError> {
+    Ok(match scheme(url)? {
+        Scheme::RabbitMq => Arc::new(RabbitMq::connect(url, options).await?),
+        Scheme::Sqlite => {
+            let options = SqliteOptions { node: options.node.clone(), ..SqliteOptions::default() };
+            Arc::new(SqliteBroker::connect(url, &options).await?)
+        }
+        Scheme::Memory => MemoryBroker::named(rest(url)).connect()?,
+    })
+}
+
+/// Checks a URL as far as that is possible without connecting.
+pub fn check_url(url: &str) -> Result<(), BrokerError> {
+    match scheme(url)? {
+        Scheme::RabbitMq => rabbitmq::parse_url(url).map(drop),
+        Scheme::Sqlite => sqlite::sqlite_path(url).map(drop),
+        Scheme::Memory => Ok(()),
+    }
+}
+
+fn scheme(url: &str) -> Result<Scheme, BrokerError> {
+    let refuse = |reason: String| BrokerError::Url { url: RedactedUrl::new(url), reason };
+    let Some((scheme, _)) = url.split_once("://") else {
+        return Err(refuse(format!("has no scheme (known: {KNOWN})")));
+    };
+    match scheme {
+        "memory" => Ok(Scheme::Memory),
+        // The adapter says why not.
+        "amqps" => Ok(Scheme::RabbitMq),
+        _ if rabbitmq::SCHEMES.contains(&scheme) => Ok(Scheme::RabbitMq),
+        _ if sqlite::SCHEMES.contains(&scheme) => Ok(Scheme::Sqlite),
+        "redis" | "rediss" | "sentinel" | "sqs" => {
+            Err(refuse(format!("`{scheme}` comes later: not in this version (known: {KNOWN})")))
+        }
+        _ => Err(refuse(format!("unknown scheme `{scheme}` (known: {KNOWN})"))),
+    }
+}
+
+fn rest(url: &str) -> &str {
+    url.split_once("://").map_or("", |(_, rest)| rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_checked_without_connecting() {
+        for url in ["amqp://box//", "pyamqp://me:x@box/v", "sqlite:///host.db", "sqla+sqlite:////tmp/host.db", "memory://"] {
+            assert!(check_url(url).is_ok(), "{url}");
+        }
+        let reason = |url| check_url(url).unwrap_err().to_string();
+        assert_eq!(
+            reason("redis://:secret@box/0"),
+            "broker URL `redis://:**@box/0`: `redis` comes later: not in this version \
+             (known: amqp, pyamqp, sqlite, sqla+sqlite, memory)"
+        );
+        assert!(reason("kafka://box").contains("unknown scheme `kafka` (known: amqp,"));
+        assert!(reason("host.db").contains("has no scheme"));
+        assert!(reason("sqlite://").contains("a file is needed"));
+        assert!(reason("amqps://box").contains("TLS"));
+    }
+
+    #[tokio::test]
+    async fn a_memory_url_names_a_broker_of_the_process() {
+        let options = ConnectOptions::default();
+        let queue = taskhost_core::QueueName::parse("q").unwrap();
+        let broker = connect("memory://connect", &options).await.unwrap();
+        broker.declare(&queue).await.unwrap();
+        assert_eq!(connect("memory://connect", &options).await.unwrap().depth(&queue).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_not_there_is_a_transient_error_without_the_password() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        let url = format!("amqp://me:secret@127.0.0.1:{port}//");
+        let error = connect(&url, &ConnectOptions::default()).await.err().unwrap();
+        assert!(error.is_transient());
+        assert_eq!(error.to_string(), format!("connect to amqp://me:**@127.0.0.1:{port}//"));
+    }
+}

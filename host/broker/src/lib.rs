@@ -1,0 +1,20 @@
+//! Carries messages: the [`Broker`] port and one adapter a file.
+//!
+//! Knows AMQP, kombu's layouts and SQL, but not what a message means: decoding, deciding and
+//! reconnecting belong to others. An adapter that loses its server says so and is thrown away.
+
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
+mod connect;
+mod memory;
+mod port;
+mod rabbitmq;
+mod sqlite;
+
+pub use connect::{ConnectOptions, check_url, connect};
+pub use memory::{MemoryBroker, MemoryConnection};
+pub use port::{
+    Acknowledgement, BoxError, Broker, BrokerError, Consumer, DELIVERY_COUNT_HEADER, Delivery, Receipt, Receipts, Token,
+};
+pub use rabbitmq::RabbitMq;
+pub use sqlite::{SqliteBroker, SqliteOptions, sqlite_path};

@@ -1,0 +1,155 @@
+//! The port: what the host asks of any broker, in plain data.
+//!
+//! Deliberately absent: leases (an adapter renews them while a receipt lives), reconnecting (the worker
+//! connects anew) and codecs (`core`). Everything is in batches, since a round trip for each message is
+//! what makes a worker slow.
+
+use async_trait::async_trait;
+pub use taskhost_core::Acknowledgement;
+use taskhost_core::{DeliveryInfo, Message, Publication, QueueName, RedactedUrl};
+
+/// The cause of an error of an adapter.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A message that was handed to us, with the duty to settle it.
+#[derive(Debug)]
+pub struct Delivery {
+    pub message: Message,
+    pub info: DeliveryInfo,
+    pub receipt: Receipt,
+}
+
+/// The right and duty to settle one delivery. Spent by [`Consumer::settle`].
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "a receipt that is dropped leaves its message unsettled until the broker gives up on us"]
+pub struct Receipt {
+    token: Token,
+}
+
+/// The header under which an adapter tells how often a message was handed out before without success:
+/// what RabbitMQ writes for quorum queues, and what the adapters that count themselves write too.
+/// Absent on the first delivery.
+pub const DELIVERY_COUNT_HEADER: &str = "x-delivery-count";
+
+/// How an adapter recognises its own receipts.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Token {
+    Number(u64),
+    Text(Box<str>),
+}
+
+impl Receipt {
+    /// For adapters: a receipt for what they call `token`.
+    pub fn new(token: Token) -> Self {
+        Self { token }
+    }
+
+    /// For adapters: what to settle.
+    pub fn token(&self) -> &Token {
+        &self.token
+    }
+}
+
+/// Receipts to be settled together, each with what is to happen.
+pub type Receipts = Vec<(Receipt, Acknowledgement)>;
+
+/// A connected broker.
+#[async_trait]
+pub trait Broker: Send + Sync {
+    /// Starts to take messages from a queue, which is created (durable, with its exchange and binding
+    /// as Celery declares them) if it does not exist. At most `prefetch` deliveries are unsettled at a
+    /// time; zero is no bound.
+    async fn consume(&self, queue: &QueueName, prefetch: u32) -> Result<Box<dyn Consumer>, BrokerError>;
+
+    /// Publishes all of these. Returns once the broker has confirmed every one: they survive whatever
+    /// the queue survives. A message that no queue took is an error. On an error some of them may have
+    /// been published.
+    async fn publish(&self, publications: &[Publication]) -> Result<(), BrokerError>;
+
+    /// Publishes without waiting for anything: for replies and announcements whose receiver may be gone,
+    /// or gives up waiting. Messages that no queue takes vanish; an error says that the connection is of
+    /// no use.
+    async fn send_unconfirmed(&self, publications: &[Publication]) -> Result<(), BrokerError> {
+        for publication in publications {
+            match self.publish(std::slice::from_ref(publication)).await {
+                Ok(()) | Err(BrokerError::Unroutable { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Creates a queue as [`Broker::consume`] does, without consuming it.
+    async fn declare(&self, queue: &QueueName) -> Result<(), BrokerError>;
+
+    /// How many messages wait in a queue. Zero for one that does not exist.
+    async fn depth(&self, queue: &QueueName) -> Result<u64, BrokerError>;
+
+    /// Deletes all waiting messages of a queue and says how many there were.
+    async fn purge(&self, queue: &QueueName) -> Result<u64, BrokerError>;
+
+    /// Closes the connection in good order. What is unsettled goes back to its queues.
+    async fn close(&self);
+}
+
+/// A running consumer of one queue. All methods may be called at the same time.
+#[async_trait]
+pub trait Consumer: Send + Sync {
+    /// Waits for deliveries and returns those that are there, at least one and in order. An error
+    /// means that this consumer is of no more use and that its receipts are void. `None` after
+    /// [`Consumer::cancel`].
+    async fn next(&self) -> Result<Option<Vec<Delivery>>, BrokerError>;
+
+    /// Settles these. Returns when it is on its way (AMQP) or done (SQLite: on disk). Settling a receipt
+    /// whose message is already gone is no error.
+    async fn settle(&self, receipts: Receipts) -> Result<(), BrokerError>;
+
+    /// Changes how many unsettled deliveries are wanted. How and how soon is the adapter's affair.
+    async fn set_prefetch(&self, prefetch: u32) -> Result<(), BrokerError>;
+
+    /// Takes no more messages. Those that were delivered may still be settled; those that `next` has
+    /// not returned yet go back.
+    async fn cancel(&self) -> Result<(), BrokerError>;
+}
+
+/// Trouble with a broker.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokerError {
+    /// The URL names no broker that we have. Permanent.
+    #[error("broker URL `{url}`: {reason}")]
+    Url { url: RedactedUrl, reason: String },
+    #[error("connect to {url}")]
+    Connect { url: RedactedUrl, source: BoxError, transient: bool },
+    #[error("declare queue `{queue}`")]
+    Declare { queue: QueueName, source: BoxError, transient: bool },
+    #[error("consume queue `{queue}`")]
+    Consume { queue: QueueName, source: BoxError, transient: bool },
+    #[error("publish to exchange `{exchange}` with routing key `{routing_key}`")]
+    Publish { exchange: String, routing_key: String, source: BoxError, transient: bool },
+    /// No queue took the message. Permanent.
+    #[error("no queue takes messages for exchange `{exchange}` with routing key `{routing_key}`")]
+    Unroutable { exchange: String, routing_key: String },
+    #[error("settle deliveries of queue `{queue}`")]
+    Settle { queue: QueueName, source: BoxError, transient: bool },
+    #[error("{operation} queue `{queue}`")]
+    Queue { operation: &'static str, queue: QueueName, source: BoxError, transient: bool },
+    /// The connection is gone. Transient.
+    #[error("connection to the broker is lost: {reason}")]
+    Lost { reason: String },
+}
+
+impl BrokerError {
+    /// True if the same thing may work later, on a new connection.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Url { .. } | Self::Unroutable { .. } => false,
+            Self::Lost { .. } => true,
+            Self::Connect { transient, .. }
+            | Self::Declare { transient, .. }
+            | Self::Consume { transient, .. }
+            | Self::Publish { transient, .. }
+            | Self::Settle { transient, .. }
+            | Self::Queue { transient, .. } => *transient,
+        }
+    }
+}

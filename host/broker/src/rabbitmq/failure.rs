@@ -1,0 +1,89 @@
+//! What went wrong with an AMQP operation, and whether trying again may help.
+
+use std::fmt;
+use std::time::Duration;
+
+use lapin::ErrorKind;
+use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
+
+use crate::port::BrokerError;
+
+/// How long the broker may take over anything but a publication.
+pub(super) const OPERATION_DEADLINE: Duration = Duration::from_secs(30);
+
+/// The cause of an error of this adapter.
+#[derive(Debug)]
+pub(super) enum Failure {
+    Amqp(lapin::Error),
+    TimedOut(Duration),
+    Refused(String),
+}
+
+impl Failure {
+    /// The queue or exchange does not exist.
+    pub(super) fn is_missing(&self) -> bool {
+        self.code() == Some(&AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND))
+    }
+
+    /// Somebody else declared it, with other arguments.
+    pub(super) fn is_conflict(&self) -> bool {
+        self.code() == Some(&AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED))
+    }
+
+    /// True if the same may work later. What the broker itself refuses will be refused again, unless it
+    /// was in use, had no resources or was shutting down.
+    pub(super) fn is_transient(&self) -> bool {
+        match self {
+            Self::TimedOut(_) => true,
+            Self::Refused(_) => false,
+            Self::Amqp(_) => match self.code() {
+                Some(AMQPErrorKind::Soft(error)) => matches!(error, AMQPSoftError::RESOURCELOCKED),
+                Some(AMQPErrorKind::Hard(error)) => !matches!(
+                    error,
+                    AMQPHardError::NOTALLOWED | AMQPHardError::INVALIDPATH | AMQPHardError::NOTIMPLEMENTED
+                ),
+                None => true,
+            },
+        }
+    }
+
+    fn code(&self) -> Option<&AMQPErrorKind> {
+        match self {
+            Self::Amqp(error) => match error.kind() {
+                ErrorKind::ProtocolError(error) => Some(error.kind()),
+                _ => None,
+            },
+            Self::TimedOut(_) | Self::Refused(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Amqp(error) => error.fmt(f),
+            Self::TimedOut(after) => write!(f, "no answer within {} s", after.as_secs()),
+            Self::Refused(reason) => f.write_str(reason),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<lapin::Error> for Failure {
+    fn from(error: lapin::Error) -> Self {
+        Self::Amqp(error)
+    }
+}
+
+/// Waits for an answer of the broker, but not for ever.
+pub(super) async fn timely<T>(operation: impl Future<Output = lapin::Result<T>>) -> Result<T, Failure> {
+    match tokio::time::timeout(OPERATION_DEADLINE, operation).await {
+        Ok(result) => result.map_err(Failure::Amqp),
+        Err(_) => Err(Failure::TimedOut(OPERATION_DEADLINE)),
+    }
+}
+
+pub(super) fn lost(reason: impl fmt::Display) -> BrokerError {
+    BrokerError::Lost { reason: reason.to_string() }
+}

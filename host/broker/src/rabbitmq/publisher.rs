@@ -1,0 +1,239 @@
+//! Publishes, on a connection of its own that is opened when it is first needed.
+//!
+//! A broker that is short of memory blocks whoever publishes; consumers and their acknowledgements
+//! must not wait behind that. Each call has a channel to itself while it lasts, since returned messages
+//! can be told apart by channel only.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::{MaybeDone, maybe_done};
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::types::ShortString;
+use lapin::{BasicProperties, Channel, Confirmation, Connection};
+use taskhost_core::{Publication, Route};
+use tokio::sync::Semaphore;
+
+use super::convert;
+use super::failure::{Failure, lost};
+use super::{Connector, Role};
+use crate::port::BrokerError;
+
+/// How long the broker may take to confirm what one call publishes.
+const PUBLISH_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Most publications on their way at once in one call: bounds what lapin buffers for us.
+const PIPELINE_MAX: usize = 256;
+
+/// Most calls that publish at once. A broker allows about two thousand channels a connection.
+const CHANNELS_MAX: usize = 64;
+
+/// How often to look whether the broker still blocks us.
+const BLOCKED_POLL: Duration = Duration::from_millis(50);
+
+pub(super) struct Publisher {
+    connector: Connector,
+    line: tokio::sync::Mutex<State>,
+}
+
+enum State {
+    Unopened,
+    Open(Arc<Line>),
+    Closed,
+}
+
+/// The connection and its channels that are not in use.
+struct Line {
+    connection: Connection,
+    idle: Mutex<Vec<Channel>>,
+    permits: Semaphore,
+    unconfirmed: tokio::sync::Mutex<Option<Channel>>,
+}
+
+impl Publisher {
+    pub(super) fn new(connector: Connector) -> Self {
+        Self { connector, line: tokio::sync::Mutex::new(State::Unopened) }
+    }
+
+    /// Publishes all of these, and waits until each is confirmed.
+    pub(super) async fn publish(&self, publications: &[Publication]) -> Result<(), BrokerError> {
+        let Some(first) = publications.first() else { return Ok(()) };
+        let publish = async {
+            let line = self.line().await?;
+            line.wait_until_unblocked().await;
+            line.publish(publications).await
+        };
+        match tokio::time::timeout(PUBLISH_DEADLINE, publish).await {
+            Ok(result) => result,
+            Err(_) => Err(publish_error(&first.route, Failure::TimedOut(PUBLISH_DEADLINE))),
+        }
+    }
+
+    /// Publishes all of these, and waits only until they are written to the connection.
+    pub(super) async fn send_unconfirmed(&self, publications: &[Publication]) -> Result<(), BrokerError> {
+        let Some(first) = publications.first() else { return Ok(()) };
+        let send = async {
+            let line = self.line().await?;
+            line.wait_until_unblocked().await;
+            line.send_unconfirmed(publications).await
+        };
+        match tokio::time::timeout(PUBLISH_DEADLINE, send).await {
+            Ok(result) => result,
+            Err(_) => Err(publish_error(&first.route, Failure::TimedOut(PUBLISH_DEADLINE))),
+        }
+    }
+
+    pub(super) async fn close(&self) {
+        let state = std::mem::replace(&mut *self.line.lock().await, State::Closed);
+        if let State::Open(line) = state {
+            super::close(&line.connection).await;
+        }
+    }
+
+    async fn line(&self) -> Result<Arc<Line>, BrokerError> {
+        let mut state = self.line.lock().await;
+        match &*state {
+            State::Closed => return Err(lost("it was closed")),
+            State::Open(line) if line.connection.status().connected() => return Ok(Arc::clone(line)),
+            State::Open(_) | State::Unopened => {}
+        }
+        let line = Arc::new(Line {
+            connection: self.connector.connect(Role::Publish).await?,
+            idle: Mutex::default(),
+            permits: Semaphore::new(CHANNELS_MAX),
+            unconfirmed: tokio::sync::Mutex::default(),
+        });
+        *state = State::Open(Arc::clone(&line));
+        Ok(line)
+    }
+}
+
+impl Line {
+    /// What lapin buffers for a blocked connection is published when it is free again, however long
+    /// after we have given up on it: so nothing is handed to it before.
+    async fn wait_until_unblocked(&self) {
+        while self.connection.status().blocked() {
+            tokio::time::sleep(BLOCKED_POLL).await;
+        }
+    }
+
+    async fn publish(&self, publications: &[Publication]) -> Result<(), BrokerError> {
+        let _permit = self.permits.acquire().await.map_err(lost)?;
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let channel = match idle.filter(|channel| channel.status().connected()) {
+            Some(channel) => channel,
+            None => self.confirming_channel().await.map_err(lost)?,
+        };
+        let mut result = Ok(());
+        for part in publications.chunks(PIPELINE_MAX) {
+            result = result.and(publish_part(&channel, part).await);
+            if !matches!(result, Ok(()) | Err(BrokerError::Unroutable { .. })) {
+                return result;
+            }
+        }
+        // A channel that is not put back here is closed by being dropped.
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(channel);
+        result
+    }
+
+    async fn confirming_channel(&self) -> lapin::Result<Channel> {
+        let channel = self.connection.create_channel().await?;
+        channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        Ok(channel)
+    }
+
+    async fn send_unconfirmed(&self, publications: &[Publication]) -> Result<(), BrokerError> {
+        let mut unconfirmed = self.unconfirmed.lock().await;
+        let channel = match unconfirmed.take().filter(|channel| channel.status().connected()) {
+            Some(channel) => channel,
+            None => self.connection.create_channel().await.map_err(lost)?,
+        };
+        for part in publications.chunks(PIPELINE_MAX) {
+            let mut sending = Vec::with_capacity(part.len());
+            for publication in part {
+                let send = Box::pin(send(&channel, publication, false)?);
+                sending.push(started(send).await);
+            }
+            for mut send in sending {
+                (&mut send).await;
+                // An error here is the end of the channel: a missing exchange, or a lost connection.
+                if let Some(Err(error)) = Pin::new(&mut send).take_output()
+                    && !self.connection.status().connected()
+                {
+                    return Err(lost(error));
+                }
+            }
+        }
+        *unconfirmed = Some(channel);
+        Ok(())
+    }
+}
+
+/// Sends all of these and then waits for all confirmations.
+async fn publish_part(channel: &Channel, publications: &[Publication]) -> Result<(), BrokerError> {
+    let mut sending = Vec::with_capacity(publications.len());
+    for publication in publications {
+        let send = send(channel, publication, true)?;
+        let confirmed = Box::pin(async { send.await?.await });
+        sending.push((publication, started(confirmed).await));
+    }
+    let mut result = Ok(());
+    for (publication, mut confirmed) in sending {
+        (&mut confirmed).await;
+        let confirmation = Pin::new(&mut confirmed).take_output().expect("it was awaited once");
+        result = result.and(judge(&publication.route, confirmation));
+    }
+    result
+}
+
+/// Polls a future once. lapin's publications are queued, in order, when they are first polled.
+async fn started<F: Future + Unpin>(future: F) -> MaybeDone<F> {
+    let mut future = maybe_done(future);
+    let _ = futures_util::poll!(&mut future);
+    future
+}
+
+fn send(
+    channel: &Channel,
+    publication: &Publication,
+    mandatory: bool,
+) -> Result<impl Future<Output = lapin::Result<lapin::PublisherConfirm>>, BrokerError> {
+    let Publication { message, route } = publication;
+    let refuse = |error: lapin::types::ShortStringError| publish_error(route, Failure::Refused(error.to_string()));
+    let exchange = ShortString::try_new(route.exchange.as_str()).map_err(refuse)?;
+    let routing_key = ShortString::try_new(route.routing_key.as_str()).map_err(refuse)?;
+    let properties: BasicProperties = convert::properties(message).map_err(refuse)?;
+    let options = BasicPublishOptions { mandatory, immediate: false };
+    Ok(channel.basic_publish(exchange, routing_key, options, &message.body, properties))
+}
+
+fn judge(route: &Route, confirmation: lapin::Result<Confirmation>) -> Result<(), BrokerError> {
+    let nacked = "the broker did not accept it (its queue may be full)";
+    match confirmation {
+        Ok(Confirmation::Ack(None) | Confirmation::NotRequested) => Ok(()),
+        // With a confirmation for many, lapin may attach the message to another one of the same call.
+        Ok(Confirmation::Ack(Some(returned)) | Confirmation::Nack(Some(returned))) => Err(BrokerError::Unroutable {
+            exchange: returned.exchange.to_string(),
+            routing_key: returned.routing_key.to_string(),
+        }),
+        Ok(Confirmation::Nack(None)) => {
+            let Route { exchange, routing_key } = route.clone();
+            Err(BrokerError::Publish { exchange, routing_key, source: nacked.into(), transient: true })
+        }
+        Err(error) => {
+            let failure = Failure::Amqp(error);
+            if failure.is_missing() && !route.exchange.is_empty() {
+                let Route { exchange, routing_key } = route.clone();
+                return Err(BrokerError::Unroutable { exchange, routing_key });
+            }
+            Err(publish_error(route, failure))
+        }
+    }
+}
+
+fn publish_error(route: &Route, failure: Failure) -> BrokerError {
+    let Route { exchange, routing_key } = route.clone();
+    let transient = failure.is_transient();
+    BrokerError::Publish { exchange, routing_key, source: failure.into(), transient }
+}

@@ -1,0 +1,115 @@
+//! A consumer: takes rows from its inbox and makes messages of them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use taskhost_core::protocol::envelope;
+use taskhost_core::{DeliveryInfo, HeaderValue, QueueName};
+use tracing::error;
+
+use super::inbox::{End, Inbox};
+use super::rows::Claimed;
+use super::writer::{Work, Writer};
+use crate::port::{BrokerError, Consumer, DELIVERY_COUNT_HEADER, Delivery, Receipt, Receipts, Token};
+
+pub(super) struct SqliteConsumer {
+    pub(super) id: u64,
+    pub(super) queue: QueueName,
+    pub(super) owner: Arc<str>,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) writer: Arc<Writer>,
+    pub(super) unbounded: AtomicBool,
+}
+
+#[async_trait]
+impl Consumer for SqliteConsumer {
+    async fn next(&self) -> Result<Option<Vec<Delivery>>, BrokerError> {
+        loop {
+            let rows = match self.inbox.take().await {
+                Ok(rows) => rows,
+                Err(End::Cancelled) => return Ok(None),
+                Err(End::Lost(reason)) => return Err(BrokerError::Lost { reason }),
+            };
+            if self.unbounded.load(Ordering::Relaxed) {
+                self.writer.post(Work::LookAgain);
+            }
+            let deliveries: Vec<_> = rows.into_iter().filter_map(|row| self.deliver(row)).collect();
+            if !deliveries.is_empty() {
+                return Ok(Some(deliveries));
+            }
+        }
+    }
+
+    async fn settle(&self, receipts: Receipts) -> Result<(), BrokerError> {
+        if let Some(End::Lost(reason)) = self.inbox.ended() {
+            return Err(BrokerError::Lost { reason });
+        }
+        let row = |receipt: &Receipt| match receipt.token() {
+            Token::Number(row) => i64::try_from(*row).ok(),
+            Token::Text(_) => None,
+        };
+        let receipts: Vec<_> = receipts.iter().filter_map(|(receipt, what)| Some((row(receipt)?, *what))).collect();
+        if receipts.is_empty() {
+            return Ok(());
+        }
+        self.ask(Work::Settle { consumer: self.id, owner: Arc::clone(&self.owner), receipts }).await
+    }
+
+    async fn set_prefetch(&self, prefetch: u32) -> Result<(), BrokerError> {
+        self.unbounded.store(prefetch == 0, Ordering::Relaxed);
+        self.ask(Work::SetPrefetch { consumer: self.id, prefetch }).await
+    }
+
+    async fn cancel(&self) -> Result<(), BrokerError> {
+        self.ask(Work::Cancel { consumer: self.id }).await
+    }
+}
+
+impl SqliteConsumer {
+    async fn ask(&self, work: Work) -> Result<(), BrokerError> {
+        self.writer.ask(work).await.map(drop).map_err(|failure| {
+            failure.into_error(|failure| {
+                let transient = failure.is_transient();
+                BrokerError::Settle { queue: self.queue.clone(), source: failure.into(), transient }
+            })
+        })
+    }
+
+    /// A payload that is no message can be neither run nor rejected with a reason: it stays in its table,
+    /// out of everybody's way.
+    fn deliver(&self, row: Claimed) -> Option<Delivery> {
+        let envelope = match envelope::decode(&row.payload) {
+            Ok(envelope) => envelope,
+            Err(reason) => {
+                let (queue, row) = (&self.queue, row.id);
+                error!(
+                    queue.name = %queue, row, error = %reason,
+                    "row {row} of kombu_message, in queue `{queue}`, is no message ({reason}) and is set aside"
+                );
+                self.writer.post(Work::SetAside { consumer: self.id, row });
+                return None;
+            }
+        };
+        let mut message = envelope.message;
+        if row.delivery_count > 0 {
+            message.headers.set(DELIVERY_COUNT_HEADER, HeaderValue::Int(row.delivery_count));
+        }
+        let info = DeliveryInfo {
+            queue: self.queue.clone(),
+            exchange: envelope.route.exchange,
+            routing_key: envelope.route.routing_key,
+            redelivered: row.redelivered || envelope.redelivered,
+        };
+        // Row ids are positive.
+        Some(Delivery { message, info, receipt: Receipt::new(Token::Number(row.id as u64)) })
+    }
+}
+
+impl Drop for SqliteConsumer {
+    fn drop(&mut self) {
+        // The writer sees that the inbox is gone and gives back what was held.
+        self.inbox = Arc::default();
+        self.writer.post(Work::LookAgain);
+    }
+}

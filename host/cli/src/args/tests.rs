@@ -1,0 +1,375 @@
+//! Help texts as people see them, and where options go.
+
+use clap::CommandFactory;
+use expect_test::{Expect, expect};
+
+use super::*;
+
+#[track_caller]
+fn check_help(path: &[&str], expected: Expect) {
+    let mut command = CommandLine::command().term_width(84);
+    command.build();
+    let mut command = &mut command;
+    for name in path {
+        command = command.find_subcommand_mut(name).expect("the subcommand is there");
+    }
+    expected.assert_eq(&command.render_help().to_string());
+}
+
+#[test]
+fn the_command_line_is_consistent() {
+    CommandLine::command().debug_assert();
+}
+
+#[test]
+fn help_of_host() {
+    check_help(
+        &[],
+        expect![[r#"
+            Run sandboxed WebAssembly tasks for Celery clients
+
+            Usage: host <COMMAND>
+
+            Commands:
+              run     Start a worker: it takes tasks from queues and runs each in a sandbox of
+                      its own
+              call    Publish a task and print its id, or its result with --wait
+              result  Show the state and the result of a task
+              plugin  Look into plugins without starting a worker
+              purge   Delete all waiting messages of queues
+              config  Show every setting in effect, and where its value came from
+
+            Options:
+              -h, --help     Print help
+              -V, --version  Print version
+
+            Examples:
+              host run --plugins ./plugins
+                  Starts a worker. Needs no server.
+              host call tasks.add --args '[2, 2]' --wait
+                  Calls a task and prints its result.
+              host run --help
+                  Shows options and examples of a command.
+
+            Exit codes: 0 done, 1 failed, 2 wrong options or configuration.
+        "#]],
+    );
+}
+
+#[test]
+fn help_of_run() {
+    check_help(
+        &["run"],
+        expect![[r#"
+            Start a worker: it takes tasks from queues and runs each in a sandbox of its own
+
+            Usage: host run [OPTIONS]
+
+            Options:
+                  --plugins <DIR>            Folder with plugins: *.wasm files, and folders with
+                                             a plugin.toml [default: plugins]
+              -b, --broker <URL>             Where tasks are: amqp://user:password@host// for
+                                             RabbitMQ, or sqlite:///FILE [default:
+                                             sqlite:///host.db]
+              -r, --result-backend <URL>     Where results are: redis://:password@host/0,
+                                             sqlite:///FILE, rpc:// or disabled:// [default: the
+                                             broker's file, or rpc:// with RabbitMQ]
+              -Q, --queues <NAMES>           Queues to take tasks from, with commas between them
+                                             [default: celery]
+              -c, --concurrency <N>          How many tasks run at a time [default: number of
+                                             CPUs]
+              -n, --hostname <NAME>          Name of this worker; %h is the name of the machine,
+                                             %n the same without domain, %d the domain [default:
+                                             taskhost@%h]
+                  --prefetch-multiplier <N>  Messages to fetch ahead for each task that can run
+                                             at a time; 0 fetches all [default: 4]
+                  --time-limit <TIME>        Stop a task after this time, such as 90 (seconds),
+                                             5m or 1h [default: none]
+                  --soft-time-limit <TIME>   Tell a task to finish after this time; a task that
+                                             does not listen is stopped [default: none]
+              -l, --loglevel <LEVEL>         How much to log: debug, info, warning, error or
+                                             critical [default: info]
+                  --config <FILE>            Configuration file [default: host.toml, if there is
+                                             one]
+                  --set <NAME=VALUE>         Any setting by its name, such as
+                                             task_acks_late=false; may be repeated. `host config
+                                             --help` lists them
+                  --purge                    Delete all waiting messages of the queues before
+                                             starting [alias: --discard]
+              -h, --help                     Print help
+
+            Examples:
+              host run --plugins ./plugins
+                  Needs no server: tasks and results are kept in the file host.db.
+              host run -b amqp://guest:guest@localhost// -r redis://localhost/0 -Q a,b -c 8
+                  Takes tasks from two queues of RabbitMQ and keeps results in Redis.
+
+            Ctrl-C once finishes the tasks that run, twice stops them and gives them back,
+            three times quits at once.
+        "#]],
+    );
+}
+
+#[test]
+fn help_of_call() {
+    check_help(
+        &["call"],
+        expect![[r#"
+            Publish a task and print its id, or its result with --wait
+
+            Usage: host call [OPTIONS] <NAME>
+
+            Arguments:
+              <NAME>  Name of the task, such as images.resize
+
+            Options:
+              -a, --args <JSON>           Positional arguments: a JSON array [default: []]
+              -k, --kwargs <JSON>         Keyword arguments: a JSON object [default: {}]
+                  --countdown <TIME>      Run the task after this time, such as 90 (seconds), 5m
+                                          or 1h
+                  --eta <DATE>            Run the task at this time, such as
+                                          2026-12-24T18:00:00Z; without a zone it is UTC
+                  --expires <DATE|TIME>   Forget the task if it has not started by then: a date,
+                                          or a time from now
+                  --queue <NAME>          Queue to publish to [default: celery]
+                  --priority <N>          Priority from 0 to 255; on RabbitMQ and in the
+                                          embedded file a larger one goes first
+                  --id <ID>               Id of the call [default: a new UUID]
+                  --wait[=<TIME>]         Wait for the result, at most this time if one is given
+                                          (as --wait=30s)
+              -b, --broker <URL>          Where tasks are: amqp://user:password@host// for
+                                          RabbitMQ, or sqlite:///FILE [default:
+                                          sqlite:///host.db]
+              -r, --result-backend <URL>  Where results are: redis://:password@host/0,
+                                          sqlite:///FILE, rpc:// or disabled:// [default: the
+                                          broker's file, or rpc:// with RabbitMQ]
+                  --config <FILE>         Configuration file [default: host.toml, if there is
+                                          one]
+                  --set <NAME=VALUE>      Any setting by its name, such as task_acks_late=false;
+                                          may be repeated. `host config --help` lists them
+              -h, --help                  Print help
+
+            Examples:
+              host call tasks.add --args '[2, 2]' --wait
+                  Prints 4. If the task fails, prints its exception on stderr and exits with 1.
+              host call images.resize --kwargs '{"width": 80}' --countdown 5m --queue images
+                  Prints the id of the task; `host result ID` shows how it goes on.
+        "#]],
+    );
+}
+
+#[test]
+fn help_of_result() {
+    check_help(
+        &["result"],
+        expect![[r#"
+            Show the state and the result of a task
+
+            Usage: host result [OPTIONS] <ID>
+
+            Arguments:
+              <ID>  Id of the task
+
+            Options:
+                  --wait[=<TIME>]         Wait for the result, at most this time if one is given
+                                          (as --wait=30s)
+                  --json                  Print one JSON object instead of text
+              -b, --broker <URL>          Where tasks are: amqp://user:password@host// for
+                                          RabbitMQ, or sqlite:///FILE [default:
+                                          sqlite:///host.db]
+              -r, --result-backend <URL>  Where results are: redis://:password@host/0,
+                                          sqlite:///FILE, rpc:// or disabled:// [default: the
+                                          broker's file, or rpc:// with RabbitMQ]
+                  --config <FILE>         Configuration file [default: host.toml, if there is
+                                          one]
+                  --set <NAME=VALUE>      Any setting by its name, such as task_acks_late=false;
+                                          may be repeated. `host config --help` lists them
+              -h, --help                  Print help
+
+            Examples:
+              host result 7b1f5a52-3c5e-4d8c-9a43-0a4a1f0f6d2b
+                  An unknown id is PENDING, as in Celery: it looks like a task that waits.
+              host result my-id --wait=30s --json -r redis://localhost/0
+                  Exits with 1 if the task failed, or was not done in time.
+        "#]],
+    );
+}
+
+#[test]
+fn help_of_plugin() {
+    check_help(
+        &["plugin"],
+        expect![[r#"
+            Look into plugins without starting a worker
+
+            Usage: host plugin <COMMAND>
+
+            Commands:
+              check  Say whether a plugin can be loaded, and which tasks it has
+              list   List the plugins of a folder with their tasks, and those that are refused
+                     with the reason
+
+            Options:
+              -h, --help  Print help
+        "#]],
+    );
+    check_help(
+        &["plugin", "check"],
+        expect![[r#"
+            Say whether a plugin can be loaded, and which tasks it has
+
+            Usage: host plugin check [OPTIONS] <FILE|DIR>
+
+            Arguments:
+              <FILE|DIR>  A .wasm file, or a folder with a plugin.toml
+
+            Options:
+                  --config <FILE>     Configuration file [default: host.toml, if there is one]
+                  --set <NAME=VALUE>  Any setting by its name, such as task_acks_late=false; may
+                                      be repeated. `host config --help` lists them
+              -h, --help              Print help
+
+            Examples:
+              host plugin check target/wasm32-wasip2/release/images.wasm
+              host plugin check plugins/images
+                  Exits with 1 if a worker would refuse the plugin, and says why.
+        "#]],
+    );
+    check_help(
+        &["plugin", "list"],
+        expect![[r#"
+            List the plugins of a folder with their tasks, and those that are refused with the
+            reason
+
+            Usage: host plugin list [OPTIONS]
+
+            Options:
+                  --plugins <DIR>     Folder with plugins: *.wasm files, and folders with a
+                                      plugin.toml [default: plugins]
+                  --config <FILE>     Configuration file [default: host.toml, if there is one]
+                  --set <NAME=VALUE>  Any setting by its name, such as task_acks_late=false; may
+                                      be repeated. `host config --help` lists them
+              -h, --help              Print help
+
+            Examples:
+              host plugin list --plugins ./plugins
+                  Exits with 1 if a plugin is refused.
+        "#]],
+    );
+}
+
+#[test]
+fn help_of_purge() {
+    check_help(
+        &["purge"],
+        expect![[r#"
+            Delete all waiting messages of queues
+
+            Usage: host purge [OPTIONS]
+
+            Options:
+              -Q, --queues <NAMES>    Queues to empty, with commas between them [default:
+                                      celery]
+              -f, --force             Do not ask
+              -b, --broker <URL>      Where tasks are: amqp://user:password@host// for RabbitMQ,
+                                      or sqlite:///FILE [default: sqlite:///host.db]
+                  --config <FILE>     Configuration file [default: host.toml, if there is one]
+                  --set <NAME=VALUE>  Any setting by its name, such as task_acks_late=false; may
+                                      be repeated. `host config --help` lists them
+              -h, --help              Print help
+
+            Examples:
+              host purge -Q celery,images
+                  Says how many messages wait in each queue and asks before it deletes them.
+                  Tasks that a worker has already fetched are not touched.
+        "#]],
+    );
+}
+
+#[test]
+fn help_of_config() {
+    check_help(
+        &["config"],
+        expect![[r#"
+            Show every setting in effect, and where its value came from
+
+            Usage: host config [OPTIONS]
+
+            Options:
+                  --json                     Print one JSON object instead of a table
+                  --plugins <DIR>            Folder with plugins: *.wasm files, and folders with
+                                             a plugin.toml [default: plugins]
+              -b, --broker <URL>             Where tasks are: amqp://user:password@host// for
+                                             RabbitMQ, or sqlite:///FILE [default:
+                                             sqlite:///host.db]
+              -r, --result-backend <URL>     Where results are: redis://:password@host/0,
+                                             sqlite:///FILE, rpc:// or disabled:// [default: the
+                                             broker's file, or rpc:// with RabbitMQ]
+              -Q, --queues <NAMES>           Queues to take tasks from, with commas between them
+                                             [default: celery]
+              -c, --concurrency <N>          How many tasks run at a time [default: number of
+                                             CPUs]
+              -n, --hostname <NAME>          Name of this worker; %h is the name of the machine,
+                                             %n the same without domain, %d the domain [default:
+                                             taskhost@%h]
+                  --prefetch-multiplier <N>  Messages to fetch ahead for each task that can run
+                                             at a time; 0 fetches all [default: 4]
+                  --time-limit <TIME>        Stop a task after this time, such as 90 (seconds),
+                                             5m or 1h [default: none]
+                  --soft-time-limit <TIME>   Tell a task to finish after this time; a task that
+                                             does not listen is stopped [default: none]
+              -l, --loglevel <LEVEL>         How much to log: debug, info, warning, error or
+                                             critical [default: info]
+                  --config <FILE>            Configuration file [default: host.toml, if there is
+                                             one]
+                  --set <NAME=VALUE>         Any setting by its name, such as
+                                             task_acks_late=false; may be repeated. `host config
+                                             --help` lists them
+              -h, --help                     Print help (see more with '--help')
+
+            Examples:
+              host config
+              host config -c 8 --set task_acks_late=false
+                  Takes the options of `host run`, and shows what it would work with.
+
+            A setting is looked for in this order: command line, environment (CELERY_BROKER_URL,
+            CELERY_RESULT_BACKEND, HOST_TASK_ACKS_LATE, ..), host.toml, default. Passwords are
+            not shown.
+        "#]],
+    );
+}
+
+#[test]
+fn every_option_of_run_that_is_a_setting_reaches_it() {
+    let words = "host run --plugins p -b b -r r -Q q -c 1 -n n --prefetch-multiplier 2 --time-limit 3 \
+                 --soft-time-limit 4 -l debug --set a=b --set c=d --purge";
+    let Command::Run(args) = CommandLine::try_parse_from(words.split_whitespace()).unwrap().command else {
+        panic!("not `run`");
+    };
+    let flags: Vec<String> = args.worker.flags().iter().map(|f| format!("{} {}", f.key, f.text)).collect();
+    expect![[r#"
+        plugins.dir p
+        broker.url b
+        result.backend r
+        task.queues q
+        worker.concurrency 1
+        worker.hostname n
+        worker.prefetch_multiplier 2
+        task.time_limit 3
+        task.soft_time_limit 4
+        log.level debug"#]]
+    .assert_eq(&flags.join("\n"));
+    assert_eq!(args.worker.settings.sets, ["a=b", "c=d"]);
+    assert!(args.purge);
+}
+
+#[test]
+fn wait_takes_a_time_only_behind_an_equals_sign() {
+    let wait = |words: &str| match CommandLine::try_parse_from(words.split_whitespace()).unwrap().command {
+        Command::Result(args) => (args.wait.wait, args.id),
+        _ => panic!("not `result`"),
+    };
+    assert_eq!(wait("host result x"), (None, "x".to_owned()));
+    assert_eq!(wait("host result --wait x"), (Some(WAIT_WITHOUT_END.to_owned()), "x".to_owned()));
+    assert_eq!(wait("host result --wait=5s x"), (Some("5s".to_owned()), "x".to_owned()));
+}

@@ -1,0 +1,102 @@
+//! `host config`: every setting in effect, and where its value came from.
+
+use std::process::ExitCode;
+
+use serde_json::{Map, Value as Json, json};
+
+use crate::args::ConfigArgs;
+use crate::config::{self, Row};
+use crate::exit::Failure;
+use crate::logging::print;
+
+/// Prints a table, or one JSON object.
+pub(crate) fn run(args: &ConfigArgs) -> Result<ExitCode, Failure> {
+    let settings = &args.worker.settings;
+    let config = config::load(settings.config.as_deref(), &settings.sets, args.worker.flags())?;
+    let rows = config.rows();
+    print(&if args.json { as_json(&rows) } else { as_table(&rows) })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn as_table(rows: &[Row<'_>]) -> String {
+    let cells: Vec<[String; 3]> = std::iter::once(["SETTING", "VALUE", "FROM"].map(str::to_owned))
+        .chain(rows.iter().map(|row| [row.key.clone(), row.value.to_string(), row.origin.to_string()]))
+        .collect();
+    let width = |column: usize| cells.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let (keys, values) = (width(0), width(1));
+    cells.iter().map(|[key, value, origin]| format!("{key:keys$}  {value:values$}  {origin}\n")).collect()
+}
+
+fn as_json(rows: &[Row<'_>]) -> String {
+    let object: Map<String, Json> = rows
+        .iter()
+        .map(|row| (row.key.clone(), json!({"value": row.value.to_json(), "from": row.origin.to_string()})))
+        .collect();
+    format!("{:#}\n", Json::Object(object))
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+    use crate::config::{Config, Flag, Machine, Sources};
+
+    fn config() -> Config {
+        let sources = Sources {
+            file: Some(("host.toml".into(), "[tasks.\"images.resize\"]\nrate_limit = \"5/s\"\n".into())),
+            environment: vec![("CELERY_BROKER_URL".into(), "amqp://me:secret@box//".into())],
+            sets: vec!["task_acks_late=false".into()],
+            flags: vec![Flag { name: "--queues", key: "task.queues", text: "a,b".into() }],
+            machine: Machine { host_name: "box.example.org".into(), cpus: 8 },
+        };
+        Config::resolve(&sources).unwrap()
+    }
+
+    #[test]
+    fn the_table_shows_every_setting_with_its_origin_and_no_secret() {
+        expect![[r#"
+            SETTING                            VALUE                     FROM
+            broker.url                         amqp://me:**@box//        CELERY_BROKER_URL
+            broker.connection_timeout          4s                        default
+            result.backend                     rpc://                    default
+            result.expires                     1d                        default
+            result.failure_expires             none                      default
+            task.acks_late                     false                     --set task_acks_late
+            task.track_started                 false                     default
+            task.ignore_result                 false                     default
+            task.store_errors_even_if_ignored  false                     default
+            task.time_limit                    none                      default
+            task.soft_time_limit               none                      default
+            task.default_rate_limit            none                      default
+            task.default_queue                 celery                    default
+            task.queues                        a,b                       --queues
+            worker.concurrency                 8                         default
+            worker.prefetch_multiplier         4                         default
+            worker.eta_task_limit              none                      default
+            worker.hostname                    taskhost@box.example.org  default
+            limits.memory                      128MiB                    default
+            limits.time                        30m                       default
+            limits.result                      16MiB                     default
+            limits.log                         64KiB                     default
+            limits.log_line                    8KiB                      default
+            limits.component                   64MiB                     default
+            limits.describe_time               5s                        default
+            plugins.dir                        plugins                   default
+            log.level                          info                      default
+            log.format                         text                      default
+            tasks."images.resize".rate_limit   5/s                       host.toml:2
+        "#]]
+        .assert_eq(&as_table(&config().rows()));
+    }
+
+    #[test]
+    fn json_has_numbers_where_text_has_units() {
+        let json: Json = serde_json::from_str(&as_json(&config().rows())).unwrap();
+        assert_eq!(json["limits.memory"], json!({"value": 134_217_728, "from": "default"}));
+        assert_eq!(json["limits.time"]["value"], json!(1800.0));
+        assert_eq!(json["task.queues"], json!({"value": ["a", "b"], "from": "--queues"}));
+        assert_eq!(json["task.time_limit"]["value"], Json::Null);
+        assert_eq!(json["broker.url"], json!({"value": "amqp://me:**@box//", "from": "CELERY_BROKER_URL"}));
+    }
+}

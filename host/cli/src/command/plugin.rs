@@ -1,0 +1,96 @@
+//! `host plugin check` and `host plugin list`: plugins without a worker.
+
+use std::process::ExitCode;
+
+use anyhow::anyhow;
+use sandbox::{Loaded, PluginReport, Sandbox};
+
+use super::{banner, wiring};
+use crate::args::{PluginCheckArgs, PluginListArgs};
+use crate::config::{self, Config};
+use crate::exit::Failure;
+use crate::logging::print;
+
+/// Says everything about one plugin.
+pub(crate) fn check(args: &PluginCheckArgs) -> Result<ExitCode, Failure> {
+    let config = config::load(args.settings.config.as_deref(), &args.settings.sets, Vec::new())?;
+    if !args.path.exists() {
+        return Err(Failure::usage(anyhow!("{}: there is no such file or folder", args.path.display())));
+    }
+    let sandbox = wiring::sandbox(&config)?;
+    let report = wiring::client_runtime()?.block_on(sandbox.check(&args.path));
+    print(&describe(&report))?;
+    Ok(if report.refused.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Lists the plugins of a folder.
+pub(crate) fn list(args: &PluginListArgs) -> Result<ExitCode, Failure> {
+    let config = config::load(args.settings.config.as_deref(), &args.settings.sets, args.flags())?;
+    check_folder(&config)?;
+    let sandbox = wiring::sandbox(&config)?;
+    let loaded = wiring::client_runtime()?.block_on(load(&config, &sandbox));
+    let nothing = loaded.plugins.is_empty() && loaded.refused.is_empty();
+    let text =
+        if nothing { format!("no plugins in {}\n", config.plugins.dir.display()) } else { banner::plugins(&loaded) };
+    print(&text)?;
+    Ok(if loaded.refused.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A folder that somebody named must be there.
+pub(super) fn check_folder(config: &Config) -> Result<(), Failure> {
+    let dir = &config.plugins.dir;
+    if dir.is_dir() || (!config.plugins.dir_is_given && !dir.exists()) {
+        return Ok(());
+    }
+    let what = if dir.exists() { "is not a folder" } else { "there is no such folder" };
+    let origin = config.origin("plugins.dir");
+    Err(Failure::usage(anyhow!("{origin}: {}: {what}", dir.display())))
+}
+
+/// Loads the folder. The default one need not be there.
+pub(super) async fn load(config: &Config, sandbox: &Sandbox) -> Loaded {
+    if config.plugins.dir.is_dir() { sandbox.load_folder(&config.plugins.dir).await } else { Loaded::default() }
+}
+
+fn describe(report: &PluginReport) -> String {
+    let mut text = match &report.version {
+        Some(version) => format!("{} {version}\n", report.name),
+        None => format!("{}\n", report.name),
+    };
+    let mut line = |name: &str, value: &str| text.push_str(&format!("  {name:<9} {value}\n"));
+    line("file", &report.path.display().to_string());
+    if report.size_bytes > 0 {
+        line(
+            "size",
+            &format!("{} KiB, compiled in {} ms", report.size_bytes.div_ceil(1024), report.compile_time.as_millis()),
+        );
+        line("sha256", &report.sha256);
+    }
+    for (index, export) in report.exports.iter().enumerate() {
+        line(if index == 0 { "exports" } else { "" }, export);
+    }
+    for (index, import) in report.imports.iter().enumerate() {
+        let unknown = if import.known { "" } else { "  (this host does not have it)" };
+        line(if index == 0 { "imports" } else { "" }, &format!("{}{unknown}", import.name));
+    }
+    for task in &report.tasks {
+        text.push_str(&format!("\ntask {}\n", task.spec.name));
+        if !task.spec.summary.is_empty() {
+            text.push_str(&format!("  {}\n", task.spec.summary));
+        }
+        for (option, value) in &task.options {
+            text.push_str(&format!("  {option} = {value}\n"));
+        }
+    }
+    if !report.warnings.is_empty() {
+        text.push('\n');
+    }
+    for warning in &report.warnings {
+        text.push_str(&format!("warning: {warning}\n"));
+    }
+    match &report.refused {
+        Some(reason) => text.push_str(&format!("\nrefused: {reason}\n")),
+        None => text.push_str("\nok: a worker would load this plugin\n"),
+    }
+    text
+}

@@ -1,0 +1,180 @@
+//! `host run`: prepares everything, says what it found, and hands over to the worker.
+
+use std::num::NonZeroUsize;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use sandbox::Loaded;
+use taskhost_core::dispatcher::{Limits, Shutdown, TaskDefaults};
+use taskhost_core::protocol::content::Json;
+use taskhost_core::{Catalog, TaskSpec};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+use worker::{Connection, Ports, Settings};
+
+use super::{banner, plugin, purge, wiring};
+use crate::args::RunArgs;
+use crate::config::{self, Config, Format};
+use crate::exit::{Failure, OrHint};
+use crate::logging::{self, print};
+use crate::signals::{Signals, Stop};
+
+/// Wishes to stop that the worker has not heard yet: there are only two.
+const SHUTDOWNS_MAX: usize = 2;
+
+/// Deliveries that may wait for their commit: enough for full batches, little enough to bound memory
+/// while the broker or the store is away.
+const COMMITTING_MAX: usize = 4096;
+
+/// Executions remembered for redeliveries: more than can be unsettled when a connection is lost.
+const REMEMBERED_MAX: NonZeroUsize = NonZeroUsize::new(10_000).expect("10000 is not zero");
+
+/// Runs a worker until it is told to stop.
+pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
+    let settings = &args.worker.settings;
+    let config = config::load(settings.config.as_deref(), &settings.sets, args.worker.flags())?;
+    plugin::check_folder(&config)?;
+    logging::start(config.log);
+    warn_of_root();
+
+    let host = wiring::host_runtime()?;
+    let guests = wiring::guest_runtime()?;
+    let result = host.block_on(serve(&config, args.purge, guests.handle().clone()));
+    // A guest that ignores everything must not keep the process alive.
+    guests.shutdown_background();
+    result.map(|()| ExitCode::SUCCESS)
+}
+
+async fn serve(config: &Config, purge: bool, guests: Handle) -> Result<(), Failure> {
+    let signals = Signals::listen().context("cannot listen for signals")?;
+    let (stop, shutdowns) = mpsc::channel(SHUTDOWNS_MAX);
+    // From the beginning: whoever stops a worker that compiles plugins is heard when it is done.
+    let listening = tokio::spawn(forward(signals, stop));
+    let result = work(config, purge, guests, shutdowns).await;
+    listening.abort();
+    result
+}
+
+async fn work(
+    config: &Config,
+    purge: bool,
+    guests: Handle,
+    shutdowns: mpsc::Receiver<Shutdown>,
+) -> Result<(), Failure> {
+    let sandbox = wiring::sandbox(config)?;
+    let loaded = plugin::load(config, &sandbox).await;
+    let catalog = override_options(config, &loaded.catalog);
+    announce(config, &loaded)?;
+
+    let connection = Arc::new(Connection::default());
+    let store = wiring::store(config, Some(connection.clone())).await?;
+    if purge {
+        let broker = wiring::broker(config).await?;
+        let deleted = purge::purge(&*broker, &config.task.queues).await?;
+        broker.close().await;
+        info!("deleted {} before starting", purge::messages(deleted));
+    }
+    let settings = Settings {
+        node: config.worker.hostname.clone(),
+        queues: config.task.queues.clone(),
+        limits: limits(config, store.is_durable()),
+        seed: uuid::Uuid::new_v4().as_u64_pair().0,
+    };
+    let ports = Ports {
+        connector: wiring::connector(config),
+        connection,
+        store,
+        invoker: Arc::new(wiring::SandboxInvoker(sandbox)),
+        catalog: Arc::new(catalog),
+        guests,
+        clock: wiring::now,
+    };
+    let ran = worker::run(settings, ports, shutdowns).await;
+    ran.or_hint(format!("the broker's URL comes from: {}", config.origin("broker.url")))
+}
+
+/// The operator's options come last and win.
+fn override_options(config: &Config, catalog: &Catalog) -> Catalog {
+    for name in config.tasks.keys().filter(|name| catalog.get(name).is_none()) {
+        warn!(task.name = %name, "[tasks.\"{name}\"] is configured, but no plugin has a task of this name");
+    }
+    Catalog::new(catalog.tasks().map(|spec| {
+        let mut spec = TaskSpec::clone(spec);
+        if let Some(overrides) = config.tasks.get(&spec.name) {
+            overrides.apply(&mut spec.options);
+        }
+        spec
+    }))
+}
+
+/// Text on stdout for people; for machines the same facts as log lines.
+fn announce(config: &Config, loaded: &Loaded) -> Result<(), Failure> {
+    if config.log.format == Format::Text {
+        print(&banner::text(config, loaded))?;
+        return Ok(());
+    }
+    info!(node = %config.worker.hostname, broker = %config.broker.url, results = %config.result.backend,
+        queues = ?config.task.queues, concurrency = config.worker.concurrency, "starting {}", config.worker.hostname);
+    for plugin in &loaded.plugins {
+        let tasks: Vec<&str> = plugin.tasks.iter().map(|task| task.spec.name.as_str()).collect();
+        info!(plugin = %plugin.name, ?tasks, "plugin `{}` has {} tasks", plugin.name, tasks.len());
+    }
+    for refused in &loaded.refused {
+        warn!(path = %refused.path.display(), "refused {}: {}", refused.path.display(), refused.reason);
+    }
+    Ok(())
+}
+
+fn limits(config: &Config, look_up: bool) -> Limits {
+    let started_meta = Json::object([
+        ("pid", Json::int(i64::from(std::process::id()))),
+        ("hostname", Json::text(config.worker.hostname.as_str())),
+    ]);
+    Limits {
+        concurrency: config.worker.concurrency as usize,
+        prefetch_multiplier: config.worker.prefetch_multiplier,
+        held_max: config.worker.eta_task_limit.unwrap_or(u32::MAX),
+        committing_max: COMMITTING_MAX,
+        remembered_max: REMEMBERED_MAX,
+        time_limit_max: config.limits.time,
+        look_up,
+        started_meta,
+        task: TaskDefaults {
+            acks_late: config.task.acks_late,
+            ignore_result: config.task.ignore_result,
+            store_errors_even_if_ignored: config.task.store_errors_even_if_ignored,
+            track_started: config.task.track_started,
+            time_limit: config.task.time_limit,
+            soft_time_limit: config.task.soft_time_limit,
+            rate_limit: config.task.default_rate_limit,
+        },
+    }
+}
+
+/// Passes the operator's wish on; the rudest one is granted here.
+async fn forward(mut signals: Signals, stop: mpsc::Sender<Shutdown>) {
+    loop {
+        let shutdown = match signals.next().await {
+            Stop::Warm => Shutdown::Warm,
+            Stop::Cold => Shutdown::Cold,
+            Stop::Now => std::process::exit(1),
+        };
+        // The worker has ended by itself if nobody hears this; a later signal still ends the process.
+        let _ = stop.send(shutdown).await;
+    }
+}
+
+#[cfg(unix)]
+fn warn_of_root() {
+    if rustix::process::geteuid().is_root() {
+        warn!(
+            "RUNNING AS ROOT: whoever breaks out of the sandbox owns this machine; \
+             start the worker as a user of its own (systemd: User=taskhost, Docker: USER taskhost)"
+        );
+    }
+}
+
+#[cfg(not(unix))]
+fn warn_of_root() {}

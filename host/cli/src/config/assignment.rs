@@ -1,0 +1,121 @@
+//! "This setting is to have that value, says this place": what files, environment and flags all become.
+
+use taskhost_core::TaskName;
+
+use crate::config::error::ConfigError;
+use crate::config::kind::{Kind, Raw};
+use crate::config::origin::Origin;
+use crate::config::setting::{self, SETTINGS, Setting, TASK_OPTIONS, TaskOption};
+
+/// One value for one setting, not read yet.
+#[derive(Debug, Clone)]
+pub(crate) struct Assignment {
+    pub(crate) target: Target,
+    pub(crate) raw: Raw,
+    pub(crate) origin: Origin,
+}
+
+/// What a value is for.
+#[derive(Debug, Clone)]
+pub(crate) enum Target {
+    Setting(&'static Setting),
+    Option(TaskName, &'static TaskOption),
+}
+
+impl Target {
+    /// The option of a task; `None` if there is no such option, an error if that is no name of a task.
+    pub(crate) fn option(task: &str, option: &str) -> Option<Result<Self, String>> {
+        let option = setting::find_option(option)?;
+        Some(TaskName::parse(task).map(|task| Self::Option(task, option)).map_err(|error| error.to_string()))
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        match self {
+            Self::Setting(setting) => setting.kind,
+            Self::Option(_, option) => option.kind,
+        }
+    }
+
+    /// The name as it is shown.
+    pub(crate) fn key(&self) -> String {
+        match self {
+            Self::Setting(setting) => setting.key.to_owned(),
+            Self::Option(task, option) => format!("tasks.\"{task}\".{}", option.name),
+        }
+    }
+}
+
+/// Reads `NAME=VALUE` of `--set`.
+pub(crate) fn from_set(text: &str) -> Result<Assignment, ConfigError> {
+    let Some((name, value)) = text.split_once('=') else {
+        return Err(ConfigError::elsewhere(
+            format!("--set {text}"),
+            "expected NAME=VALUE, such as task_acks_late=false",
+        ));
+    };
+    let name = name.trim();
+    let origin = Origin::Set(name.to_owned());
+    let raw = Raw::Loose(value.trim().to_owned());
+    if let Some(rest) = name.strip_prefix("tasks.")
+        && let Some((task, option)) = rest.rsplit_once('.')
+    {
+        let task = task.trim_matches('"');
+        return match Target::option(task, option) {
+            Some(Ok(target)) => Ok(Assignment { target, raw, origin }),
+            Some(Err(problem)) => Err(ConfigError::new(&origin, problem)),
+            None => {
+                let known = TASK_OPTIONS.iter().map(|option| option.name);
+                Err(ConfigError::unknown(&origin, "task option", option, known))
+            }
+        };
+    }
+    match setting::find(name) {
+        Some(setting) => Ok(Assignment { target: Target::Setting(setting), raw, origin }),
+        None => Err(unknown_setting(&origin, name)),
+    }
+}
+
+/// Variables of Celery that we honour, and the settings they give.
+const CELERY_VARIABLES: [(&str, &str); 2] =
+    [("CELERY_BROKER_URL", "broker.url"), ("CELERY_RESULT_BACKEND", "result.backend")];
+
+/// Reads the environment: Celery's two variables, then those that begin with `HOST_` and a group of
+/// ours. An empty one counts as not there. Others, such as `HOST_IP`, are not meant for us.
+pub(crate) fn from_environment(variables: &[(String, String)], errors: &mut Vec<ConfigError>) -> Vec<Assignment> {
+    let mut assignments = Vec::new();
+    let mut assign = |name: &str, setting, value: &str| {
+        let raw = Raw::Loose(value.to_owned());
+        assignments.push(Assignment {
+            target: Target::Setting(setting),
+            raw,
+            origin: Origin::Environment(name.to_owned()),
+        });
+    };
+    let given = || variables.iter().filter(|(_, value)| !value.is_empty());
+    for (variable, key) in CELERY_VARIABLES {
+        for (name, value) in given().filter(|(name, _)| name == variable) {
+            assign(name, setting::find(key).expect("Celery's variables stand for settings of ours"), value);
+        }
+    }
+    for (name, value) in given() {
+        let Some(flat) = name.strip_prefix("HOST_") else { continue };
+        if let Some(setting) = SETTINGS.iter().find(|setting| setting.variable() == *name) {
+            assign(name, setting, value);
+        } else if flat.split_once('_').is_some_and(|(group, _)| setting::is_group(&group.to_lowercase())) {
+            let known: Vec<String> = SETTINGS.iter().map(Setting::variable).collect();
+            let origin = Origin::Environment(name.clone());
+            errors.push(ConfigError::unknown(&origin, "variable", name, known.iter().map(String::as_str)));
+        }
+    }
+    assignments
+}
+
+/// Suggests in the same spelling as the one that was used: `task.acks_late` or `task_acks_late`.
+fn unknown_setting(origin: &Origin, name: &str) -> ConfigError {
+    let flat: Vec<String> = SETTINGS.iter().map(Setting::flat).collect();
+    if name.contains('.') {
+        ConfigError::unknown(origin, "setting", name, SETTINGS.iter().map(|setting| setting.key))
+    } else {
+        ConfigError::unknown(origin, "setting", name, flat.iter().map(String::as_str))
+    }
+}

@@ -1,0 +1,151 @@
+//! Reads `host.toml` into assignments that remember line and column.
+//!
+//! Knows which keys exist, not which of several values wins.
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::config::assignment::{Assignment, Target};
+use crate::config::error::ConfigError;
+use crate::config::kind::Raw;
+use crate::config::origin::Origin;
+use crate::config::setting::{self, SETTINGS, TASK_OPTIONS};
+
+/// The group that holds the options of single tasks.
+const TASKS: &str = "tasks";
+
+/// Reads the text of a file. `path` is for messages.
+pub(crate) fn read(path: &str, text: &str, errors: &mut Vec<ConfigError>) -> Vec<Assignment> {
+    let mut reader = Reader { path, text, errors, assignments: Vec::new() };
+    match DeTable::parse(text) {
+        Ok(document) => reader.document(document.get_ref()),
+        Err(error) => {
+            let at = error.span().map_or(text.len(), |span| span.start);
+            let origin = reader.origin(at);
+            reader.errors.push(ConfigError::new(&origin, error.message().trim_end()));
+        }
+    }
+    reader.assignments
+}
+
+struct Reader<'a> {
+    path: &'a str,
+    text: &'a str,
+    errors: &'a mut Vec<ConfigError>,
+    assignments: Vec<Assignment>,
+}
+
+impl Reader<'_> {
+    fn document(&mut self, document: &DeTable<'_>) {
+        for (key, value) in document {
+            let group = key.get_ref().as_ref();
+            if group == TASKS {
+                if let Some(tasks) = self.table(group, value) {
+                    self.tasks("", tasks);
+                }
+            } else if setting::is_group(group) {
+                if let Some(table) = self.table(group, value) {
+                    self.group(group, table);
+                }
+            } else {
+                self.unknown_group(key, value);
+            }
+        }
+    }
+
+    fn group(&mut self, group: &str, table: &DeTable<'_>) {
+        for (key, value) in table {
+            let name = format!("{group}.{}", key.get_ref());
+            match SETTINGS.iter().find(|setting| setting.key == name) {
+                Some(setting) => self.assign(Target::Setting(setting), value),
+                None => {
+                    let origin = self.origin(key.span().start);
+                    let known = SETTINGS.iter().map(|setting| setting.key);
+                    self.errors.push(ConfigError::unknown(&origin, "key", &name, known));
+                }
+            }
+        }
+    }
+
+    /// The options of a task. `[tasks.images.resize]` without quotes is a table in a table, and means
+    /// the same as `[tasks."images.resize"]`: no option is a table.
+    fn tasks(&mut self, prefix: &str, table: &DeTable<'_>) {
+        for (key, value) in table {
+            let name = key.get_ref().as_ref();
+            if let DeValue::Table(inner) = value.get_ref() {
+                let prefix = if prefix.is_empty() { name.to_owned() } else { format!("{prefix}.{name}") };
+                self.tasks(&prefix, inner);
+            } else if prefix.is_empty() {
+                let origin = self.origin(key.span().start);
+                let problem = format!("`{TASKS}.{name}` is not a table; write [{TASKS}.\"name of the task\"]");
+                self.errors.push(ConfigError::new(&origin, problem));
+            } else {
+                match Target::option(prefix, name) {
+                    Some(Ok(target)) => self.assign(target, value),
+                    Some(Err(problem)) => {
+                        let origin = self.origin(key.span().start);
+                        self.errors.push(ConfigError::new(&origin, problem));
+                    }
+                    None => {
+                        let origin = self.origin(key.span().start);
+                        let known = TASK_OPTIONS.iter().map(|option| option.name);
+                        self.errors.push(ConfigError::unknown(&origin, "task option", name, known));
+                    }
+                }
+            }
+        }
+    }
+
+    fn unknown_group(&mut self, key: &Spanned<std::borrow::Cow<'_, str>>, value: &Spanned<DeValue<'_>>) {
+        let name = key.get_ref();
+        let origin = self.origin(key.span().start);
+        if let Some(setting) = setting::find(name) {
+            let (group, key) = setting.key.split_once('.').unwrap_or_default();
+            let problem = format!("unknown key `{name}`; write `{key}` under [{group}]");
+            self.errors.push(ConfigError::new(&origin, problem));
+            return;
+        }
+        let what = if matches!(value.get_ref(), DeValue::Table(_)) { "group" } else { "key" };
+        let known = SETTINGS.iter().map(|setting| setting.group()).chain([TASKS]);
+        self.errors.push(ConfigError::unknown(&origin, what, name, known));
+    }
+
+    fn table<'v>(&mut self, group: &str, value: &'v Spanned<DeValue<'_>>) -> Option<&'v DeTable<'v>> {
+        let table = value.get_ref().as_table();
+        if table.is_none() {
+            let origin = self.origin(value.span().start);
+            let problem = format!("`{group}` is a group; write [{group}] and its keys below");
+            self.errors.push(ConfigError::new(&origin, problem));
+        }
+        table
+    }
+
+    fn assign(&mut self, target: Target, value: &Spanned<DeValue<'_>>) {
+        let origin = self.origin(value.span().start);
+        self.assignments.push(Assignment { target, raw: raw(value.get_ref()), origin });
+    }
+
+    fn origin(&self, at: usize) -> Origin {
+        let before = self.text.get(..at).unwrap_or(self.text);
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        Origin::File {
+            path: self.path.to_owned(),
+            line: before.matches('\n').count() + 1,
+            column: before[line_start..].chars().count() + 1,
+        }
+    }
+}
+
+fn raw(value: &DeValue<'_>) -> Raw {
+    match value {
+        DeValue::Boolean(value) => Raw::Bool(*value),
+        DeValue::String(text) => Raw::Text(text.to_string()),
+        DeValue::Integer(integer) => {
+            i64::from_str_radix(integer.as_str(), integer.radix()).map_or(Raw::Other("a number without end"), Raw::Int)
+        }
+        DeValue::Float(float) => float.as_str().parse().map_or(Raw::Other("an odd number"), Raw::Float),
+        DeValue::Array(items) => Raw::List(items.iter().map(|item| raw(item.get_ref())).collect()),
+        DeValue::Table(_) => Raw::Other("a table"),
+        DeValue::Datetime(_) => Raw::Other("a date"),
+    }
+}

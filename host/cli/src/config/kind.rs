@@ -1,0 +1,272 @@
+//! The types that settings can have: how each is read, and what is said when that fails.
+//!
+//! A value from a file has a type of its own and must match; one from the command line or the
+//! environment is text and is read more freely.
+
+use std::time::Duration;
+
+use taskhost_core::rate::Rate;
+use taskhost_core::{NodeName, QueueName};
+
+use crate::config::node::expand;
+use crate::config::secret::SecretUrl;
+use crate::config::value::{Format, Level, Value};
+
+/// A value as somebody wrote it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Raw {
+    Bool(bool),
+    Int(i64),
+    Float(f64),
+    Text(String),
+    List(Vec<Raw>),
+    /// From the command line or the environment, where everything is text.
+    Loose(String),
+    /// Something that no setting takes; the text says what.
+    Other(&'static str),
+}
+
+/// The type of a setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Bool,
+    Count,
+    Positive,
+    OptionalCount,
+    /// A number that may have a fraction; true is 1 (Celery's `retry_backoff`).
+    Factor,
+    Duration,
+    PositiveDuration,
+    /// Zero counts as none, as it does in messages.
+    OptionalDuration,
+    Bytes,
+    Rate,
+    BrokerUrl,
+    ResultUrl,
+    Queue,
+    Queues,
+    Texts,
+    Node,
+    Folder,
+    Level,
+    Format,
+}
+
+impl Kind {
+    /// Reads a value. The error is a text that says what was expected and what was found.
+    pub(crate) fn read(self, raw: &Raw) -> Result<Value, String> {
+        let unexpected = || format!("expected {}, found {}", self.expectation(), describe(raw));
+        match self {
+            Self::Bool => bool(raw).map(Value::Bool).ok_or_else(unexpected),
+            Self::Count => count(raw).map(Value::Count).ok_or_else(unexpected),
+            Self::Positive => count(raw).filter(|count| *count > 0).map(Value::Count).ok_or_else(unexpected),
+            Self::OptionalCount if is_none(raw) => Ok(Value::None),
+            Self::OptionalCount => count(raw).map(Value::Count).ok_or_else(unexpected),
+            Self::Factor => factor(raw).map(Value::Factor).ok_or_else(unexpected),
+            Self::Duration => duration(raw).map(Value::Duration).ok_or_else(unexpected),
+            Self::PositiveDuration => {
+                duration(raw).filter(|duration| !duration.is_zero()).map(Value::Duration).ok_or_else(unexpected)
+            }
+            Self::OptionalDuration if is_none(raw) => Ok(Value::None),
+            Self::OptionalDuration => match duration(raw).ok_or_else(unexpected)? {
+                Duration::ZERO => Ok(Value::None),
+                duration => Ok(Value::Duration(duration)),
+            },
+            Self::Bytes => bytes(raw).map(Value::Bytes).ok_or_else(unexpected),
+            Self::Rate if is_none(raw) => Ok(Value::None),
+            Self::Rate => rate(raw).ok_or_else(unexpected),
+            Self::BrokerUrl => {
+                let url = text(raw).ok_or_else(unexpected)?;
+                broker::check_url(url).map_err(|error| error.to_string())?;
+                Ok(Value::Url(SecretUrl::new(url)))
+            }
+            Self::ResultUrl => {
+                let url = text(raw).ok_or_else(unexpected)?;
+                store::check_url(url).map_err(|error| error.to_string())?;
+                Ok(Value::Url(SecretUrl::new(url)))
+            }
+            Self::Queue => {
+                let name = text(raw).ok_or_else(unexpected)?;
+                QueueName::parse(name).map(Value::Queue).map_err(|error| error.to_string())
+            }
+            Self::Queues => {
+                let names = texts(raw).filter(|names| !names.is_empty()).ok_or_else(unexpected)?;
+                let queues: Result<Vec<_>, _> = names.iter().map(|name| QueueName::parse(name)).collect();
+                queues.map(Value::Queues).map_err(|error| error.to_string())
+            }
+            Self::Texts => texts(raw).map(Value::Texts).ok_or_else(unexpected),
+            Self::Node => {
+                let pattern = text(raw).ok_or_else(unexpected)?;
+                let example = expand(pattern, "host")?;
+                NodeName::parse(&example).map_err(|error| error.to_string())?;
+                Ok(Value::Text(pattern.to_owned()))
+            }
+            Self::Folder => text(raw)
+                .filter(|path| !path.is_empty())
+                .map(|path| Value::Text(path.to_owned()))
+                .ok_or_else(unexpected),
+            Self::Level => text(raw).and_then(Level::parse).map(Value::Level).ok_or_else(unexpected),
+            Self::Format => text(raw).and_then(Format::parse).map(Value::Format).ok_or_else(unexpected),
+        }
+    }
+
+    /// What such a value looks like.
+    fn expectation(self) -> &'static str {
+        match self {
+            Self::Bool => "true or false",
+            Self::Count => "a whole number",
+            Self::Positive => "a whole number of 1 or more",
+            Self::OptionalCount => "a whole number or \"none\"",
+            Self::Factor => "a number",
+            Self::Duration => "seconds, or a time such as \"500ms\", \"30s\", \"5m\" or \"1h\"",
+            Self::PositiveDuration => "seconds above zero, or a time such as \"30s\", \"5m\" or \"1h\"",
+            Self::OptionalDuration => "seconds, a time such as \"30s\", \"5m\" or \"1h\", or \"none\"",
+            Self::Bytes => "a number of bytes, or a size such as \"64KiB\" or \"128MiB\"",
+            Self::Rate => "a rate such as \"10/s\", \"100/m\" or \"5/h\", or \"none\"",
+            Self::BrokerUrl | Self::ResultUrl => "a URL",
+            Self::Queue => "the name of a queue",
+            Self::Queues => "one or more names of queues, such as [\"celery\", \"images\"]",
+            Self::Texts => "a list of texts",
+            Self::Node => "a name such as \"taskhost@%h\"",
+            Self::Folder => "a folder",
+            Self::Level => "\"debug\", \"info\", \"warning\", \"error\" or \"critical\"",
+            Self::Format => "\"text\" or \"json\"",
+        }
+    }
+}
+
+/// The value as it is quoted in an error.
+fn describe(raw: &Raw) -> String {
+    const CHARS_MAX: usize = 60;
+    match raw {
+        Raw::Bool(value) => value.to_string(),
+        Raw::Int(value) => value.to_string(),
+        Raw::Float(value) => value.to_string(),
+        Raw::Text(text) | Raw::Loose(text) if text.chars().count() > CHARS_MAX => {
+            format!("\"{}...\"", text.chars().take(CHARS_MAX).collect::<String>().escape_debug())
+        }
+        Raw::Text(text) | Raw::Loose(text) => format!("\"{}\"", text.escape_debug()),
+        Raw::List(items) => format!("[{}]", items.iter().map(describe).collect::<Vec<_>>().join(", ")),
+        Raw::Other(what) => (*what).to_owned(),
+    }
+}
+
+fn text(raw: &Raw) -> Option<&str> {
+    match raw {
+        Raw::Text(text) | Raw::Loose(text) => Some(text),
+        _ => None,
+    }
+}
+
+fn is_none(raw: &Raw) -> bool {
+    text(raw).is_some_and(|text| text.eq_ignore_ascii_case("none"))
+}
+
+fn bool(raw: &Raw) -> Option<bool> {
+    match raw {
+        Raw::Bool(value) => Some(*value),
+        Raw::Loose(text) => match text.to_lowercase().as_str() {
+            "true" | "yes" | "on" | "1" => Some(true),
+            "false" | "no" | "off" | "0" => Some(false),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn count(raw: &Raw) -> Option<u32> {
+    match raw {
+        Raw::Int(value) => u32::try_from(*value).ok(),
+        Raw::Loose(text) => text.trim().parse().ok(),
+        _ => None,
+    }
+}
+
+fn factor(raw: &Raw) -> Option<f64> {
+    let factor = match raw {
+        Raw::Int(value) => *value as f64,
+        Raw::Float(value) => *value,
+        Raw::Loose(text) => match text.trim().parse() {
+            Ok(value) => value,
+            Err(_) => f64::from(u8::from(bool(raw)?)),
+        },
+        Raw::Bool(value) => f64::from(u8::from(*value)),
+        _ => return None,
+    };
+    (factor.is_finite() && factor >= 0.0).then_some(factor)
+}
+
+fn duration(raw: &Raw) -> Option<Duration> {
+    match raw {
+        Raw::Int(value) => u64::try_from(*value).ok().map(Duration::from_secs),
+        Raw::Float(value) => Duration::try_from_secs_f64(*value).ok(),
+        Raw::Text(text) | Raw::Loose(text) => parse_duration(text),
+        _ => None,
+    }
+}
+
+/// Reads `90`, `1.5`, `500ms`, `30s`, `5m`, `1h` or `1d`; a bare number is seconds.
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    let unit_start = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit_start);
+    let seconds = match unit {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        "d" => 86400.0,
+        _ => return None,
+    };
+    let number: f64 = number.trim().parse().ok()?;
+    Duration::try_from_secs_f64(number * seconds).ok()
+}
+
+fn bytes(raw: &Raw) -> Option<u64> {
+    match raw {
+        Raw::Int(value) => u64::try_from(*value).ok(),
+        Raw::Text(text) | Raw::Loose(text) => parse_bytes(text),
+        _ => None,
+    }
+}
+
+/// Reads `4096`, `64KiB`, `128 MiB`, `1GiB`, and the units of 1000 (`kB`, `MB`, `GB`).
+fn parse_bytes(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let unit_start = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit_start);
+    let factor: u64 = match unit.to_lowercase().as_str() {
+        "" | "b" => 1,
+        "kb" => 1_000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        "kib" => 1 << 10,
+        "mib" => 1 << 20,
+        "gib" => 1 << 30,
+        _ => return None,
+    };
+    number.trim().parse::<u64>().ok()?.checked_mul(factor)
+}
+
+fn rate(raw: &Raw) -> Option<Value> {
+    let text = match raw {
+        Raw::Text(text) | Raw::Loose(text) => text.clone(),
+        Raw::Int(value) => value.to_string(),
+        Raw::Float(value) => value.to_string(),
+        _ => return None,
+    };
+    match Rate::parse(&text).ok()? {
+        Some(rate) => Some(Value::Rate(rate, text)),
+        None => Some(Value::None),
+    }
+}
+
+fn texts(raw: &Raw) -> Option<Vec<String>> {
+    match raw {
+        Raw::Text(text) | Raw::Loose(text) => {
+            Some(text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect())
+        }
+        Raw::List(items) => items.iter().map(|item| text(item).map(str::to_owned)).collect(),
+        _ => None,
+    }
+}

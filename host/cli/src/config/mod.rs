@@ -1,0 +1,262 @@
+//! The configuration: plain typed data, complete and correct before anything connects.
+//!
+//! Reads files and environment here and nowhere else; which value wins is decided in [`resolve`].
+
+mod assignment;
+mod error;
+mod file;
+mod kind;
+mod node;
+mod origin;
+mod overrides;
+mod resolve;
+mod secret;
+mod setting;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use taskhost_core::rate::Rate;
+use taskhost_core::{NodeName, QueueName, TaskName};
+
+pub(crate) use error::{ConfigError, ConfigErrors};
+pub(crate) use kind::parse_duration;
+pub(crate) use origin::Origin;
+pub(crate) use overrides::TaskOverrides;
+pub(crate) use resolve::{Flag, Machine, Sources};
+pub(crate) use secret::SecretUrl;
+pub(crate) use setting::help;
+pub(crate) use value::{Format, Level, Value, show_duration};
+
+use resolve::Resolved;
+
+/// The file that is read if it is there and no other is named.
+const FILE: &str = "host.toml";
+
+/// What the host is to do, resolved.
+#[derive(Debug)]
+pub(crate) struct Config {
+    pub(crate) broker: BrokerConfig,
+    pub(crate) result: ResultConfig,
+    pub(crate) task: TaskConfig,
+    pub(crate) worker: WorkerConfig,
+    pub(crate) limits: LimitsConfig,
+    pub(crate) plugins: PluginsConfig,
+    pub(crate) log: LogConfig,
+    pub(crate) tasks: BTreeMap<TaskName, TaskOverrides>,
+    resolved: Resolved,
+}
+
+/// Group `[broker]`.
+#[derive(Debug)]
+pub(crate) struct BrokerConfig {
+    pub(crate) url: SecretUrl,
+    pub(crate) connection_timeout: Duration,
+}
+
+/// Group `[result]`.
+#[derive(Debug)]
+pub(crate) struct ResultConfig {
+    pub(crate) backend: SecretUrl,
+    /// `None` keeps results for ever.
+    pub(crate) expires: Option<Duration>,
+    pub(crate) failure_expires: Option<Duration>,
+}
+
+/// Group `[task]`.
+#[derive(Debug)]
+pub(crate) struct TaskConfig {
+    pub(crate) acks_late: bool,
+    pub(crate) track_started: bool,
+    pub(crate) ignore_result: bool,
+    pub(crate) store_errors_even_if_ignored: bool,
+    pub(crate) time_limit: Option<Duration>,
+    pub(crate) soft_time_limit: Option<Duration>,
+    pub(crate) default_rate_limit: Option<Rate>,
+    pub(crate) default_queue: QueueName,
+    pub(crate) queues: Vec<QueueName>,
+}
+
+/// Group `[worker]`.
+#[derive(Debug)]
+pub(crate) struct WorkerConfig {
+    pub(crate) concurrency: u32,
+    /// Zero is no bound.
+    pub(crate) prefetch_multiplier: u32,
+    /// `None` is no bound.
+    pub(crate) eta_task_limit: Option<u32>,
+    pub(crate) hostname: NodeName,
+}
+
+/// Group `[limits]`.
+#[derive(Debug)]
+pub(crate) struct LimitsConfig {
+    pub(crate) memory_bytes: u64,
+    pub(crate) time: Duration,
+    pub(crate) result_bytes: u64,
+    pub(crate) log_bytes: u64,
+    pub(crate) log_line_bytes: u64,
+    pub(crate) component_bytes: u64,
+    pub(crate) describe_time: Duration,
+}
+
+/// Group `[plugins]`.
+#[derive(Debug)]
+pub(crate) struct PluginsConfig {
+    pub(crate) dir: PathBuf,
+    /// Somebody named the folder, so it should exist.
+    pub(crate) dir_is_given: bool,
+}
+
+/// Group `[log]`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LogConfig {
+    pub(crate) level: Level,
+    pub(crate) format: Format,
+}
+
+/// One line of `host config`.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Row<'a> {
+    pub(crate) key: String,
+    pub(crate) value: &'a Value,
+    pub(crate) origin: &'a Origin,
+}
+
+/// Reads file and environment and resolves them together with what the command line said.
+pub(crate) fn load(file: Option<&Path>, sets: &[String], flags: Vec<Flag>) -> Result<Config, ConfigErrors> {
+    let sources =
+        Sources { file: read_file(file)?, environment: environment(), sets: sets.to_vec(), flags, machine: machine() };
+    Config::resolve(&sources)
+}
+
+impl Config {
+    /// Reads all sources.
+    pub(crate) fn resolve(sources: &Sources) -> Result<Self, ConfigErrors> {
+        let resolved = resolve::resolve(sources)?;
+        let of = Typed(&resolved);
+        Ok(Self {
+            broker: BrokerConfig {
+                url: of.url("broker.url"),
+                connection_timeout: of.duration("broker.connection_timeout"),
+            },
+            result: ResultConfig {
+                backend: of.url("result.backend"),
+                expires: of.optional_duration("result.expires"),
+                failure_expires: of.optional_duration("result.failure_expires"),
+            },
+            task: TaskConfig {
+                acks_late: of.bool("task.acks_late"),
+                track_started: of.bool("task.track_started"),
+                ignore_result: of.bool("task.ignore_result"),
+                store_errors_even_if_ignored: of.bool("task.store_errors_even_if_ignored"),
+                time_limit: of.optional_duration("task.time_limit"),
+                soft_time_limit: of.optional_duration("task.soft_time_limit"),
+                default_rate_limit: of.rate("task.default_rate_limit"),
+                default_queue: of.queue("task.default_queue"),
+                queues: of.queues("task.queues"),
+            },
+            worker: WorkerConfig {
+                concurrency: of.count("worker.concurrency"),
+                prefetch_multiplier: of.count("worker.prefetch_multiplier"),
+                eta_task_limit: of.optional_count("worker.eta_task_limit"),
+                hostname: of.node("worker.hostname"),
+            },
+            limits: LimitsConfig {
+                memory_bytes: of.bytes("limits.memory"),
+                time: of.duration("limits.time"),
+                result_bytes: of.bytes("limits.result"),
+                log_bytes: of.bytes("limits.log"),
+                log_line_bytes: of.bytes("limits.log_line"),
+                component_bytes: of.bytes("limits.component"),
+                describe_time: of.duration("limits.describe_time"),
+            },
+            plugins: PluginsConfig {
+                dir: of.text("plugins.dir").into(),
+                dir_is_given: *resolved.origin("plugins.dir") != Origin::Default,
+            },
+            log: LogConfig { level: of.level("log.level"), format: of.format("log.format") },
+            tasks: resolved.options.iter().map(|(task, of)| (task.clone(), TaskOverrides::new(of))).collect(),
+            resolved,
+        })
+    }
+
+    /// Every value with its origin, as `host config` shows them.
+    pub(crate) fn rows(&self) -> Vec<Row<'_>> {
+        let settings = self.resolved.settings().map(|(key, value, origin)| Row { key: key.to_owned(), value, origin });
+        let options = self.resolved.options.iter().flat_map(|(task, options)| {
+            options.iter().map(move |(name, (value, origin))| Row {
+                key: format!("tasks.\"{task}\".{name}"),
+                value,
+                origin,
+            })
+        });
+        settings.chain(options).collect()
+    }
+
+    /// Where the value of a setting came from.
+    pub(crate) fn origin(&self, key: &str) -> &Origin {
+        self.resolved.origin(key)
+    }
+}
+
+/// The values of the table under the types that the table says they have.
+struct Typed<'a>(&'a Resolved);
+
+macro_rules! typed {
+    ($(fn $name:ident -> $type:ty { $($pattern:pat => $value:expr),+ })+) => {
+        impl Typed<'_> {
+            $(fn $name(&self, key: &str) -> $type {
+                match self.0.value(key) {
+                    $($pattern => $value,)+
+                    other => unreachable!("the table of settings gives `{key}` another type: {other:?}"),
+                }
+            })+
+        }
+    };
+}
+
+typed! {
+    fn bool -> bool { Value::Bool(value) => *value }
+    fn count -> u32 { Value::Count(value) => *value }
+    fn optional_count -> Option<u32> { Value::Count(value) => Some(*value), Value::None => None }
+    fn duration -> Duration { Value::Duration(value) => *value }
+    fn optional_duration -> Option<Duration> { Value::Duration(value) => Some(*value), Value::None => None }
+    fn bytes -> u64 { Value::Bytes(value) => *value }
+    fn rate -> Option<Rate> { Value::Rate(rate, _) => Some(*rate), Value::None => None }
+    fn url -> SecretUrl { Value::Url(url) => url.clone() }
+    fn queue -> QueueName { Value::Queue(queue) => queue.clone() }
+    fn queues -> Vec<QueueName> { Value::Queues(queues) => queues.clone() }
+    fn text -> String { Value::Text(text) => text.clone() }
+    fn node -> NodeName { Value::Text(text) => NodeName::parse(text).expect("the name was parsed when it was resolved") }
+    fn level -> Level { Value::Level(level) => *level }
+    fn format -> Format { Value::Format(format) => *format }
+}
+
+fn read_file(named: Option<&Path>) -> Result<Option<(String, String)>, ConfigErrors> {
+    let path = named.unwrap_or(Path::new(FILE));
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some((path.display().to_string(), text))),
+        Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => {
+            let error = ConfigError::elsewhere(path.display().to_string(), error.to_string());
+            Err(ConfigErrors::new(vec![error]))
+        }
+    }
+}
+
+/// Variables that are text. One that is not cannot be one of ours: all of them are names and URLs.
+fn environment() -> Vec<(String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
+fn machine() -> Machine {
+    let cpus = std::thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(u32::MAX));
+    Machine { host_name: gethostname::gethostname().to_string_lossy().into_owned(), cpus }
+}

@@ -1,0 +1,49 @@
+//! The operator's last word on the options of single tasks.
+//!
+//! Only says what is different; the rest stays as the plugin wants it.
+
+use std::collections::BTreeMap;
+
+use taskhost_core::TaskOptions;
+
+use crate::config::origin::Origin;
+use crate::config::value::Value;
+
+/// Options of one task that `[tasks."name"]` gives, by their names.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct TaskOverrides(BTreeMap<&'static str, Value>);
+
+impl TaskOverrides {
+    /// Takes the values without their origins.
+    pub(crate) fn new(options: &BTreeMap<&'static str, (Value, Origin)>) -> Self {
+        Self(options.iter().map(|(name, (value, _))| (*name, value.clone())).collect())
+    }
+
+    /// Changes what is different.
+    pub(crate) fn apply(&self, options: &mut TaskOptions) {
+        for (name, value) in &self.0 {
+            match (*name, value) {
+                ("acks_late", Value::Bool(value)) => options.acks_late = Some(*value),
+                ("autoretry_for", Value::Texts(classes)) => options.autoretry_for.clone_from(classes),
+                ("default_retry_delay", Value::Duration(delay)) => options.default_retry_delay = *delay,
+                ("ignore_result", Value::Bool(value)) => options.ignore_result = Some(*value),
+                ("max_retries", Value::Count(retries)) => options.max_retries = Some(*retries),
+                ("max_retries", Value::None) => options.max_retries = None,
+                ("rate_limit", Value::Rate(rate, _)) => options.rate_limit = Some(*rate),
+                ("rate_limit", Value::None) => options.rate_limit = None,
+                ("retry_backoff", Value::Factor(factor)) => options.retry_backoff = *factor,
+                ("retry_backoff_max", Value::Duration(longest)) => options.retry_backoff_max = *longest,
+                ("retry_jitter", Value::Bool(value)) => options.retry_jitter = *value,
+                ("soft_time_limit", Value::Duration(limit)) => options.soft_time_limit = Some(*limit),
+                ("soft_time_limit", Value::None) => options.soft_time_limit = None,
+                ("store_errors_even_if_ignored", Value::Bool(value)) => {
+                    options.store_errors_even_if_ignored = Some(*value);
+                }
+                ("time_limit", Value::Duration(limit)) => options.time_limit = Some(*limit),
+                ("time_limit", Value::None) => options.time_limit = None,
+                ("track_started", Value::Bool(value)) => options.track_started = Some(*value),
+                (name, value) => unreachable!("the table of task options has no `{name}` = {value:?}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Decides which of several values wins: flag, environment, file, default, in this order.
+//!
+//! Pure: files, environment and machine were read by somebody else. Every value is checked, also one
+//! that another overrides.
+
+use std::collections::BTreeMap;
+
+use taskhost_core::{NodeName, TaskName};
+
+use crate::config::assignment::{self, Assignment, Target};
+use crate::config::error::{ConfigError, ConfigErrors};
+use crate::config::kind::Raw;
+use crate::config::origin::Origin;
+use crate::config::secret::SecretUrl;
+use crate::config::setting::{Fallback, SETTINGS, Setting};
+use crate::config::value::Value;
+use crate::config::{file, node};
+
+/// Everything that configuration is made from.
+#[derive(Debug, Default)]
+pub(crate) struct Sources {
+    /// Path, for messages, and text of `host.toml`.
+    pub(crate) file: Option<(String, String)>,
+    pub(crate) environment: Vec<(String, String)>,
+    /// `NAME=VALUE` of each `--set`.
+    pub(crate) sets: Vec<String>,
+    pub(crate) flags: Vec<Flag>,
+    pub(crate) machine: Machine,
+}
+
+/// An option of the command line that stands for a setting.
+#[derive(Debug)]
+pub(crate) struct Flag {
+    pub(crate) name: &'static str,
+    pub(crate) key: &'static str,
+    pub(crate) text: String,
+}
+
+/// What defaults depend on.
+#[derive(Debug, Default)]
+pub(crate) struct Machine {
+    pub(crate) host_name: String,
+    pub(crate) cpus: u32,
+}
+
+/// Every setting with its value, in the order of the table, and the options of single tasks.
+#[derive(Debug)]
+pub(crate) struct Resolved {
+    settings: Vec<(&'static Setting, Value, Origin)>,
+    pub(crate) options: BTreeMap<TaskName, BTreeMap<&'static str, (Value, Origin)>>,
+}
+
+impl Resolved {
+    /// The value of a setting of the table.
+    pub(crate) fn value(&self, key: &str) -> &Value {
+        &self.find(key).1
+    }
+
+    /// Where it came from.
+    pub(crate) fn origin(&self, key: &str) -> &Origin {
+        &self.find(key).2
+    }
+
+    /// All settings.
+    pub(crate) fn settings(&self) -> impl Iterator<Item = (&'static str, &Value, &Origin)> {
+        self.settings.iter().map(|(setting, value, origin)| (setting.key, value, origin))
+    }
+
+    fn find(&self, key: &str) -> &(&'static Setting, Value, Origin) {
+        self.settings.iter().find(|(setting, ..)| setting.key == key).expect("the key is one of the table of settings")
+    }
+}
+
+/// Reads all sources; either everything is right or all mistakes are named.
+pub(crate) fn resolve(sources: &Sources) -> Result<Resolved, ConfigErrors> {
+    let mut errors = Vec::new();
+    let mut given: BTreeMap<&'static str, (Value, Origin)> = BTreeMap::new();
+    let mut options: BTreeMap<TaskName, BTreeMap<&'static str, (Value, Origin)>> = BTreeMap::new();
+    // From weak to strong: a later one replaces an earlier one.
+    for Assignment { target, raw, origin } in assignments(sources, &mut errors) {
+        match target.kind().read(&raw) {
+            Ok(value) => match target {
+                Target::Setting(setting) => {
+                    given.insert(setting.key, (value, origin));
+                }
+                Target::Option(task, option) => {
+                    options.entry(task).or_default().insert(option.name, (value, origin));
+                }
+            },
+            Err(problem) => errors.push(ConfigError::value(&origin, &target.key(), &problem)),
+        }
+    }
+    let mut settings = Vec::with_capacity(SETTINGS.len());
+    for setting in SETTINGS {
+        let (value, origin) = match given.remove(setting.key) {
+            Some((value, origin)) => (value, origin),
+            None => (default(setting, &settings, &sources.machine), Origin::Default),
+        };
+        let value = match setting.key {
+            "worker.hostname" => node_name(&value, &origin, &sources.machine, &mut errors),
+            _ => value,
+        };
+        settings.push((setting, value, origin));
+    }
+    if errors.is_empty() { Ok(Resolved { settings, options }) } else { Err(ConfigErrors::new(errors)) }
+}
+
+fn assignments(sources: &Sources, errors: &mut Vec<ConfigError>) -> Vec<Assignment> {
+    let mut assignments = Vec::new();
+    if let Some((path, text)) = &sources.file {
+        assignments.extend(file::read(path, text, errors));
+    }
+    assignments.extend(assignment::from_environment(&sources.environment, errors));
+    for text in &sources.sets {
+        match assignment::from_set(text) {
+            Ok(assignment) => assignments.push(assignment),
+            Err(error) => errors.push(error),
+        }
+    }
+    assignments.extend(sources.flags.iter().map(|flag| {
+        let setting = SETTINGS.iter().find(|setting| setting.key == flag.key);
+        Assignment {
+            target: Target::Setting(setting.expect("every flag stands for a setting of the table")),
+            raw: Raw::Loose(flag.text.clone()),
+            origin: Origin::Flag(flag.name),
+        }
+    }));
+    assignments
+}
+
+/// The default of a setting. Those that are computed look at settings which stand before them.
+fn default(setting: &Setting, before: &[(&'static Setting, Value, Origin)], machine: &Machine) -> Value {
+    let value = |key| before.iter().find(|(setting, ..)| setting.key == key).map(|(_, value, _)| value);
+    match setting.default {
+        Fallback::Text(text) => setting.kind.read(&Raw::Loose(text.to_owned())).expect("a test reads all defaults"),
+        Fallback::Computed(_) => match (setting.key, value("broker.url"), value("task.default_queue")) {
+            ("result.backend", Some(Value::Url(broker)), _) => Value::Url(default_backend(broker)),
+            ("task.queues", _, Some(Value::Queue(queue))) => Value::Queues(vec![queue.clone()]),
+            ("worker.concurrency", ..) => Value::Count(machine.cpus.max(1)),
+            (key, ..) => unreachable!("`{key}` has no computed default"),
+        },
+    }
+}
+
+/// Beside the messages if the broker is a file; otherwise back to the client, which needs no other
+/// server. A client that looks for results elsewhere needs `-r` here, as with any Celery worker.
+fn default_backend(broker: &SecretUrl) -> SecretUrl {
+    match broker.scheme().as_str() {
+        "memory" => SecretUrl::new("memory://"),
+        scheme if scheme.contains("sqlite") => {
+            let url = broker.expose();
+            SecretUrl::new(url.strip_prefix("sqla+").unwrap_or(url))
+        }
+        _ => SecretUrl::new("rpc://"),
+    }
+}
+
+/// Fills in the name of the machine, which cannot be checked before.
+fn node_name(value: &Value, origin: &Origin, machine: &Machine, errors: &mut Vec<ConfigError>) -> Value {
+    let Value::Text(pattern) = value else { return value.clone() };
+    let name = node::expand(pattern, &machine.host_name)
+        .and_then(|name| NodeName::parse(&name).map(|_| name).map_err(|error| error.to_string()));
+    match name {
+        Ok(name) => Value::Text(name),
+        Err(problem) => {
+            errors.push(ConfigError::value(origin, "worker.hostname", &problem));
+            value.clone()
+        }
+    }
+}

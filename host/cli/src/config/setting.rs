@@ -1,0 +1,271 @@
+//! The one table of settings: name, type, default and a line of documentation.
+//!
+//! Files, environment, `--set`, `host config` and the suggestions in error messages are all made from
+//! it. It does not know where a value came from.
+
+use crate::config::kind::Kind;
+
+/// A setting. Its key is Celery's name with a dot after the group: `task_acks_late` is `task.acks_late`.
+#[derive(Debug)]
+pub(crate) struct Setting {
+    /// The key in `host.toml`, with its group.
+    pub(crate) key: &'static str,
+    pub(crate) kind: Kind,
+    pub(crate) default: Fallback,
+    /// One line for people.
+    pub(crate) doc: &'static str,
+}
+
+/// The value of a setting that nobody gave.
+#[derive(Debug)]
+pub(crate) enum Fallback {
+    /// As if it had been written.
+    Text(&'static str),
+    /// Depends on the machine or on other settings; the text says how.
+    Computed(&'static str),
+}
+
+/// An option of a task that the operator may override in `[tasks."name"]`, under Celery's name.
+#[derive(Debug)]
+pub(crate) struct TaskOption {
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+    /// One line for people.
+    pub(crate) doc: &'static str,
+}
+
+const fn fixed(key: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Setting {
+    Setting { key, kind, default: Fallback::Text(default), doc }
+}
+
+const fn computed(key: &'static str, kind: Kind, how: &'static str, doc: &'static str) -> Setting {
+    Setting { key, kind, default: Fallback::Computed(how), doc }
+}
+
+const fn option(name: &'static str, kind: Kind, doc: &'static str) -> TaskOption {
+    TaskOption { name, kind, doc }
+}
+
+/// All settings, grouped, in the order in which they are shown.
+pub(crate) const SETTINGS: &[Setting] = &[
+    fixed("broker.url", Kind::BrokerUrl, "sqlite:///host.db", "where tasks come from"),
+    fixed("broker.connection_timeout", Kind::Duration, "4s", "how long to wait for a connection"),
+    computed(
+        "result.backend",
+        Kind::ResultUrl,
+        "the broker's file, or rpc:// with RabbitMQ",
+        "where results are kept; disabled:// keeps none",
+    ),
+    fixed("result.expires", Kind::OptionalDuration, "1d", "how long results are kept; none: for ever"),
+    fixed(
+        "result.failure_expires",
+        Kind::OptionalDuration,
+        "none",
+        "the same for failures, in Redis; none: as result.expires",
+    ),
+    fixed("task.acks_late", Kind::Bool, "true", "acknowledge after a task has run, so that a crash loses nothing"),
+    fixed("task.track_started", Kind::Bool, "false", "store the state STARTED when a task starts"),
+    fixed("task.ignore_result", Kind::Bool, "false", "store no results"),
+    fixed("task.store_errors_even_if_ignored", Kind::Bool, "false", "store failures even where results are ignored"),
+    fixed("task.time_limit", Kind::OptionalDuration, "none", "stop a task after this time"),
+    fixed("task.soft_time_limit", Kind::OptionalDuration, "none", "tell a task to finish after this time"),
+    fixed("task.default_rate_limit", Kind::Rate, "none", "how often each task may start, such as 10/s or 100/m"),
+    fixed("task.default_queue", Kind::Queue, "celery", "the queue for tasks that name none"),
+    computed("task.queues", Kind::Queues, "task.default_queue", "the queues to take tasks from"),
+    computed("worker.concurrency", Kind::Positive, "number of CPUs", "how many tasks run at a time"),
+    fixed("worker.prefetch_multiplier", Kind::Count, "4", "messages to fetch ahead for each running task; 0: no bound"),
+    fixed(
+        "worker.eta_task_limit",
+        Kind::OptionalCount,
+        "none",
+        "how many tasks with a later start may be held beside those; none: no bound",
+    ),
+    fixed(
+        "worker.hostname",
+        Kind::Node,
+        "taskhost@%h",
+        "name of this worker: %h host, %n host without domain, %d domain",
+    ),
+    fixed("limits.memory", Kind::Bytes, "128MiB", "memory of one running task"),
+    fixed("limits.time", Kind::PositiveDuration, "30m", "no task runs longer than this, whatever it asks for"),
+    fixed("limits.result", Kind::Bytes, "16MiB", "size of one result"),
+    fixed("limits.log", Kind::Bytes, "64KiB", "what one run of a task may write to its output"),
+    fixed("limits.log_line", Kind::Bytes, "8KiB", "length of one line of that"),
+    fixed("limits.component", Kind::Bytes, "64MiB", "size of a plugin's .wasm file"),
+    fixed("limits.describe_time", Kind::PositiveDuration, "5s", "how long a plugin may take to list its tasks"),
+    fixed("plugins.dir", Kind::Folder, "plugins", "folder with plugins: *.wasm files, and folders with a plugin.toml"),
+    fixed("log.level", Kind::Level, "info", "how much the worker logs: debug, info, warning, error or critical"),
+    fixed("log.format", Kind::Format, "text", "text, or json with one object a line"),
+];
+
+/// All options of a task that can be overridden.
+pub(crate) const TASK_OPTIONS: &[TaskOption] = &[
+    option("acks_late", Kind::Bool, "as task.acks_late, for this task"),
+    option("autoretry_for", Kind::Texts, "exception classes after which the task is retried"),
+    option("default_retry_delay", Kind::Duration, "wait before a retry that names no time"),
+    option("ignore_result", Kind::Bool, "as task.ignore_result, for this task"),
+    option("max_retries", Kind::OptionalCount, "how often the task may be retried; none: without end"),
+    option("rate_limit", Kind::Rate, "how often the task may start, such as 10/s or 100/m"),
+    option(
+        "retry_backoff",
+        Kind::Factor,
+        "first wait in seconds of automatic retries, doubled each time; 0: no doubling",
+    ),
+    option("retry_backoff_max", Kind::Duration, "longest wait of automatic retries"),
+    option("retry_jitter", Kind::Bool, "draw the wait of automatic retries at random"),
+    option("soft_time_limit", Kind::OptionalDuration, "as task.soft_time_limit, for this task"),
+    option("store_errors_even_if_ignored", Kind::Bool, "as task.store_errors_even_if_ignored, for this task"),
+    option("time_limit", Kind::OptionalDuration, "as task.time_limit, for this task"),
+    option("track_started", Kind::Bool, "as task.track_started, for this task"),
+];
+
+impl Setting {
+    /// The group that the setting belongs to.
+    pub(crate) fn group(&self) -> &'static str {
+        self.key.split_once('.').map_or(self.key, |(group, _)| group)
+    }
+
+    /// Celery's name: the key with an underscore after the group.
+    pub(crate) fn flat(&self) -> String {
+        self.key.replacen('.', "_", 1)
+    }
+
+    /// The environment variable that gives it.
+    pub(crate) fn variable(&self) -> String {
+        format!("HOST_{}", self.flat().to_uppercase())
+    }
+
+    /// The default in words.
+    pub(crate) fn default_text(&self) -> &'static str {
+        match self.default {
+            Fallback::Text(text) | Fallback::Computed(text) => text,
+        }
+    }
+}
+
+/// The setting of that grouped or flat name, in any case.
+pub(crate) fn find(name: &str) -> Option<&'static Setting> {
+    let name = name.to_lowercase();
+    SETTINGS.iter().find(|setting| setting.key == name || setting.flat() == name)
+}
+
+/// The option of a task of that name.
+pub(crate) fn find_option(name: &str) -> Option<&'static TaskOption> {
+    TASK_OPTIONS.iter().find(|option| option.name == name)
+}
+
+/// True if there is a group of that name.
+pub(crate) fn is_group(name: &str) -> bool {
+    SETTINGS.iter().any(|setting| setting.group() == name)
+}
+
+/// The list of all settings for `host config --help`.
+pub(crate) fn help() -> String {
+    let mut text = String::from("Settings, as in [group] key of host.toml:\n");
+    for setting in SETTINGS {
+        text.push_str(&format!("  {}\n          {} [default: {}]\n", setting.key, setting.doc, setting.default_text()));
+    }
+    text.push_str("\nOptions of one task, as in [tasks.\"images.resize\"] of host.toml:\n");
+    for option in TASK_OPTIONS {
+        text.push_str(&format!("  {}\n          {}\n", option.name, option.doc));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+
+    #[test]
+    fn the_list_has_every_setting_and_reads_well() {
+        expect![[r#"
+            Settings, as in [group] key of host.toml:
+              broker.url
+                      where tasks come from [default: sqlite:///host.db]
+              broker.connection_timeout
+                      how long to wait for a connection [default: 4s]
+              result.backend
+                      where results are kept; disabled:// keeps none [default: the broker's file, or rpc:// with RabbitMQ]
+              result.expires
+                      how long results are kept; none: for ever [default: 1d]
+              result.failure_expires
+                      the same for failures, in Redis; none: as result.expires [default: none]
+              task.acks_late
+                      acknowledge after a task has run, so that a crash loses nothing [default: true]
+              task.track_started
+                      store the state STARTED when a task starts [default: false]
+              task.ignore_result
+                      store no results [default: false]
+              task.store_errors_even_if_ignored
+                      store failures even where results are ignored [default: false]
+              task.time_limit
+                      stop a task after this time [default: none]
+              task.soft_time_limit
+                      tell a task to finish after this time [default: none]
+              task.default_rate_limit
+                      how often each task may start, such as 10/s or 100/m [default: none]
+              task.default_queue
+                      the queue for tasks that name none [default: celery]
+              task.queues
+                      the queues to take tasks from [default: task.default_queue]
+              worker.concurrency
+                      how many tasks run at a time [default: number of CPUs]
+              worker.prefetch_multiplier
+                      messages to fetch ahead for each running task; 0: no bound [default: 4]
+              worker.eta_task_limit
+                      how many tasks with a later start may be held beside those; none: no bound [default: none]
+              worker.hostname
+                      name of this worker: %h host, %n host without domain, %d domain [default: taskhost@%h]
+              limits.memory
+                      memory of one running task [default: 128MiB]
+              limits.time
+                      no task runs longer than this, whatever it asks for [default: 30m]
+              limits.result
+                      size of one result [default: 16MiB]
+              limits.log
+                      what one run of a task may write to its output [default: 64KiB]
+              limits.log_line
+                      length of one line of that [default: 8KiB]
+              limits.component
+                      size of a plugin's .wasm file [default: 64MiB]
+              limits.describe_time
+                      how long a plugin may take to list its tasks [default: 5s]
+              plugins.dir
+                      folder with plugins: *.wasm files, and folders with a plugin.toml [default: plugins]
+              log.level
+                      how much the worker logs: debug, info, warning, error or critical [default: info]
+              log.format
+                      text, or json with one object a line [default: text]
+
+            Options of one task, as in [tasks."images.resize"] of host.toml:
+              acks_late
+                      as task.acks_late, for this task
+              autoretry_for
+                      exception classes after which the task is retried
+              default_retry_delay
+                      wait before a retry that names no time
+              ignore_result
+                      as task.ignore_result, for this task
+              max_retries
+                      how often the task may be retried; none: without end
+              rate_limit
+                      how often the task may start, such as 10/s or 100/m
+              retry_backoff
+                      first wait in seconds of automatic retries, doubled each time; 0: no doubling
+              retry_backoff_max
+                      longest wait of automatic retries
+              retry_jitter
+                      draw the wait of automatic retries at random
+              soft_time_limit
+                      as task.soft_time_limit, for this task
+              store_errors_even_if_ignored
+                      as task.store_errors_even_if_ignored, for this task
+              time_limit
+                      as task.time_limit, for this task
+              track_started
+                      as task.track_started, for this task
+        "#]].assert_eq(&help());
+    }
+}

@@ -1,0 +1,375 @@
+//! Which value wins, and what every mistake is answered with.
+
+use expect_test::{Expect, expect};
+use taskhost_core::TaskOptions;
+
+use super::kind::Raw;
+use super::setting::{Fallback, SETTINGS, TASK_OPTIONS};
+use super::*;
+
+fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+fn machine() -> Machine {
+    Machine { host_name: "box.example.org".to_owned(), cpus: 8 }
+}
+
+fn file(text: &str) -> Sources {
+    Sources { file: Some(("host.toml".to_owned(), text.to_owned())), machine: machine(), ..Sources::default() }
+}
+
+fn set(text: &str) -> Sources {
+    Sources { sets: vec![text.to_owned()], machine: machine(), ..Sources::default() }
+}
+
+fn environment(variables: &[(&str, &str)]) -> Sources {
+    Sources { environment: pairs(variables), machine: machine(), ..Sources::default() }
+}
+
+fn flag(name: &'static str, key: &'static str, text: &str) -> Sources {
+    Sources { flags: vec![Flag { name, key, text: text.to_owned() }], machine: machine(), ..Sources::default() }
+}
+
+/// `value (origin)` of a setting, or all mistakes.
+fn shown(sources: &Sources, key: &str) -> String {
+    match Config::resolve(sources) {
+        Ok(config) => {
+            let row = config
+                .rows()
+                .into_iter()
+                .find(|row| row.key == key)
+                .map(|row| (row.value.to_string(), row.origin.to_string()));
+            row.map_or("not there".to_owned(), |(value, origin)| format!("{value} ({origin})"))
+        }
+        Err(errors) => errors.to_string(),
+    }
+}
+
+#[track_caller]
+fn check(sources: Sources, key: &str, expected: &str) {
+    assert_eq!(shown(&sources, key), expected);
+}
+
+#[track_caller]
+fn check_errors(sources: Sources, expected: Expect) {
+    expected.assert_eq(&Config::resolve(&sources).expect_err("this is a mistake").to_string());
+}
+
+#[test]
+fn all_defaults_can_be_read() {
+    for setting in SETTINGS {
+        if let Fallback::Text(text) = setting.default {
+            assert!(setting.kind.read(&Raw::Loose(text.to_owned())).is_ok(), "{}", setting.key);
+        }
+    }
+    Config::resolve(&file("")).expect("defaults are right");
+}
+
+#[test]
+fn flag_beats_set_beats_environment_beats_file_beats_default() {
+    let key = "worker.concurrency";
+    let mut sources = Sources { machine: machine(), ..Sources::default() };
+    check_row(&sources, key, "8 (default)");
+    sources.file = Some(("host.toml".to_owned(), "[worker]\nconcurrency = 1".to_owned()));
+    check_row(&sources, key, "1 (host.toml:2)");
+    sources.environment = pairs(&[("HOST_WORKER_CONCURRENCY", "2")]);
+    check_row(&sources, key, "2 (HOST_WORKER_CONCURRENCY)");
+    sources.sets = vec!["worker_concurrency=3".to_owned()];
+    check_row(&sources, key, "3 (--set worker_concurrency)");
+    sources.flags = vec![Flag { name: "--concurrency", key, text: "4".to_owned() }];
+    check_row(&sources, key, "4 (--concurrency)");
+}
+
+#[track_caller]
+fn check_row(sources: &Sources, key: &str, expected: &str) {
+    assert_eq!(shown(sources, key), expected);
+}
+
+#[test]
+fn the_variables_of_celery_are_read_and_ours_beat_them() {
+    let celery = ("CELERY_BROKER_URL", "amqp://one//");
+    check(environment(&[celery]), "broker.url", "amqp://one// (CELERY_BROKER_URL)");
+    check(environment(&[("HOST_BROKER_URL", "amqp://two//"), celery]), "broker.url", "amqp://two// (HOST_BROKER_URL)");
+    check(environment(&[("CELERY_BROKER_URL", "")]), "broker.url", "sqlite:///host.db (default)");
+    let redis = [("CELERY_RESULT_BACKEND", "redis://:secret@box/1")];
+    check(environment(&redis), "result.backend", "redis://:**@box/1 (CELERY_RESULT_BACKEND)");
+}
+
+#[test]
+fn set_takes_grouped_and_flat_names_and_options_of_tasks() {
+    check(set("task_acks_late=false"), "task.acks_late", "false (--set task_acks_late)");
+    check(set("task.acks_late=no"), "task.acks_late", "false (--set task.acks_late)");
+    check(set("limits.memory = 64 MiB"), "limits.memory", "64MiB (--set limits.memory)");
+    let key = "tasks.\"images.resize\".rate_limit";
+    check(set("tasks.images.resize.rate_limit=5/s"), key, "5/s (--set tasks.images.resize.rate_limit)");
+}
+
+#[test]
+fn results_are_kept_beside_the_messages_or_sent_back() {
+    check(file(""), "result.backend", "sqlite:///host.db (default)");
+    check(set("broker_url=sqla+sqlite:////var/x.db"), "result.backend", "sqlite:////var/x.db (default)");
+    check(set("broker_url=amqp://box//"), "result.backend", "rpc:// (default)");
+}
+
+#[test]
+fn values_are_read_in_the_ways_people_write_them() {
+    let text = |text: &str| Raw::Text(text.to_owned());
+    let loose = |text: &str| Raw::Loose(text.to_owned());
+    let read = |kind: kind::Kind, raw: Raw| kind.read(&raw).map_or("-".to_owned(), |value| value.to_string());
+    use kind::Kind::*;
+    for (kind, raw, expected) in [
+        (Duration, Raw::Int(90), "90s"),
+        (Duration, Raw::Float(0.25), "0.25s"),
+        (Duration, text("5m"), "5m"),
+        (Duration, loose("1.5h"), "90m"),
+        (Duration, text("-1s"), "-"),
+        (Duration, text("1w"), "-"),
+        (Duration, text("1e400"), "-"),
+        (Duration, Raw::Int(-1), "-"),
+        (PositiveDuration, Raw::Int(0), "-"),
+        (OptionalDuration, Raw::Int(0), "none"),
+        (OptionalDuration, text("none"), "none"),
+        (Bytes, text("128MiB"), "128MiB"),
+        (Bytes, text("1 GiB"), "1GiB"),
+        (Bytes, text("10MB"), "10000000"),
+        (Bytes, Raw::Int(4096), "4KiB"),
+        (Bytes, text("99999999999GiB"), "-"),
+        (Bool, Raw::Bool(true), "true"),
+        (Bool, text("true"), "-"),
+        (Bool, loose("On"), "true"),
+        (Positive, Raw::Int(0), "-"),
+        (OptionalCount, text("none"), "none"),
+        (Count, text("4"), "-"),
+        (Count, Raw::Int(5_000_000_000), "-"),
+        (Factor, Raw::Bool(true), "1"),
+        (Factor, loose("0.5"), "0.5"),
+        (Rate, text("100/m"), "100/m"),
+        (Rate, Raw::Int(3), "3"),
+        (Rate, text("0"), "none"),
+        (Queues, loose("a, b"), "a,b"),
+        (Queues, Raw::List(vec![text("a"), text("b")]), "a,b"),
+        (Queues, Raw::List(vec![]), "-"),
+        (Queues, loose(","), "-"),
+        (Level, loose("WARN"), "warning"),
+        (Format, text("xml"), "-"),
+    ] {
+        assert_eq!(read(kind, raw.clone()), expected, "{kind:?} {raw:?}");
+    }
+}
+
+#[test]
+fn every_mistake_in_a_file_is_named_with_its_place() {
+    check_errors(
+        file(
+            r#"
+task_acks_late = true
+speed = 3
+
+[task]
+acks_lat = true
+track_started = "yes"
+default_queue = ""
+queues = [1]
+
+[limit]
+memory = 1
+
+[limits]
+memory = "lots"
+time = 0
+
+[worker]
+concurrency = 0
+hostname = "me@%x"
+
+[tasks."images.resize"]
+max_retires = 3
+rate_limit = "fast"
+
+[tasks]
+resize = true
+
+[log]
+level = 2026-11-22
+format = { a = 1 }
+"#,
+        ),
+        expect![[r#"
+            host.toml:2:1: unknown key `task_acks_late`; write `acks_late` under [task]
+            host.toml:3:1: unknown key `speed`
+            host.toml:6:1: unknown key `task.acks_lat`; did you mean `task.acks_late`?
+            host.toml:7:17: task.track_started: expected true or false, found "yes"
+            host.toml:8:17: task.default_queue: queue name is empty
+            host.toml:9:10: task.queues: expected one or more names of queues, such as ["celery", "images"], found [1]
+            host.toml:11:2: unknown group `limit`; did you mean `limits`?
+            host.toml:15:10: limits.memory: expected a number of bytes, or a size such as "64KiB" or "128MiB", found "lots"
+            host.toml:16:8: limits.time: expected seconds above zero, or a time such as "30s", "5m" or "1h", found 0
+            host.toml:19:15: worker.concurrency: expected a whole number of 1 or more, found 0
+            host.toml:20:12: worker.hostname: `%x` is not one of %h, %n, %d and %%
+            host.toml:23:1: unknown task option `max_retires`; did you mean `max_retries`?
+            host.toml:24:14: tasks."images.resize".rate_limit: expected a rate such as "10/s", "100/m" or "5/h", or "none", found "fast"
+            host.toml:27:1: `tasks.resize` is not a table; write [tasks."name of the task"]
+            host.toml:30:9: log.level: expected "debug", "info", "warning", "error" or "critical", found a date
+            host.toml:31:10: log.format: expected "text" or "json", found a table"#]],
+    );
+}
+
+#[test]
+fn a_group_is_a_table() {
+    check_errors(file("task = 3\n"), expect!["host.toml:1:8: `task` is a group; write [task] and its keys below"]);
+    check_errors(
+        file("[[task]]\nacks_late = true\n"),
+        expect!["host.toml:1:1: `task` is a group; write [task] and its keys below"],
+    );
+}
+
+#[test]
+fn a_file_that_is_no_toml_is_an_error_with_its_place() {
+    check_errors(file("[task]\nacks_late = tru\n"), expect!["host.toml:2:13: invalid boolean, expected `true`"]);
+    check_errors(file("[task]\nacks_late = true\nacks_late = false\n"), expect!["host.toml:3:1: duplicate key"]);
+    check_errors(file("[task\n"), expect!["host.toml:1:6: unclosed table, expected `]`"]);
+}
+
+#[test]
+fn wrong_variables_are_errors_if_they_are_meant_for_us() {
+    check_errors(
+        environment(&[
+            ("HOST_TASK_ACKS_LAT", "1"),
+            ("HOST_WORKER_CONCURRENCY", "many"),
+            ("HOST_IP", "10.0.0.1"),
+            ("HOST_NAME", "box"),
+        ]),
+        expect![[r#"
+            HOST_TASK_ACKS_LAT: unknown variable; did you mean `HOST_TASK_ACKS_LATE`?
+            HOST_WORKER_CONCURRENCY: expected a whole number of 1 or more, found "many""#]],
+    );
+}
+
+#[test]
+fn wrong_sets_and_flags_are_errors() {
+    let mut sources = set("task_acks_lat=1");
+    for text in ["task.acks_late", "task.acks_late=perhaps", "tasks.images.resize.max_retires=1"] {
+        sources.sets.push(text.to_owned());
+    }
+    for (name, key, text) in [
+        ("--concurrency", "worker.concurrency", "-1"),
+        ("--hostname", "worker.hostname", "w@%i"),
+        ("--hostname", "worker.hostname", "w@\u{7}"),
+    ] {
+        sources.flags.push(Flag { name, key, text: text.to_owned() });
+    }
+    check_errors(
+        sources,
+        expect![[r#"
+        --set task_acks_lat: unknown setting; did you mean `task_acks_late`?
+        --set task.acks_late: expected NAME=VALUE, such as task_acks_late=false
+        --set tasks.images.resize.max_retires: unknown task option; did you mean `max_retries`?
+        --set task.acks_late: expected true or false, found "perhaps"
+        --concurrency: expected a whole number of 1 or more, found "-1"
+        --hostname: `%i` is not one of %h, %n, %d and %%
+        --hostname: node name `w@\u{7}` contains a control character"#]],
+    );
+}
+
+#[test]
+fn a_wrong_value_is_an_error_even_if_another_beats_it() {
+    let mut sources = flag("--concurrency", "worker.concurrency", "4");
+    sources.environment = pairs(&[("HOST_WORKER_CONCURRENCY", "many")]);
+    check_errors(sources, expect![[r#"HOST_WORKER_CONCURRENCY: expected a whole number of 1 or more, found "many""#]]);
+}
+
+#[test]
+fn every_option_of_a_task_can_be_overridden() {
+    let text = r#"
+        [tasks."images.resize"]
+        acks_late = false
+        autoretry_for = ["OSError"]
+        default_retry_delay = 5
+        ignore_result = true
+        max_retries = "none"
+        rate_limit = "10/m"
+        retry_backoff = true
+        retry_backoff_max = "1h"
+        retry_jitter = false
+        soft_time_limit = 1.5
+        store_errors_even_if_ignored = true
+        time_limit = "none"
+        track_started = true
+
+        [tasks.tasks.add]
+        max_retries = 0
+    "#;
+    let config = Config::resolve(&file(text)).unwrap();
+    let mut options = TaskOptions { time_limit: Some(Duration::from_secs(1)), ..TaskOptions::default() };
+    config.tasks[&TaskName::parse("images.resize").unwrap()].apply(&mut options);
+    expect![[r#"
+        TaskOptions {
+            max_retries: None,
+            default_retry_delay: 5s,
+            autoretry_for: [
+                "OSError",
+            ],
+            retry_backoff: 1.0,
+            retry_backoff_max: 3600s,
+            retry_jitter: false,
+            time_limit: None,
+            soft_time_limit: Some(
+                1.5s,
+            ),
+            handles_soft_limit: false,
+            acks_late: Some(
+                false,
+            ),
+            ignore_result: Some(
+                true,
+            ),
+            store_errors_even_if_ignored: Some(
+                true,
+            ),
+            track_started: Some(
+                true,
+            ),
+            rate_limit: Some(
+                Rate {
+                    interval: 6s,
+                },
+            ),
+        }
+    "#]]
+    .assert_debug_eq(&options);
+    let mut options = TaskOptions::default();
+    config.tasks[&TaskName::parse("tasks.add").unwrap()].apply(&mut options);
+    assert_eq!(options, TaskOptions { max_retries: Some(0), ..TaskOptions::default() });
+
+    let options = &text.lines().filter(|line| line.contains('=')).count();
+    assert_eq!(options - 1, TASK_OPTIONS.len(), "the test knows all options");
+}
+
+#[test]
+fn wrong_urls_are_errors_with_their_place() {
+    let text = "[broker]\nurl = \"ampq://box\"\n\n[result]\nbackend = \"mongodb://box\"\n";
+    let errors = Config::resolve(&file(text)).unwrap_err().to_string();
+    let starts = errors.lines().map(|line| line.split_inclusive('`').take(2).collect::<String>()).collect::<Vec<_>>();
+    assert_eq!(
+        starts,
+        [
+            "host.toml:2:7: broker.url: broker URL `ampq://box`",
+            "host.toml:5:11: result.backend: result backend URL `mongodb://box`"
+        ]
+    );
+}
+
+#[test]
+fn no_secret_is_ever_shown() {
+    let url = "amqp://me:secret@box//";
+    let config = Config::resolve(&set(&format!("broker_url={url}"))).unwrap();
+    assert_eq!(config.broker.url.expose(), url);
+    assert!(!format!("{config:?}").contains("secret"));
+    for wrong in
+        ["broker.url=amqp://me:secret@box:port//", "broker.url=foo://me:secret@box", "brokr.url=x://a:secret@b"]
+    {
+        let errors = Config::resolve(&set(wrong)).unwrap_err();
+        assert!(!format!("{errors} {errors:?}").contains("secret"), "{errors}");
+    }
+}

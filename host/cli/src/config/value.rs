@@ -1,0 +1,154 @@
+//! A value of a setting after it was read, and how it is shown.
+//!
+//! Secrets cannot be shown: a URL that may hold a password is a [`SecretUrl`].
+
+use std::fmt;
+use std::time::Duration;
+
+use serde_json::{Value as Json, json};
+use taskhost_core::QueueName;
+use taskhost_core::rate::Rate;
+
+use crate::config::secret::SecretUrl;
+
+/// A value that was read and checked.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Value {
+    None,
+    Bool(bool),
+    Count(u32),
+    Factor(f64),
+    Duration(Duration),
+    Bytes(u64),
+    /// The rate, and how it was written.
+    Rate(Rate, String),
+    Url(SecretUrl),
+    Queue(QueueName),
+    Queues(Vec<QueueName>),
+    Text(String),
+    Texts(Vec<String>),
+    Level(Level),
+    Format(Format),
+}
+
+/// How much is logged, under Python's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Level {
+    Debug,
+    Info,
+    Warning,
+    Error,
+    Critical,
+}
+
+/// What log lines look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    Text,
+    Json,
+}
+
+impl Level {
+    /// The level of that name, in any case.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        match text.to_lowercase().as_str() {
+            "debug" => Some(Self::Debug),
+            "info" => Some(Self::Info),
+            "warning" | "warn" => Some(Self::Warning),
+            "error" => Some(Self::Error),
+            "critical" | "fatal" => Some(Self::Critical),
+            _ => None,
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Error => "error",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+impl Format {
+    /// The format of that name.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        match text {
+            "text" => Some(Self::Text),
+            "json" => Some(Self::Json),
+            _ => None,
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+}
+
+impl Value {
+    /// The value as JSON: times in seconds, sizes in bytes, secrets masked.
+    pub(crate) fn to_json(&self) -> Json {
+        match self {
+            Self::None => Json::Null,
+            Self::Bool(value) => json!(value),
+            Self::Count(value) => json!(value),
+            Self::Factor(value) => json!(value),
+            Self::Duration(value) => json!(value.as_secs_f64()),
+            Self::Bytes(value) => json!(value),
+            Self::Queues(names) => names.iter().map(QueueName::as_str).collect(),
+            Self::Texts(texts) => json!(texts),
+            other => json!(other.to_string()),
+        }
+    }
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("none"),
+            Self::Bool(value) => value.fmt(f),
+            Self::Count(value) => value.fmt(f),
+            Self::Factor(value) => value.fmt(f),
+            Self::Duration(value) => f.write_str(&show_duration(*value)),
+            Self::Bytes(value) => f.write_str(&show_bytes(*value)),
+            Self::Rate(_, text) | Self::Text(text) => f.write_str(text),
+            Self::Url(url) => url.fmt(f),
+            Self::Queue(name) => name.fmt(f),
+            Self::Queues(names) => f.write_str(&join(names)),
+            Self::Texts(texts) => f.write_str(&join(texts)),
+            Self::Level(level) => f.write_str(level.as_str()),
+            Self::Format(format) => f.write_str(format.as_str()),
+        }
+    }
+}
+
+fn join(items: &[impl AsRef<str>]) -> String {
+    items.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(",")
+}
+
+/// The time in the largest unit that shows it exactly; readable again by `parse_duration`.
+pub(crate) fn show_duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        _ if duration.subsec_nanos() != 0 => format!("{}s", duration.as_secs_f64()),
+        0 => "0s".to_owned(),
+        _ if seconds.is_multiple_of(86400) => format!("{}d", seconds / 86400),
+        _ if seconds.is_multiple_of(3600) => format!("{}h", seconds / 3600),
+        _ if seconds.is_multiple_of(60) => format!("{}m", seconds / 60),
+        _ => format!("{seconds}s"),
+    }
+}
+
+fn show_bytes(bytes: u64) -> String {
+    for (unit, shift) in [("GiB", 30), ("MiB", 20), ("KiB", 10)] {
+        if bytes != 0 && bytes.is_multiple_of(1 << shift) {
+            return format!("{}{unit}", bytes >> shift);
+        }
+    }
+    bytes.to_string()
+}

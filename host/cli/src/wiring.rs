@@ -1,0 +1,165 @@
+//! Builds everything from the configuration: the only place that names concrete adapters.
+//!
+//! Decides nothing; turns settings into what each crate calls them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, anyhow};
+use async_trait::async_trait;
+use broker::{Broker, BrokerError};
+use sandbox::Sandbox;
+use store::{ReplySender, ResultStore, StoreOptions};
+use taskhost_core::{Attempt, Finished, Timestamp};
+use tokio::runtime::{Builder, Runtime};
+use worker::{Cancel, Connector, Invoker};
+
+use crate::config::{Config, LimitsConfig, SecretUrl};
+use crate::exit::{Failure, OrHint};
+
+/// Threads for brokers, stores and the dispatcher: one waits for the network while the other decides.
+const HOST_THREADS: usize = 2;
+
+/// The runtime of a worker, which guests cannot starve: they have one of their own.
+pub(crate) fn host_runtime() -> Result<Runtime, Failure> {
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(HOST_THREADS).thread_name("host-io").enable_all();
+    Ok(builder.build().context("cannot start threads")?)
+}
+
+/// The runtime on which guests run, with a thread for each CPU.
+pub(crate) fn guest_runtime() -> Result<Runtime, Failure> {
+    let mut builder = Builder::new_multi_thread();
+    builder.thread_name("guest").enable_all();
+    Ok(builder.build().context("cannot start threads")?)
+}
+
+/// The runtime of a command that ends soon.
+pub(crate) fn client_runtime() -> Result<Runtime, Failure> {
+    Ok(Builder::new_current_thread().enable_all().build().context("cannot start")?)
+}
+
+/// The wall clock, read here and nowhere else.
+pub(crate) fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
+
+/// The name of this machine.
+pub(crate) fn host_name() -> String {
+    gethostname::gethostname().to_string_lossy().into_owned()
+}
+
+/// Connects to the configured broker, each time anew.
+struct BrokerConnector {
+    url: SecretUrl,
+    options: broker::ConnectOptions,
+}
+
+#[async_trait]
+impl Connector for BrokerConnector {
+    async fn connect(&self) -> Result<Arc<dyn Broker>, BrokerError> {
+        broker::connect(self.url.expose(), &self.options).await
+    }
+}
+
+/// What makes connections to the broker.
+pub(crate) fn connector(config: &Config) -> Arc<dyn Connector> {
+    let options =
+        broker::ConnectOptions { node: config.worker.hostname.to_string(), timeout: config.broker.connection_timeout };
+    Arc::new(BrokerConnector { url: config.broker.url.clone(), options })
+}
+
+/// A connection to the broker, for a command that needs one now.
+pub(crate) async fn broker(config: &Config) -> Result<Arc<dyn Broker>, Failure> {
+    let connected = connector(config).connect().await.context("cannot reach the broker");
+    let origin = config.origin("broker.url");
+    connected.or_hint(format!("the broker's URL comes from: {origin}; `host config` shows all settings"))
+}
+
+/// The result store. `replies` is how results reach clients of rpc://.
+pub(crate) async fn store(
+    config: &Config,
+    replies: Option<Arc<dyn ReplySender>>,
+) -> Result<Arc<dyn ResultStore>, Failure> {
+    let options = StoreOptions {
+        expires: config.result.expires.unwrap_or_default(),
+        failure_expires: config.result.failure_expires,
+        key_prefix: None,
+        node: Some(config.worker.hostname.clone()),
+    };
+    let connected = store::connect(config.result.backend.expose(), &options, replies).await;
+    let origin = config.origin("result.backend");
+    connected.context("cannot open the result backend").or_hint(format!("its URL comes from: {origin}"))
+}
+
+/// The result store for a command that wants to read it; `what` is its name.
+pub(crate) async fn readable_store(config: &Config, what: &str) -> Result<Arc<dyn ResultStore>, Failure> {
+    let backend = &config.result.backend;
+    let unreadable = match backend.scheme().as_str() {
+        "rpc" => "rpc:// sends results only to the program that published the task",
+        "disabled" => "disabled:// keeps no results",
+        "memory" => "memory:// keeps results inside the worker",
+        _ => {
+            return store(config, None).await;
+        }
+    };
+    let error = Failure::usage(anyhow!("{what} needs results that can be asked for: {unreadable}"));
+    Err(error.hint("name the result backend of the worker with -r, such as redis://localhost/0"))
+}
+
+/// The sandbox, with the operator's limits.
+pub(crate) fn sandbox(config: &Config) -> Result<Arc<Sandbox>, Failure> {
+    let sandbox = Sandbox::new(sandbox::Config {
+        concurrency: config.worker.concurrency as usize,
+        hostname: config.worker.hostname.clone(),
+        limits: limits(&config.limits),
+    });
+    Ok(Arc::new(sandbox.context("cannot set up the sandbox")?))
+}
+
+fn limits(limits: &LimitsConfig) -> sandbox::Limits {
+    let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    sandbox::Limits {
+        memory_bytes: size(limits.memory_bytes),
+        result_bytes: size(limits.result_bytes),
+        log_bytes: size(limits.log_bytes),
+        log_line_bytes: size(limits.log_line_bytes),
+        component_bytes: size(limits.component_bytes),
+        describe_time: limits.describe_time,
+    }
+}
+
+/// Runs attempts in the sandbox.
+pub(crate) struct SandboxInvoker(pub(crate) Arc<Sandbox>);
+
+#[async_trait]
+impl Invoker for SandboxInvoker {
+    async fn invoke(&self, attempt: Attempt, cancel: Cancel) -> Finished {
+        self.0.invoke(attempt, cancel.requested()).await
+    }
+}
+
+/// The path of the embedded file. `None` if the URL names something else.
+fn embedded_path(url: &SecretUrl) -> Option<PathBuf> {
+    if !url.scheme().contains("sqlite") {
+        return None;
+    }
+    let (_, path) = url.expose().split_once(":///")?;
+    std::path::absolute(path.split(['?', '#']).next().unwrap_or(path)).ok()
+}
+
+/// The URL with which Python clients reach the embedded file, with an absolute path: kombu would look
+/// for a relative one in the client's folder. `None` if the URL names something else.
+pub(crate) fn client_url(dialect: &str, url: &SecretUrl) -> Option<String> {
+    Some(format!("{dialect}+sqlite:///{}", embedded_path(url)?.display()))
+}
+
+/// For commands that only look: they do not make a file that is not there.
+pub(crate) fn check_embedded_file(config: &Config, key: &str, url: &SecretUrl) -> Result<(), Failure> {
+    let Some(path) = embedded_path(url).filter(|path| !path.exists()) else { return Ok(()) };
+    let error = Failure::from(anyhow!("there is no file {}", path.display()));
+    let origin = config.origin(key);
+    Err(error.hint(format!("name broker and results as for the worker, with -b and -r (`{key}` comes from: {origin})")))
+}

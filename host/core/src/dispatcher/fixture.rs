@@ -1,0 +1,79 @@
+//! Requests, specs and messages for the tests of this crate.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use super::{Limits, TaskDefaults};
+use crate::message::{DeliveryInfo, Message};
+use crate::name::{PluginName, QueueName, TaskId, TaskName};
+use crate::protocol::content::Json;
+use crate::request::Request;
+use crate::task::{TaskOptions, TaskSpec};
+
+/// An ordinary request, as it comes out of decoding.
+pub(crate) fn request(task: &str, id: &str) -> Request {
+    Request {
+        id: TaskId::parse(id).expect("fixture ids are valid"),
+        task: TaskName::parse(task).expect("fixture names are valid"),
+        args: Json::parse("[2, 2]").expect("valid"),
+        kwargs: Json::parse("{}").expect("valid"),
+        embed: Json::null(),
+        retries: 0,
+        eta: None,
+        expires: None,
+        time_limit: None,
+        soft_time_limit: None,
+        root_id: None,
+        parent_id: None,
+        group_id: None,
+        ignore_result: None,
+        replaced_task_nesting: 0,
+        delivery: DeliveryInfo {
+            queue: QueueName::parse("celery").expect("valid"),
+            exchange: String::new(),
+            routing_key: "celery".to_owned(),
+            redelivered: false,
+        },
+        message: Message {
+            body: bytes::Bytes::from_static(b"[[2, 2], {}, {}]"),
+            headers: crate::message::Headers(vec![
+                ("task".to_owned(), crate::message::HeaderValue::Text(task.to_owned())),
+                ("id".to_owned(), crate::message::HeaderValue::Text(id.to_owned())),
+            ]),
+            ..Message::default()
+        },
+    }
+}
+
+/// A task of plugin `demo`.
+pub(crate) fn spec(task: &str, options: TaskOptions) -> TaskSpec {
+    TaskSpec {
+        name: TaskName::parse(task).expect("fixture names are valid"),
+        plugin: PluginName::parse("demo").expect("valid"),
+        summary: String::new(),
+        options,
+    }
+}
+
+/// Limits of a small worker.
+pub(crate) fn limits(concurrency: usize) -> Limits {
+    Limits {
+        concurrency,
+        prefetch_multiplier: 4,
+        held_max: 1_000,
+        committing_max: 100,
+        remembered_max: NonZeroUsize::new(10_000).expect("not zero"),
+        time_limit_max: Duration::from_secs(1_800),
+        look_up: true,
+        started_meta: Json::null(),
+        task: TaskDefaults {
+            acks_late: true,
+            ignore_result: false,
+            store_errors_even_if_ignored: true,
+            track_started: false,
+            time_limit: None,
+            soft_time_limit: None,
+            rate_limit: None,
+        },
+    }
+}

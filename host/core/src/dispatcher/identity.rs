@@ -1,0 +1,49 @@
+//! What makes two deliveries the same execution, and the memory of those that were committed.
+//!
+//! A retry and a replacement carry the id of the task they follow, so the id alone is not enough.
+
+use std::num::NonZeroUsize;
+
+use lru::LruCache;
+use rustc_hash::FxBuildHasher;
+
+use crate::name::{TaskId, TaskName};
+use crate::request::Request;
+
+/// Identifies an execution: a retry is another one, a redelivery is not.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Identity {
+    id: TaskId,
+    retries: u32,
+    replaced_task_nesting: u32,
+    task: TaskName,
+}
+
+impl Identity {
+    pub(super) fn of(request: &Request) -> Self {
+        Self {
+            id: request.id.clone(),
+            retries: request.retries,
+            replaced_task_nesting: request.replaced_task_nesting,
+            task: request.task.clone(),
+        }
+    }
+}
+
+/// The latest committed executions, up to a bound.
+#[derive(Debug)]
+pub(super) struct Remembered(LruCache<Identity, (), FxBuildHasher>);
+
+impl Remembered {
+    pub(super) fn new(max: NonZeroUsize) -> Self {
+        Self(LruCache::with_hasher(max, FxBuildHasher))
+    }
+
+    pub(super) fn insert(&mut self, identity: Identity) {
+        self.0.put(identity, ());
+    }
+
+    pub(super) fn contains(&self, identity: &Identity) -> bool {
+        self.0.contains(identity)
+    }
+}

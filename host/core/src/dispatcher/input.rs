@@ -1,0 +1,165 @@
+//! Everything that can happen to the dispatcher, everything that it can want, and its settings.
+//!
+//! Both enums are closed: the list of what can happen is a type.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use crate::event::Event;
+use crate::message::Acknowledgement;
+use crate::name::TaskId;
+use crate::outcome::{Attempt, AttemptId, DeliveryId, Finished, Policy};
+use crate::protocol::content::Json;
+use crate::rate::Rate;
+use crate::record::ResultRecord;
+use crate::request::{DecodeError, Request};
+use crate::settle::Settlement;
+use crate::task::TaskOptions;
+use crate::timestamp::Timestamp;
+
+use super::PREFETCH_MAX;
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Input {
+    /// The broker handed us a message.
+    Received(DeliveryId, Result<Box<Request>, DecodeError>),
+    /// The answer to [`Action::LookUp`].
+    LookedUp(DeliveryId, Lookup),
+    /// The time of an earlier [`Action::WakeAt`] has come.
+    Due,
+    /// An attempt ended.
+    Finished(AttemptId, Finished),
+    /// A settlement was carried out.
+    Committed(DeliveryId),
+    /// A step of a settlement failed.
+    CommitFailed(DeliveryId, Box<CommitFailure>),
+    /// The connection to the broker is gone, and every receipt with it.
+    BrokerLost,
+    /// There is a new connection.
+    BrokerBack,
+    /// The worker is to come to an end.
+    Stop(Shutdown),
+}
+
+/// Something to be done.
+#[derive(Debug, PartialEq)]
+pub enum Action {
+    /// Ask the store whether this task has succeeded; answered by [`Input::LookedUp`].
+    LookUp(DeliveryId, TaskId),
+    /// Run this; answered by [`Input::Finished`].
+    Start(Attempt),
+    /// Settle this delivery and forget it. Nothing to do if its receipt is void or spent.
+    Settle(DeliveryId, Acknowledgement),
+    /// The receipt of `redelivered` becomes that of `known`.
+    Adopt { known: DeliveryId, redelivered: DeliveryId },
+    /// Store this, before anything that is committed later.
+    Record(ResultRecord),
+    /// Carry this out; answered by [`Input::Committed`] or [`Input::CommitFailed`].
+    Commit(DeliveryId, Settlement),
+    /// Stop this attempt; it finishes as interrupted.
+    Terminate(AttemptId),
+    /// Send [`Input::Due`] at this time. Takes the place of a later one.
+    WakeAt(Timestamp),
+    /// Take so many unsettled deliveries from now on.
+    SetPrefetch(u32),
+    /// Take no more messages.
+    StopConsuming,
+    /// Tell whoever watches.
+    Announce(Event),
+    /// Everything is settled: the worker may end.
+    Stopped,
+}
+
+/// What the store knows about a redelivered task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lookup {
+    /// It has succeeded before.
+    Succeeded,
+    /// It has not, or the store does not know or does not answer.
+    Open,
+}
+
+/// How a commit failed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CommitFailure {
+    /// What has not been done, the failed step included.
+    pub remaining: Settlement,
+    /// It may work later.
+    pub transient: bool,
+    /// For people.
+    pub reason: String,
+}
+
+/// How to come to an end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shutdown {
+    /// Finish what runs and give back the rest.
+    Warm,
+    /// Stop what runs and give back everything.
+    Cold,
+}
+
+/// The bounds within which the dispatcher works, from the configuration.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Slots: how many attempts run at a time.
+    pub concurrency: usize,
+    /// Prefetch is this times the slots; zero is no bound (`worker_prefetch_multiplier`).
+    pub prefetch_multiplier: u32,
+    /// How many held deliveries may raise the prefetch.
+    pub held_max: u32,
+    /// How many deliveries may wait for their commit before no more are started.
+    pub committing_max: usize,
+    /// How many committed executions are remembered for redeliveries.
+    pub remembered_max: NonZeroUsize,
+    /// Ceiling of every hard time limit.
+    pub time_limit_max: Duration,
+    /// Ask the store about redeliveries.
+    pub look_up: bool,
+    /// What STARTED stores: `{"pid": .., "hostname": ..}`.
+    pub started_meta: Json,
+    pub task: TaskDefaults,
+}
+
+impl Limits {
+    /// The prefetch while so many deliveries are held.
+    pub(super) fn prefetch(&self, held: u32) -> u32 {
+        let base = u32::try_from(self.concurrency).unwrap_or(PREFETCH_MAX).saturating_mul(self.prefetch_multiplier);
+        if base == 0 { 0 } else { base.saturating_add(held.min(self.held_max)).min(PREFETCH_MAX) }
+    }
+
+    /// Hard and soft limit of an attempt: the message's, else the task's, else the worker's, and never
+    /// beyond the ceiling. A soft limit that would come after the hard one is none.
+    pub(super) fn time_limits(&self, request: &Request, options: &TaskOptions) -> (Duration, Option<Duration>) {
+        let given = |limit: Option<Duration>| limit.filter(|limit| !limit.is_zero());
+        let hard = given(request.time_limit).or(given(options.time_limit)).or(given(self.task.time_limit));
+        let hard = hard.unwrap_or(self.time_limit_max).min(self.time_limit_max);
+        let soft =
+            given(request.soft_time_limit).or(given(options.soft_time_limit)).or(given(self.task.soft_time_limit));
+        (hard, soft.filter(|soft| *soft < hard))
+    }
+}
+
+/// What holds for a task unless its plugin, or the message, says otherwise (Celery's `task_*` settings).
+#[derive(Debug, Clone)]
+pub struct TaskDefaults {
+    pub acks_late: bool,
+    pub ignore_result: bool,
+    pub store_errors_even_if_ignored: bool,
+    pub track_started: bool,
+    pub time_limit: Option<Duration>,
+    pub soft_time_limit: Option<Duration>,
+    pub rate_limit: Option<Rate>,
+}
+
+impl TaskDefaults {
+    pub(super) fn policy(&self, request: &Request, options: &TaskOptions) -> Policy {
+        Policy {
+            acks_late: options.acks_late.unwrap_or(self.acks_late),
+            ignore_result: request.ignore_result.or(options.ignore_result).unwrap_or(self.ignore_result),
+            store_errors: options.store_errors_even_if_ignored.unwrap_or(self.store_errors_even_if_ignored),
+            track_started: options.track_started.unwrap_or(self.track_started),
+        }
+    }
+}

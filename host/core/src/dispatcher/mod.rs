@@ -1,0 +1,523 @@
+//! The loop of the whole worker as a state machine: what arrives goes in, what is to be done comes out.
+//!
+//! Owns everything that is known about deliveries, and neither receipts, time nor chance. Whatever needs
+//! I/O to be decided comes back as an input, and is decided then.
+
+mod identity;
+mod input;
+mod stage;
+
+#[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+
+use crate::admit::{Admission, admit};
+use crate::event::{Event, Happening};
+use crate::message::Acknowledgement;
+use crate::name::{TaskId, TaskName};
+use crate::outcome::{Attempt, AttemptId, DeliveryId, Finished};
+use crate::rate::Bucket;
+use crate::request::{DecodeError, Request};
+use crate::settle::{self, Refusal, Settlement};
+use crate::task::Catalog;
+use crate::timestamp::{Jitter, Timestamp};
+use crate::timetable::Timetable;
+
+use identity::{Identity, Remembered};
+use stage::{Commit, Stage, Tracked, Work};
+
+pub use input::{Action, CommitFailure, Input, Limits, Lookup, Shutdown, TaskDefaults};
+
+/// Wait before a failed commit is tried again: doubled each time, up to the second.
+const COMMIT_BACKOFF_MIN: Duration = Duration::from_millis(100);
+const COMMIT_BACKOFF_MAX: Duration = Duration::from_secs(10);
+
+/// AMQP's `basic.qos` counts in 16 bits.
+const PREFETCH_MAX: u32 = u16::MAX as u32;
+
+/// Decides what happens to every delivery.
+#[derive(Debug)]
+pub struct Dispatcher {
+    limits: Limits,
+    catalog: Arc<Catalog>,
+    chance: Chance,
+    deliveries: FxHashMap<DeliveryId, Tracked>,
+    /// Which delivery carries an execution; the first one, should a client send the same twice.
+    identities: FxHashMap<Identity, DeliveryId>,
+    attempts: FxHashMap<AttemptId, DeliveryId>,
+    /// Executions that were committed a short while ago.
+    remembered: Remembered,
+    timetable: Timetable,
+    ready: VecDeque<DeliveryId>,
+    buckets: FxHashMap<TaskName, Bucket>,
+    /// Ids whose successors are being published, with the deliveries that must wait until the records
+    /// that belong to them are stored: a retry may be here before the state RETRY is.
+    publishing: FxHashMap<TaskId, Vec<DeliveryId>>,
+    held: u32,
+    committing: usize,
+    attempts_started: u64,
+    prefetch: u32,
+    wake_at: Option<Timestamp>,
+    stopping: bool,
+    stopped: bool,
+}
+
+impl Dispatcher {
+    /// A dispatcher with nothing to do. The seed is for the jitter of retries.
+    pub fn new(limits: Limits, catalog: Arc<Catalog>, seed: u64) -> Self {
+        Self {
+            prefetch: limits.prefetch(0),
+            remembered: Remembered::new(limits.remembered_max),
+            limits,
+            catalog,
+            chance: Chance(seed),
+            deliveries: FxHashMap::default(),
+            identities: FxHashMap::default(),
+            attempts: FxHashMap::default(),
+            timetable: Timetable::default(),
+            ready: VecDeque::new(),
+            buckets: FxHashMap::default(),
+            publishing: FxHashMap::default(),
+            held: 0,
+            committing: 0,
+            attempts_started: 0,
+            wake_at: None,
+            stopping: false,
+            stopped: false,
+        }
+    }
+
+    /// How many unsettled deliveries are wanted now.
+    pub fn prefetch(&self) -> u32 {
+        self.prefetch
+    }
+
+    /// Takes one input and says what is to be done, in this order.
+    pub fn handle(&mut self, input: Input, now: Timestamp) -> Vec<Action> {
+        let mut actions = Vec::new();
+        match input {
+            Input::Received(delivery, request) => self.received(delivery, request, now, &mut actions),
+            Input::LookedUp(delivery, lookup) => self.looked_up(delivery, lookup, now, &mut actions),
+            Input::Due => {
+                self.wake_at = None;
+                self.due(now, &mut actions);
+            }
+            Input::Finished(attempt, finished) => self.finished(attempt, finished, now, &mut actions),
+            Input::Committed(delivery) => self.committed(delivery, &mut actions),
+            Input::CommitFailed(delivery, failure) => self.commit_failed(delivery, *failure, now, &mut actions),
+            Input::BrokerLost => self.broker_lost(),
+            Input::BrokerBack => self.broker_back(now, &mut actions),
+            Input::Stop(shutdown) => self.stop(shutdown, &mut actions),
+        }
+        self.start_ready(now, &mut actions);
+        self.wake(&mut actions);
+        self.adjust_prefetch(&mut actions);
+        if self.stopping && !self.stopped && self.deliveries.is_empty() {
+            self.stopped = true;
+            actions.push(Action::Stopped);
+        }
+        actions
+    }
+
+    fn received(
+        &mut self,
+        delivery: DeliveryId,
+        request: Result<Box<Request>, DecodeError>,
+        now: Timestamp,
+        actions: &mut Vec<Action>,
+    ) {
+        if self.stopping {
+            return actions.push(Action::Settle(delivery, Acknowledgement::Requeue));
+        }
+        let request = match request {
+            Ok(request) => request,
+            Err(error) => return self.refuse(delivery, None, Refusal::Unreadable(error), now, actions),
+        };
+        let identity = Identity::of(&request);
+        let redelivered = request.delivery.redelivered;
+        if let Some(&known) = self.identities.get(&identity) {
+            // A message that a client sent twice runs twice; one that the broker hands out again does not.
+            if redelivered || self.deliveries.get(&known).is_some_and(|tracked| tracked.lost) {
+                return self.adopt(known, delivery, actions);
+            }
+        } else {
+            if redelivered && self.remembered.contains(&identity) {
+                return actions.push(Action::Settle(delivery, Acknowledgement::Ack));
+            }
+            self.identities.insert(identity, delivery);
+        }
+        if redelivered && self.limits.look_up {
+            actions.push(Action::LookUp(delivery, request.id.clone()));
+            self.track(delivery, Stage::LookingUp(request));
+            return;
+        }
+        self.resolve(delivery, request, now, actions);
+    }
+
+    /// A redelivery of something that is still in our hands: the new receipt replaces the dead one.
+    fn adopt(&mut self, known: DeliveryId, redelivered: DeliveryId, actions: &mut Vec<Action>) {
+        let Some(tracked) = self.deliveries.get_mut(&known) else { return };
+        if tracked.stage.is_acknowledged() {
+            return actions.push(Action::Settle(redelivered, Acknowledgement::Ack));
+        }
+        tracked.lost = false;
+        if let Stage::Committing { adopted, .. } = &mut tracked.stage {
+            *adopted = true;
+        }
+        actions.push(Action::Adopt { known, redelivered });
+    }
+
+    fn looked_up(&mut self, delivery: DeliveryId, lookup: Lookup, now: Timestamp, actions: &mut Vec<Action>) {
+        // Gone if the broker was lost meanwhile.
+        let Some(Stage::LookingUp(request)) = self.untrack(delivery).map(|tracked| tracked.stage) else { return };
+        let identity = Identity::of(&request);
+        match lookup {
+            Lookup::Succeeded => {
+                self.forget_identity(&identity, delivery);
+                self.remembered.insert(identity);
+                actions.push(Action::Settle(delivery, Acknowledgement::Ack));
+            }
+            Lookup::Open => self.resolve(delivery, request, now, actions),
+        }
+    }
+
+    fn resolve(&mut self, delivery: DeliveryId, request: Box<Request>, now: Timestamp, actions: &mut Vec<Action>) {
+        let Some(spec) = self.catalog.get(&request.task).cloned() else {
+            let identity = Identity::of(&request);
+            return self.refuse(delivery, Some(identity), Refusal::Unknown(*request), now, actions);
+        };
+        let policy = self.limits.task.policy(&request, &spec.options);
+        actions.push(Action::Announce(Event {
+            id: request.id.clone(),
+            task: request.task.clone(),
+            what: Happening::Received { eta: request.eta, expires: request.expires },
+        }));
+        self.admit(delivery, Work { request: Arc::from(request), spec, policy, has_waited: false }, now, actions);
+    }
+
+    fn admit(&mut self, delivery: DeliveryId, mut work: Work, now: Timestamp, actions: &mut Vec<Action>) {
+        match admit(&work.request, now) {
+            Admission::Expired => self.expire(delivery, work, now, actions),
+            Admission::Hold(until) => self.hold(delivery, work, until),
+            Admission::Execute => {
+                let at = if work.has_waited { now } else { self.reserve(&work, now) };
+                work.has_waited = true;
+                if at > now {
+                    return self.hold(delivery, work, at);
+                }
+                self.track(delivery, Stage::Ready(work));
+                self.ready.push_back(delivery);
+            }
+        }
+    }
+
+    /// When the rate limit of the task may let it start.
+    fn reserve(&mut self, work: &Work, now: Timestamp) -> Timestamp {
+        self.bucket(work).map_or(now, |bucket| bucket.reserve(now))
+    }
+
+    fn bucket(&mut self, work: &Work) -> Option<&mut Bucket> {
+        let rate = work.spec.options.rate_limit.or(self.limits.task.rate_limit)?;
+        Some(self.buckets.entry(work.request.task.clone()).or_insert_with(|| Bucket::new(rate)))
+    }
+
+    fn hold(&mut self, delivery: DeliveryId, work: Work, until: Timestamp) {
+        self.timetable.insert(until, delivery);
+        self.held += 1;
+        self.track(delivery, Stage::Held(work));
+    }
+
+    fn due(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
+        while let Some(delivery) = self.timetable.pop_due(now) {
+            match self.untrack(delivery) {
+                Some(Tracked { stage: Stage::Held(work), .. }) => {
+                    self.held -= 1;
+                    self.admit(delivery, work, now, actions);
+                }
+                Some(Tracked { stage: Stage::CommitDelayed { commit, settlement }, lost }) => {
+                    self.commit(delivery, commit, *settlement, lost, actions);
+                }
+                // It went away, or is somewhere else by now.
+                Some(tracked) => {
+                    self.deliveries.insert(delivery, tracked);
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn start_ready(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
+        while self.attempts.len() < self.limits.concurrency && self.committing < self.limits.committing_max {
+            let Some(delivery) = self.ready.pop_front() else { return };
+            let Some(Tracked { stage: Stage::Ready(work), lost }) = self.untrack(delivery) else { continue };
+            if let Some(behind) = self.publishing.get_mut(&work.request.id) {
+                behind.push(delivery);
+                self.deliveries.insert(delivery, Tracked { stage: Stage::Behind(work), lost });
+                continue;
+            }
+            // It may have expired while it waited for a slot.
+            if admit(&work.request, now) == Admission::Expired {
+                self.expire(delivery, work, now, actions);
+                continue;
+            }
+            if let Some(Err(until)) = self.bucket(&work).map(|bucket| bucket.take(now)) {
+                self.hold(delivery, work, until);
+                continue;
+            }
+            self.start(delivery, work, now, actions);
+        }
+    }
+
+    fn start(&mut self, delivery: DeliveryId, work: Work, now: Timestamp, actions: &mut Vec<Action>) {
+        self.attempts_started += 1;
+        let id = AttemptId(self.attempts_started);
+        let (time_limit, soft_time_limit) = self.limits.time_limits(&work.request, &work.spec.options);
+        let attempt = Attempt {
+            id,
+            delivery,
+            request: work.request,
+            spec: work.spec,
+            started: now,
+            time_limit,
+            soft_time_limit,
+            policy: work.policy,
+        };
+        if !attempt.policy.acks_late {
+            actions.push(Action::Settle(delivery, Acknowledgement::Ack));
+        }
+        if attempt.policy.track_started && !attempt.policy.ignore_result {
+            actions.push(Action::Record(settle::started(&attempt, self.limits.started_meta.clone(), now)));
+        }
+        self.attempts.insert(id, delivery);
+        self.track(delivery, Stage::Running(attempt.clone()));
+        actions.push(Action::Start(attempt));
+    }
+
+    fn finished(&mut self, id: AttemptId, finished: Finished, now: Timestamp, actions: &mut Vec<Action>) {
+        let Some(delivery) = self.attempts.remove(&id) else { return };
+        let Some(Tracked { stage: Stage::Running(attempt), lost }) = self.untrack(delivery) else { return };
+        let settlement = settle::settle(&attempt, finished, now, self.chance.next());
+        let identity = Some(Identity::of(&attempt.request));
+        self.commit(delivery, Commit { attempt: Some(attempt), identity, failures: 0 }, settlement, lost, actions);
+    }
+
+    fn commit(
+        &mut self,
+        delivery: DeliveryId,
+        commit: Commit,
+        settlement: Settlement,
+        lost: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        if let Some(attempt) = &commit.attempt
+            && !settlement.before.is_empty()
+        {
+            self.publishing.entry(attempt.request.id.clone()).or_default();
+        }
+        self.committing += 1;
+        let stage = Stage::Committing { commit, acknowledgement: settlement.acknowledgement, adopted: false };
+        self.deliveries.insert(delivery, Tracked { stage, lost });
+        actions.push(Action::Commit(delivery, settlement));
+    }
+
+    fn refuse(
+        &mut self,
+        delivery: DeliveryId,
+        identity: Option<Identity>,
+        refusal: Refusal,
+        now: Timestamp,
+        actions: &mut Vec<Action>,
+    ) {
+        let settlement = settle::refuse(refusal, now);
+        self.commit(delivery, Commit { attempt: None, identity, failures: 0 }, settlement, false, actions);
+    }
+
+    fn expire(&mut self, delivery: DeliveryId, work: Work, now: Timestamp, actions: &mut Vec<Action>) {
+        let identity = Identity::of(&work.request);
+        let request = Arc::unwrap_or_clone(work.request);
+        self.refuse(delivery, Some(identity), Refusal::Expired(request, work.policy), now, actions);
+    }
+
+    fn committed(&mut self, delivery: DeliveryId, actions: &mut Vec<Action>) {
+        let Some(Stage::Committing { commit, acknowledgement, adopted }) =
+            self.untrack(delivery).map(|tracked| tracked.stage)
+        else {
+            return;
+        };
+        self.committing -= 1;
+        if let Some(attempt) = commit.attempt {
+            self.release_followers(&attempt.request.id);
+        }
+        if adopted && let Some(acknowledgement) = acknowledgement {
+            // The new receipt may have come after the step that would have spent it.
+            actions.push(Action::Settle(delivery, acknowledgement));
+        }
+        let Some(identity) = commit.identity else { return };
+        self.forget_identity(&identity, delivery);
+        if acknowledgement != Some(Acknowledgement::Requeue) {
+            self.remembered.insert(identity);
+        }
+    }
+
+    fn commit_failed(
+        &mut self,
+        delivery: DeliveryId,
+        failure: CommitFailure,
+        now: Timestamp,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(Tracked { stage: Stage::Committing { mut commit, .. }, lost }) = self.untrack(delivery) else {
+            return;
+        };
+        self.committing -= 1;
+        let mut settlement = failure.remaining;
+        if failure.transient {
+            self.timetable.insert(now + commit_backoff(commit.failures), delivery);
+            commit.failures = commit.failures.saturating_add(1);
+            let stage = Stage::CommitDelayed { commit, settlement: Box::new(settlement) };
+            self.deliveries.insert(delivery, Tracked { stage, lost });
+            return;
+        }
+        match &commit.attempt {
+            Some(attempt) if !settlement.before.is_empty() => {
+                self.release_followers(&attempt.request.id);
+                settlement = settle::unpublishable(attempt, &failure.reason, now);
+            }
+            // The store will never take it. The task ran, so its message must not come back.
+            _ => settlement.records.clear(),
+        }
+        self.commit(delivery, commit, settlement, lost, actions);
+    }
+
+    /// The successors of this id are published and its records stored: those behind it may start.
+    fn release_followers(&mut self, id: &TaskId) {
+        for delivery in self.publishing.remove(id).into_iter().flatten() {
+            let Some(tracked) = self.untrack(delivery) else { continue };
+            let Stage::Behind(work) = tracked.stage else {
+                self.deliveries.insert(delivery, tracked);
+                continue;
+            };
+            self.deliveries.insert(delivery, Tracked { stage: Stage::Ready(work), lost: tracked.lost });
+            self.ready.push_front(delivery);
+        }
+    }
+
+    /// All receipts are void. What had not started comes back by itself; what runs goes on.
+    fn broker_lost(&mut self) {
+        let mut gone = Vec::new();
+        for (&delivery, tracked) in &mut self.deliveries {
+            match tracked.stage.identity_if_not_started() {
+                Some(identity) => gone.push((delivery, identity)),
+                None => tracked.lost = true,
+            }
+        }
+        for (delivery, identity) in gone {
+            self.untrack(delivery);
+            self.forget_identity(&identity, delivery);
+        }
+        self.forget_waiting();
+    }
+
+    /// Nothing waits any more.
+    fn forget_waiting(&mut self) {
+        self.held = 0;
+        self.ready.clear();
+        self.publishing.values_mut().for_each(Vec::clear);
+        self.buckets.values_mut().for_each(Bucket::forget_reservations);
+    }
+
+    /// What waited for a connection to be committed need wait no longer.
+    fn broker_back(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
+        let delayed = |(&delivery, tracked): (&DeliveryId, &Tracked)| {
+            matches!(tracked.stage, Stage::CommitDelayed { .. }).then_some(delivery)
+        };
+        let delayed: Vec<DeliveryId> = self.deliveries.iter().filter_map(delayed).collect();
+        for delivery in delayed {
+            self.timetable.insert(now, delivery);
+        }
+        self.due(now, actions);
+    }
+
+    fn stop(&mut self, shutdown: Shutdown, actions: &mut Vec<Action>) {
+        if !self.stopping {
+            self.stopping = true;
+            actions.push(Action::StopConsuming);
+            let waiting = |(&delivery, tracked): (&DeliveryId, &Tracked)| {
+                tracked.stage.identity_if_not_started().map(|identity| (delivery, identity))
+            };
+            let mut waiting: Vec<_> = self.deliveries.iter().filter_map(waiting).collect();
+            waiting.sort_unstable_by_key(|(delivery, _)| *delivery);
+            for (delivery, identity) in waiting {
+                self.untrack(delivery);
+                self.forget_identity(&identity, delivery);
+                actions.push(Action::Settle(delivery, Acknowledgement::Requeue));
+            }
+            self.forget_waiting();
+        }
+        if shutdown == Shutdown::Cold {
+            let mut running: Vec<AttemptId> = self.attempts.keys().copied().collect();
+            running.sort_unstable();
+            actions.extend(running.into_iter().map(Action::Terminate));
+        }
+    }
+
+    fn wake(&mut self, actions: &mut Vec<Action>) {
+        let next = self.timetable.next();
+        if let Some(at) = next
+            && self.wake_at.is_none_or(|wake_at| at < wake_at)
+        {
+            self.wake_at = Some(at);
+            actions.push(Action::WakeAt(at));
+        }
+    }
+
+    fn adjust_prefetch(&mut self, actions: &mut Vec<Action>) {
+        let wanted = self.limits.prefetch(self.held);
+        if wanted != self.prefetch && !self.stopping {
+            self.prefetch = wanted;
+            actions.push(Action::SetPrefetch(wanted));
+        }
+    }
+
+    fn track(&mut self, delivery: DeliveryId, stage: Stage) {
+        self.deliveries.insert(delivery, Tracked { stage, lost: false });
+    }
+
+    fn untrack(&mut self, delivery: DeliveryId) -> Option<Tracked> {
+        self.deliveries.remove(&delivery)
+    }
+
+    fn forget_identity(&mut self, identity: &Identity, delivery: DeliveryId) {
+        if self.identities.get(identity) == Some(&delivery) {
+            self.identities.remove(identity);
+        }
+    }
+}
+
+fn commit_backoff(failures: u32) -> Duration {
+    COMMIT_BACKOFF_MIN.saturating_mul(1u32.checked_shl(failures.min(16)).unwrap_or(u32::MAX)).min(COMMIT_BACKOFF_MAX)
+}
+
+/// Chance from a seed (Sebastiano Vigna's splitmix64), so that a run can be repeated.
+#[derive(Debug)]
+struct Chance(u64);
+
+impl Chance {
+    fn next(&mut self) -> Jitter {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^= z >> 31;
+        Jitter((z >> 11) as f64 / (1u64 << 53) as f64)
+    }
+}

@@ -1,0 +1,308 @@
+//! The dispatcher against a small world of chance: a broker that loses its connection, a store and a
+//! publisher that fail, tasks that end in every way. Whatever the seed, every message is settled, no
+//! slot leaks, nothing starts early or late, and nothing runs twice.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use super::fixture::{limits, request, spec};
+use super::*;
+use crate::message::{HeaderValue, Message};
+use crate::outcome::{Outcome, RetryDelay, RetryRequest, Usage};
+use crate::protocol::content::Json;
+use crate::rate::Rate;
+use crate::task::TaskOptions;
+
+const START: Timestamp = Timestamp::from_micros(1_795_343_528_000_000);
+const SEEDS: u64 = 3_000;
+const TASKS: usize = 12;
+const CONCURRENCY: usize = 3;
+const INTERVAL: Duration = Duration::from_millis(40);
+/// More steps than any seed needs; one that does not come to an end is stuck.
+const STEPS_MAX: usize = 20_000;
+
+struct World {
+    seed: u64,
+    chance: Chance,
+    now: Timestamp,
+    dispatcher: Dispatcher,
+    connected: bool,
+    queue: VecDeque<Request>,
+    /// Receipts of this connection.
+    unsettled: BTreeMap<DeliveryId, Request>,
+    delivered: u64,
+    running: Vec<Attempt>,
+    commits: Vec<(DeliveryId, Settlement)>,
+    lookups: Vec<(DeliveryId, TaskId)>,
+    wake: Option<Timestamp>,
+    runs: BTreeMap<String, u32>,
+    requeues_allowed: BTreeMap<String, u32>,
+    succeeded: BTreeMap<String, u32>,
+    limited_starts: Vec<Timestamp>,
+    stopped: bool,
+}
+
+fn key(request: &Request) -> String {
+    format!("{}#{}", request.id, request.retries)
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let limited = TaskOptions { rate_limit: Some(Rate { interval: INTERVAL }), ..TaskOptions::default() };
+        let early = TaskOptions { acks_late: Some(false), ..TaskOptions::default() };
+        let tasks =
+            [spec("tasks.add", TaskOptions::default()), spec("tasks.limited", limited), spec("tasks.early", early)];
+        let mut world = Self {
+            seed,
+            chance: Chance(seed),
+            now: START,
+            dispatcher: Dispatcher::new(limits(CONCURRENCY), Arc::new(Catalog::new(tasks)), seed),
+            connected: true,
+            queue: VecDeque::new(),
+            unsettled: BTreeMap::new(),
+            delivered: 0,
+            running: Vec::new(),
+            commits: Vec::new(),
+            lookups: Vec::new(),
+            wake: None,
+            runs: BTreeMap::new(),
+            requeues_allowed: BTreeMap::new(),
+            succeeded: BTreeMap::new(),
+            limited_starts: Vec::new(),
+            stopped: false,
+        };
+        for index in 0..TASKS {
+            let name = ["tasks.add", "tasks.add", "tasks.limited", "tasks.early"][world.pick(4)];
+            let mut call = request(name, &format!("id-{index}"));
+            if world.pick(4) == 0 {
+                call.eta = Some(START + Duration::from_millis(world.pick(300) as u64));
+            }
+            if world.pick(8) == 0 {
+                call.expires = Some(START + Duration::from_millis(world.pick(200) as u64));
+            }
+            world.queue.push_back(call);
+        }
+        world
+    }
+
+    fn pick(&mut self, below: usize) -> usize {
+        (self.chance.next().0 * below as f64) as usize
+    }
+
+    fn take<T>(&mut self, from: fn(&mut Self) -> &mut Vec<T>) -> Option<T> {
+        let length = from(self).len();
+        if length == 0 {
+            return None;
+        }
+        let index = self.pick(length);
+        Some(from(self).swap_remove(index))
+    }
+
+    fn input(&mut self, input: Input) {
+        for action in self.dispatcher.handle(input, self.now) {
+            self.act(action);
+        }
+        assert!(self.running.len() <= CONCURRENCY, "seed {}: more attempts than slots", self.seed);
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::LookUp(delivery, id) => self.lookups.push((delivery, id)),
+            Action::Start(attempt) => self.start(attempt),
+            Action::Settle(delivery, acknowledgement) => self.settle(delivery, acknowledgement),
+            Action::Adopt { known, redelivered } => {
+                if let Some(message) = self.unsettled.remove(&redelivered) {
+                    self.unsettled.insert(known, message);
+                }
+            }
+            Action::Commit(delivery, settlement) => self.commits.push((delivery, settlement)),
+            Action::WakeAt(at) => self.wake = Some(at),
+            Action::Terminate(_) | Action::StopConsuming | Action::SetPrefetch(_) => {}
+            Action::Record(_) | Action::Announce(_) => {}
+            Action::Stopped => self.stopped = true,
+        }
+    }
+
+    fn start(&mut self, attempt: Attempt) {
+        let request = &attempt.request;
+        assert!(request.eta.is_none_or(|eta| eta <= self.now), "seed {}: early", self.seed);
+        assert!(request.expires.is_none_or(|expires| self.now < expires), "seed {}: expired", self.seed);
+        if request.task.as_str() == "tasks.limited" {
+            self.limited_starts.push(self.now);
+        }
+        *self.runs.entry(key(request)).or_default() += 1;
+        self.running.push(attempt);
+    }
+
+    fn settle(&mut self, delivery: DeliveryId, acknowledgement: Acknowledgement) {
+        // None left: the connection that it came by is gone, or an adopted one was spent already.
+        let Some(mut message) = self.unsettled.remove(&delivery) else { return };
+        if acknowledgement == Acknowledgement::Requeue {
+            message.delivery.redelivered = true;
+            self.queue.push_back(message);
+        }
+    }
+
+    fn deliver(&mut self) {
+        let Some(call) = self.queue.pop_front() else { return };
+        self.delivered += 1;
+        let delivery = DeliveryId(self.delivered);
+        self.unsettled.insert(delivery, call.clone());
+        self.input(Input::Received(delivery, Ok(Box::new(call))));
+    }
+
+    fn finish(&mut self) {
+        let Some(attempt) = self.take(|world| &mut world.running) else { return };
+        let delay = RetryDelay::Countdown(Duration::from_millis(self.pick(3) as u64 * 30));
+        let retry = RetryRequest { cause: None, delay, max_retries: None, args: None, kwargs: None };
+        let outcome = match self.pick(8) {
+            0 => Outcome::Ignored,
+            1 => Outcome::Rejected { requeue: false },
+            2 if attempt.policy.acks_late => {
+                *self.requeues_allowed.entry(key(&attempt.request)).or_default() += 1;
+                Outcome::Rejected { requeue: true }
+            }
+            3 | 4 => Outcome::Retry(retry),
+            _ => Outcome::Success(Json::int(4)),
+        };
+        self.input(Input::Finished(attempt.id, Finished { outcome, usage: Usage::default() }));
+    }
+
+    fn commit(&mut self) {
+        let Some((delivery, mut remaining)) = self.take(|world| &mut world.commits) else { return };
+        let reason = "chance".to_owned();
+        if !remaining.before.is_empty() {
+            if !self.connected || self.pick(6) == 0 {
+                let failure = CommitFailure { remaining, transient: true, reason };
+                return self.input(Input::CommitFailed(delivery, Box::new(failure)));
+            }
+            for publication in std::mem::take(&mut remaining.before) {
+                self.queue.push_back(self.published(&publication.message));
+            }
+        }
+        if !remaining.records.is_empty() && self.pick(6) == 0 {
+            let failure = CommitFailure { remaining, transient: true, reason };
+            return self.input(Input::CommitFailed(delivery, Box::new(failure)));
+        }
+        for record in &remaining.records {
+            if record.state == crate::record::State::Success {
+                *self.succeeded.entry(record.id.to_string()).or_default() += 1;
+            }
+        }
+        if let Some(acknowledgement) = remaining.acknowledgement {
+            self.settle(delivery, acknowledgement);
+        }
+        self.input(Input::Committed(delivery));
+    }
+
+    fn published(&self, message: &Message) -> Request {
+        let delivery = request("tasks.add", "x").delivery;
+        let mut message = message.clone();
+        message.headers.set("lang", HeaderValue::Text("py".to_owned()));
+        Request::decode(message, delivery).expect("what we publish can be read")
+    }
+
+    fn look_up(&mut self) {
+        let Some((delivery, id)) = self.take(|world| &mut world.lookups) else { return };
+        let known = self.succeeded.contains_key(id.as_str());
+        self.input(Input::LookedUp(delivery, if known { Lookup::Succeeded } else { Lookup::Open }));
+    }
+
+    fn lose_connection(&mut self) {
+        self.connected = false;
+        for (_, mut message) in std::mem::take(&mut self.unsettled).into_iter().rev() {
+            message.delivery.redelivered = true;
+            self.queue.push_front(message);
+        }
+        self.input(Input::BrokerLost);
+    }
+
+    fn pass_time(&mut self) {
+        self.now = self.now + Duration::from_millis(1 + self.pick(60) as u64);
+        if self.wake.is_some_and(|at| at <= self.now) {
+            self.wake = None;
+            self.input(Input::Due);
+        }
+    }
+
+    fn step(&mut self) {
+        match self.pick(12) {
+            0..=2 if self.connected => self.deliver(),
+            3 | 4 => self.finish(),
+            5..=7 => self.commit(),
+            8 => self.look_up(),
+            9 => self.pass_time(),
+            10 if self.pick(10) == 0 && self.connected => self.lose_connection(),
+            _ if !self.connected => {
+                self.connected = true;
+                self.input(Input::BrokerBack);
+            }
+            _ => {}
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.unsettled.is_empty() && self.dispatcher.deliveries.is_empty()
+    }
+
+    fn check(&self) {
+        let seed = self.seed;
+        for (execution, &runs) in &self.runs {
+            let allowed = 1 + self.requeues_allowed.get(execution).copied().unwrap_or_default();
+            assert!(runs <= allowed, "seed {seed}: {execution} ran {runs} times, {allowed} allowed");
+        }
+        for (id, &times) in &self.succeeded {
+            assert_eq!(times, 1, "seed {seed}: {id} succeeded {times} times");
+        }
+        for pair in self.limited_starts.windows(2) {
+            assert!(pair[1].since(pair[0]) >= INTERVAL, "seed {seed}: rate limit");
+        }
+        assert!(self.dispatcher.deliveries.is_empty(), "seed {seed}: {:?}", self.dispatcher.deliveries);
+        assert!(self.dispatcher.identities.is_empty(), "seed {seed}: identities leak");
+        assert!(self.dispatcher.publishing.is_empty(), "seed {seed}: publishing leaks");
+        assert_eq!((self.dispatcher.held, self.dispatcher.committing), (0, 0), "seed {seed}: counters");
+    }
+}
+
+#[test]
+fn every_message_comes_to_its_end_whatever_happens() {
+    for seed in 0..SEEDS {
+        let mut world = World::new(seed);
+        let mut steps = 0;
+        while !world.is_idle() {
+            world.step();
+            steps += 1;
+            assert!(steps < STEPS_MAX, "seed {seed} is stuck: {:?}", world.dispatcher);
+        }
+        world.check();
+    }
+}
+
+#[test]
+fn a_shutdown_at_any_moment_leaves_nothing_behind() {
+    for seed in 0..SEEDS {
+        let mut world = World::new(seed);
+        for _ in 0..world.pick(80) {
+            world.step();
+        }
+        world.input(Input::Stop(Shutdown::Warm));
+        let mut steps = 0;
+        while !world.stopped {
+            // No more deliveries: the consumers are cancelled.
+            match world.pick(4) {
+                0 => world.finish(),
+                1 => world.commit(),
+                2 => world.pass_time(),
+                _ if !world.connected => {
+                    world.connected = true;
+                    world.input(Input::BrokerBack);
+                }
+                _ => world.look_up(),
+            }
+            steps += 1;
+            assert!(steps < STEPS_MAX, "seed {seed} does not stop: {:?}", world.dispatcher);
+        }
+        assert!(world.unsettled.is_empty(), "seed {seed}: {:?} not given back", world.unsettled.keys());
+        assert!(world.running.is_empty() && world.commits.is_empty(), "seed {seed}");
+    }
+}

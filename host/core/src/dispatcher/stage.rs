@@ -1,0 +1,87 @@
+//! Where a delivery is on its way through the worker.
+//!
+//! Only data: the dispatcher moves deliveries from stage to stage.
+
+use std::sync::Arc;
+
+use crate::message::Acknowledgement;
+use crate::outcome::{Attempt, Policy};
+use crate::request::Request;
+use crate::settle::Settlement;
+use crate::task::TaskSpec;
+
+use super::identity::Identity;
+
+/// One delivery.
+#[derive(Debug)]
+pub(super) struct Tracked {
+    pub(super) stage: Stage,
+    /// Its receipt is void, since the connection that it came by is gone.
+    pub(super) lost: bool,
+}
+
+/// A request with its spec: an assignment.
+#[derive(Debug)]
+pub(super) struct Work {
+    pub(super) request: Arc<Request>,
+    pub(super) spec: Arc<TaskSpec>,
+    pub(super) policy: Policy,
+    /// It was given its turn by the rate limit.
+    pub(super) has_waited: bool,
+}
+
+/// Whose settlement is carried out.
+#[derive(Debug)]
+pub(super) struct Commit {
+    /// None for a refusal.
+    pub(super) attempt: Option<Attempt>,
+    /// None for what could not be read.
+    pub(super) identity: Option<Identity>,
+    /// How often it failed.
+    pub(super) failures: u32,
+}
+
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// The store is being asked whether this redelivery has succeeded before.
+    LookingUp(Box<Request>),
+    /// It waits for its eta or its rate limit.
+    Held(Work),
+    /// It waits for a slot.
+    Ready(Work),
+    /// It waits until the attempt that published it is committed.
+    Behind(Work),
+    Running(Attempt),
+    Committing {
+        commit: Commit,
+        acknowledgement: Option<Acknowledgement>,
+        /// A new receipt came while this was being committed.
+        adopted: bool,
+    },
+    /// The commit failed and is tried again later.
+    CommitDelayed {
+        commit: Commit,
+        settlement: Box<Settlement>,
+    },
+}
+
+impl Stage {
+    /// The identity of what has not started: it can be given back without loss.
+    pub(super) fn identity_if_not_started(&self) -> Option<Identity> {
+        match self {
+            Self::LookingUp(request) => Some(Identity::of(request)),
+            Self::Held(work) | Self::Ready(work) | Self::Behind(work) => Some(Identity::of(&work.request)),
+            Self::Running(_) | Self::Committing { .. } | Self::CommitDelayed { .. } => None,
+        }
+    }
+
+    /// True if the broker was told, when the attempt started, that this is done with.
+    pub(super) fn is_acknowledged(&self) -> bool {
+        match self {
+            Self::Running(attempt) => !attempt.policy.acks_late,
+            Self::Committing { acknowledgement, .. } => acknowledgement.is_none(),
+            Self::CommitDelayed { settlement, .. } => settlement.acknowledgement.is_none(),
+            Self::LookingUp(_) | Self::Held(_) | Self::Ready(_) | Self::Behind(_) => false,
+        }
+    }
+}

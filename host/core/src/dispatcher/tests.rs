@@ -1,0 +1,309 @@
+//! What the dispatcher does with one thing after another.
+
+use std::time::Duration;
+
+use super::fixture::{limits, request, spec};
+use super::*;
+use crate::message::Publication;
+use crate::outcome::{Outcome, RetryDelay, RetryRequest, Trap, Usage};
+use crate::protocol::content::Json;
+use crate::rate::Rate;
+use crate::task::TaskOptions;
+
+const NOW: Timestamp = Timestamp::from_micros(1_795_343_528_000_000);
+
+fn at(ms: u64) -> Timestamp {
+    NOW + Duration::from_millis(ms)
+}
+
+fn dispatcher(concurrency: usize) -> Dispatcher {
+    let limited =
+        TaskOptions { rate_limit: Some(Rate { interval: Duration::from_millis(100) }), ..TaskOptions::default() };
+    let early = TaskOptions { acks_late: Some(false), track_started: Some(true), ..TaskOptions::default() };
+    let tasks = [spec("tasks.add", TaskOptions::default()), spec("tasks.limited", limited), spec("tasks.early", early)];
+    Dispatcher::new(limits(concurrency), Arc::new(Catalog::new(tasks)), 1)
+}
+
+/// One line an action; log lines are left out.
+fn render(actions: Vec<Action>) -> String {
+    let line = |action| match action {
+        Action::LookUp(delivery, id) => Some(format!("look up {id} for {}", delivery.0)),
+        Action::Start(attempt) => Some(format!("start {} as {}", attempt.delivery.0, attempt.id.0)),
+        Action::Settle(delivery, acknowledgement) => {
+            Some(format!("{} {}", format!("{acknowledgement:?}").to_lowercase(), delivery.0))
+        }
+        Action::Adopt { known, redelivered } => {
+            Some(format!("{known:?} adopts {redelivered:?}").replace("DeliveryId", ""))
+        }
+        Action::Record(record) => Some(format!("record {}", record.state.as_str())),
+        Action::Commit(delivery, settlement) => {
+            let states = settlement.records.iter().map(|record| record.state.as_str().to_owned());
+            let published = settlement.before.iter().map(|_| "publish".to_owned());
+            let acknowledged = settlement.acknowledgement.map(|ack| format!("{ack:?}").to_lowercase());
+            let steps: Vec<String> = published.chain(states).chain(acknowledged).collect();
+            Some(format!("commit {}: {}", delivery.0, steps.join(", ")))
+        }
+        Action::Terminate(attempt) => Some(format!("terminate {}", attempt.0)),
+        Action::WakeAt(time) => Some(format!("wake at {}", time.since(NOW).as_millis())),
+        Action::SetPrefetch(prefetch) => Some(format!("prefetch {prefetch}")),
+        Action::StopConsuming => Some("stop consuming".to_owned()),
+        Action::Announce(_) => None,
+        Action::Stopped => Some("stopped".to_owned()),
+    };
+    actions.into_iter().filter_map(line).collect::<Vec<_>>().join("; ")
+}
+
+struct Bench(Dispatcher);
+
+impl Bench {
+    #[track_caller]
+    fn step(&mut self, now: Timestamp, input: Input, expected: &str) {
+        assert_eq!(render(self.0.handle(input, now)), expected);
+    }
+}
+
+fn received(delivery: u64, task: &str, id: &str) -> Input {
+    Input::Received(DeliveryId(delivery), Ok(Box::new(request(task, id))))
+}
+
+fn redelivered(delivery: u64, task: &str, id: &str, retries: u32) -> Input {
+    let mut request = request(task, id);
+    request.delivery.redelivered = true;
+    request.retries = retries;
+    Input::Received(DeliveryId(delivery), Ok(Box::new(request)))
+}
+
+fn finished(attempt: u64, outcome: Outcome) -> Input {
+    Input::Finished(AttemptId(attempt), Finished { outcome, usage: Usage::default() })
+}
+
+fn success(attempt: u64) -> Input {
+    finished(attempt, Outcome::Success(Json::int(4)))
+}
+
+fn retry_now(attempt: u64) -> Input {
+    let delay = RetryDelay::Countdown(Duration::ZERO);
+    finished(attempt, Outcome::Retry(RetryRequest { cause: None, delay, max_retries: None, args: None, kwargs: None }))
+}
+
+fn committed(delivery: u64) -> Input {
+    Input::Committed(DeliveryId(delivery))
+}
+
+fn failed(delivery: u64, transient: bool, before: Vec<Publication>) -> Input {
+    let remaining = Settlement { before, acknowledgement: Some(Acknowledgement::Ack), ..Settlement::default() };
+    Input::CommitFailed(DeliveryId(delivery), Box::new(CommitFailure { remaining, transient, reason: "x".into() }))
+}
+
+#[test]
+fn a_task_runs_when_there_is_a_slot_and_frees_it_before_its_commit() {
+    let mut bench = Bench(dispatcher(1));
+    bench.step(NOW, received(1, "tasks.add", "a"), "start 1 as 1");
+    bench.step(NOW, received(2, "tasks.add", "b"), "");
+    bench.step(NOW, success(1), "commit 1: SUCCESS, ack; start 2 as 2");
+    bench.step(NOW, committed(1), "");
+    bench.step(NOW, success(2), "commit 2: SUCCESS, ack");
+}
+
+#[test]
+fn an_unknown_name_and_an_unreadable_body_are_refused() {
+    let mut bench = Bench(dispatcher(1));
+    bench.step(NOW, received(1, "tasks.nosuch", "a"), "commit 1: FAILURE, reject");
+    bench.step(NOW, Input::Received(DeliveryId(2), Err(DecodeError::UnknownMessage)), "commit 2: reject");
+}
+
+#[test]
+fn early_acknowledgement_is_given_at_the_start() {
+    let mut bench = Bench(dispatcher(1));
+    bench.step(NOW, received(1, "tasks.early", "a"), "ack 1; record STARTED; start 1 as 1");
+    bench.step(NOW, success(1), "commit 1: SUCCESS");
+}
+
+#[test]
+fn an_eta_is_held_and_raises_the_prefetch() {
+    let mut bench = Bench(dispatcher(1));
+    let mut early = request("tasks.add", "a");
+    early.eta = Some(at(500));
+    let mut later = request("tasks.add", "b");
+    later.eta = Some(at(900));
+    bench.step(NOW, Input::Received(DeliveryId(1), Ok(Box::new(later))), "wake at 900; prefetch 5");
+    bench.step(NOW, Input::Received(DeliveryId(2), Ok(Box::new(early))), "wake at 500; prefetch 6");
+    bench.step(at(499), Input::Due, "wake at 500");
+    bench.step(at(500), Input::Due, "start 2 as 1; wake at 900; prefetch 5");
+    bench.step(at(900), Input::Due, "prefetch 4");
+    bench.step(at(900), success(1), "commit 2: SUCCESS, ack; start 1 as 2");
+}
+
+#[test]
+fn a_task_that_expires_while_it_waits_for_a_slot_does_not_run() {
+    let mut bench = Bench(dispatcher(1));
+    bench.step(NOW, received(1, "tasks.add", "a"), "start 1 as 1");
+    let mut expiring = request("tasks.add", "b");
+    expiring.expires = Some(at(100));
+    bench.step(NOW, Input::Received(DeliveryId(2), Ok(Box::new(expiring))), "");
+    bench.step(at(200), success(1), "commit 1: SUCCESS, ack; commit 2: REVOKED, ack");
+}
+
+#[test]
+fn a_rate_limit_spaces_starts_and_lets_other_tasks_pass() {
+    let mut bench = Bench(dispatcher(4));
+    bench.step(NOW, received(1, "tasks.limited", "a"), "start 1 as 1");
+    bench.step(NOW, received(2, "tasks.limited", "b"), "wake at 100; prefetch 17");
+    bench.step(NOW, received(3, "tasks.limited", "c"), "prefetch 18");
+    bench.step(NOW, received(4, "tasks.add", "d"), "start 4 as 2");
+    bench.step(at(100), Input::Due, "start 2 as 3; wake at 200; prefetch 17");
+    bench.step(at(200), Input::Due, "start 3 as 4; prefetch 16");
+}
+
+#[test]
+fn a_redelivery_of_a_running_task_is_adopted() {
+    let mut bench = Bench(dispatcher(1));
+    bench.step(NOW, received(1, "tasks.add", "a"), "start 1 as 1");
+    bench.step(NOW, Input::BrokerLost, "");
+    bench.step(NOW, Input::BrokerBack, "");
+    bench.step(NOW, redelivered(2, "tasks.add", "a", 0), "(1) adopts (2)");
+    bench.step(NOW, success(1), "commit 1: SUCCESS, ack");
+    bench.step(NOW, committed(1), "");
+    bench.step(NOW, redelivered(3, "tasks.add", "a", 0), "ack 3");
+}
+
+#[test]
+fn an_adoption_during_the_commit_is_acknowledged_after_it() {
+    let mut bench = Bench(dispatcher(1));
+    bench.step(NOW, received(1, "tasks.add", "a"), "start 1 as 1");
+    bench.step(NOW, success(1), "commit 1: SUCCESS, ack");
+    bench.step(NOW, Input::BrokerLost, "");
+    bench.step(NOW, redelivered(2, "tasks.add", "a", 0), "(1) adopts (2)");
+    bench.step(NOW, committed(1), "ack 1");
+}
+
+#[test]
+fn a_redelivery_of_an_early_acknowledged_task_is_acknowledged_again() {
+    let mut bench = Bench(dispatcher(1));
+    bench.step(NOW, received(1, "tasks.early", "a"), "ack 1; record STARTED; start 1 as 1");
+    bench.step(NOW, Input::BrokerLost, "");
+    bench.step(NOW, redelivered(2, "tasks.early", "a", 0), "ack 2");
+}
+
+#[test]
+fn a_retry_is_not_a_redelivery() {
+    let mut bench = Bench(dispatcher(2));
+    bench.step(NOW, received(1, "tasks.add", "a"), "start 1 as 1");
+    bench.step(NOW, retry_now(1), "commit 1: publish, RETRY, ack");
+    // The retry is here before the state RETRY is stored: it waits for that.
+    let mut retry = request("tasks.add", "a");
+    retry.retries = 1;
+    bench.step(NOW, Input::Received(DeliveryId(2), Ok(Box::new(retry))), "");
+    bench.step(NOW, committed(1), "start 2 as 2");
+    // The first one comes again, and the second as well: neither runs twice.
+    bench.step(NOW, redelivered(3, "tasks.add", "a", 0), "ack 3");
+    bench.step(NOW, redelivered(4, "tasks.add", "a", 1), "(2) adopts (4)");
+}
+
+#[test]
+fn what_a_client_sends_twice_runs_twice() {
+    let mut bench = Bench(dispatcher(2));
+    bench.step(NOW, received(1, "tasks.add", "a"), "start 1 as 1");
+    bench.step(NOW, received(2, "tasks.add", "a"), "start 2 as 2");
+}
+
+#[test]
+fn an_unknown_redelivery_is_looked_up() {
+    let mut bench = Bench(dispatcher(1));
+    bench.step(NOW, redelivered(1, "tasks.add", "a", 0), "look up a for 1");
+    bench.step(NOW, Input::LookedUp(DeliveryId(1), Lookup::Succeeded), "ack 1");
+    bench.step(NOW, redelivered(2, "tasks.add", "b", 0), "look up b for 2");
+    bench.step(NOW, Input::LookedUp(DeliveryId(2), Lookup::Open), "start 2 as 1");
+}
+
+#[test]
+fn a_loss_drops_what_has_not_started() {
+    let mut bench = Bench(dispatcher(1));
+    bench.step(NOW, received(1, "tasks.add", "a"), "start 1 as 1");
+    bench.step(NOW, received(2, "tasks.add", "b"), "");
+    bench.step(NOW, Input::BrokerLost, "");
+    bench.step(NOW, success(1), "commit 1: SUCCESS, ack");
+    bench.step(NOW, redelivered(3, "tasks.add", "b", 0), "look up b for 3");
+}
+
+#[test]
+fn a_transient_failure_repeats_the_rest_of_the_commit() {
+    let mut bench = Bench(dispatcher(1));
+    bench.step(NOW, received(1, "tasks.add", "a"), "start 1 as 1");
+    bench.step(NOW, success(1), "commit 1: SUCCESS, ack");
+    bench.step(NOW, failed(1, true, Vec::new()), "wake at 100");
+    bench.step(at(100), Input::Due, "commit 1: ack");
+    bench.step(at(100), failed(1, true, Vec::new()), "wake at 300");
+    bench.step(at(150), Input::BrokerBack, "commit 1: ack");
+    bench.step(at(300), Input::Due, "");
+    bench.step(at(300), committed(1), "");
+}
+
+#[test]
+fn a_retry_that_can_never_be_published_is_a_failure() {
+    let mut bench = Bench(dispatcher(1));
+    bench.step(NOW, received(1, "tasks.add", "a"), "start 1 as 1");
+    let actions = bench.0.handle(retry_now(1), NOW);
+    let Some(Action::Commit(_, settlement)) = actions.into_iter().next() else { panic!("no commit") };
+    bench.step(NOW, failed(1, false, settlement.before), "commit 1: FAILURE, reject");
+}
+
+#[test]
+fn a_warm_shutdown_finishes_what_runs_and_gives_back_the_rest() {
+    let mut bench = Bench(dispatcher(1));
+    bench.step(NOW, received(1, "tasks.add", "a"), "start 1 as 1");
+    bench.step(NOW, received(2, "tasks.add", "b"), "");
+    bench.step(NOW, Input::Stop(Shutdown::Warm), "stop consuming; requeue 2");
+    bench.step(NOW, received(3, "tasks.add", "c"), "requeue 3");
+    bench.step(NOW, success(1), "commit 1: SUCCESS, ack");
+    bench.step(NOW, committed(1), "stopped");
+}
+
+#[test]
+fn a_cold_shutdown_stops_what_runs() {
+    let mut bench = Bench(dispatcher(2));
+    bench.step(NOW, received(1, "tasks.add", "a"), "start 1 as 1");
+    bench.step(NOW, received(2, "tasks.early", "b"), "ack 2; record STARTED; start 2 as 2");
+    bench.step(NOW, Input::Stop(Shutdown::Warm), "stop consuming");
+    bench.step(NOW, Input::Stop(Shutdown::Cold), "terminate 1; terminate 2");
+    bench.step(NOW, finished(1, Outcome::Interrupted), "commit 1: requeue");
+    bench.step(NOW, finished(2, Outcome::Interrupted), "commit 2: publish");
+    bench.step(NOW, committed(1), "");
+    bench.step(NOW, committed(2), "stopped");
+}
+
+#[test]
+fn an_idle_worker_stops_at_once() {
+    Bench(dispatcher(1)).step(NOW, Input::Stop(Shutdown::Warm), "stop consuming; stopped");
+}
+
+#[test]
+fn nothing_starts_while_too_much_waits_to_be_committed() {
+    let mut limits = limits(2);
+    limits.committing_max = 1;
+    let catalog = Catalog::new([spec("tasks.add", TaskOptions::default())]);
+    let mut bench = Bench(Dispatcher::new(limits, Arc::new(catalog), 1));
+    bench.step(NOW, received(1, "tasks.add", "a"), "start 1 as 1");
+    bench.step(NOW, finished(1, Outcome::Trapped(Trap::StackOverflow)), "commit 1: FAILURE, ack");
+    bench.step(NOW, received(2, "tasks.add", "b"), "");
+    bench.step(NOW, committed(1), "start 2 as 2");
+}
+
+#[test]
+fn limits_come_from_the_message_then_the_task_then_the_worker_and_end_at_the_ceiling() {
+    let seconds = |n| Some(Duration::from_secs(n));
+    let mut limits = limits(1);
+    let options = TaskOptions { time_limit: seconds(20), soft_time_limit: seconds(10), ..TaskOptions::default() };
+    let mut call = request("tasks.add", "a");
+    assert_eq!(limits.time_limits(&call, &TaskOptions::default()), (Duration::from_secs(1_800), None));
+    limits.task.time_limit = seconds(50);
+    assert_eq!(limits.time_limits(&call, &TaskOptions::default()), (Duration::from_secs(50), None));
+    assert_eq!(limits.time_limits(&call, &options), (Duration::from_secs(20), seconds(10)));
+    call.time_limit = seconds(5);
+    assert_eq!(limits.time_limits(&call, &options), (Duration::from_secs(5), None));
+    call.time_limit = seconds(0);
+    call.soft_time_limit = seconds(3);
+    assert_eq!(limits.time_limits(&call, &options), (Duration::from_secs(20), seconds(3)));
+    call.time_limit = seconds(10_000);
+    assert_eq!(limits.time_limits(&call, &options).0, Duration::from_secs(1_800));
+}

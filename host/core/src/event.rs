@@ -1,0 +1,53 @@
+//! What happened to a task, for whoever watches: log lines now, monitors as well.
+//!
+//! Best effort: nothing depends on an event being seen.
+
+use std::time::Duration;
+
+use crate::exception::Exception;
+use crate::name::{TaskId, TaskName};
+use crate::outcome::Limit;
+use crate::protocol::content::Json;
+use crate::timestamp::Timestamp;
+
+/// Something that happened to one task.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    pub id: TaskId,
+    pub task: TaskName,
+    pub what: Happening,
+}
+
+/// The life of a task in Celery's words (docs/userguide/monitoring.rst, "Task Events").
+#[derive(Debug, Clone, PartialEq)]
+pub enum Happening {
+    Received {
+        eta: Option<Timestamp>,
+        expires: Option<Timestamp>,
+    },
+    Started,
+    Succeeded {
+        result: Json,
+        runtime: Duration,
+    },
+    Failed {
+        exception: Exception,
+        traceback: Option<String>,
+        limit: Option<Limit>,
+    },
+    Retried {
+        cause: Option<Exception>,
+        delay: Duration,
+    },
+    Rejected {
+        requeue: bool,
+    },
+    Ignored,
+    Revoked {
+        expired: bool,
+    },
+    /// Its name is not in the catalog.
+    Unregistered,
+    /// Stopped half-way because the worker stops at once.
+    Interrupted,
+}

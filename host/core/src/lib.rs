@@ -1,0 +1,36 @@
+//! The vocabulary of Taskhost, the Celery protocol, and every decision about a message.
+//!
+//! Pure: no async, no clock, no randomness and no I/O. Time and chance are arguments, and whatever
+//! has to be done is returned as a value for another crate to do.
+
+pub mod admit;
+pub mod dispatcher;
+pub mod event;
+pub mod exception;
+pub mod message;
+pub mod name;
+pub mod outcome;
+pub mod protocol;
+pub mod rate;
+pub mod record;
+pub mod redacted;
+pub mod request;
+pub mod retry;
+pub mod settle;
+pub mod task;
+pub mod timestamp;
+pub mod timetable;
+
+pub use event::{Event, Happening};
+pub use exception::Exception;
+pub use message::{Acknowledgement, DeliveryInfo, HeaderValue, Headers, Message, Properties, Publication, Route};
+pub use name::{NameError, NodeName, PluginName, QueueName, TaskId, TaskName};
+pub use outcome::{
+    Attempt, AttemptId, DeliveryId, Finished, Limit, Outcome, Policy, RetryDelay, RetryRequest, Trap, Usage,
+};
+pub use protocol::content::Json;
+pub use record::{ResultRecord, State, StoredResult};
+pub use redacted::RedactedUrl;
+pub use request::{DecodeError, Request};
+pub use task::{Catalog, TaskOptions, TaskSpec};
+pub use timestamp::{Jitter, Timestamp};

@@ -1,0 +1,115 @@
+//! A message as it travels: properties, headers and body, and where it goes to or came from.
+//!
+//! Knows nothing of Celery: what the headers and the body mean is the business of [`crate::protocol`].
+
+use bytes::Bytes;
+
+use crate::name::QueueName;
+
+/// One message of AMQP, or of kombu's envelope.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Message {
+    pub properties: Properties,
+    pub headers: Headers,
+    pub body: Bytes,
+}
+
+/// AMQP's basic properties, those that Celery uses.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Properties {
+    pub content_type: Option<String>,
+    pub content_encoding: Option<String>,
+    pub correlation_id: Option<String>,
+    pub reply_to: Option<String>,
+    /// 2 is persistent, 1 is not.
+    pub delivery_mode: Option<u8>,
+    pub priority: Option<u8>,
+    /// Milliseconds, as decimal text.
+    pub expiration: Option<String>,
+}
+
+/// The header table, in the order in which it came.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Headers(pub Vec<(String, HeaderValue)>);
+
+/// A value in the header table: what AMQP's field table and JSON have in common, and the rest of both.
+#[derive(Debug, Clone, PartialEq)]
+pub enum HeaderValue {
+    Null,
+    Bool(bool),
+    Int(i64),
+    Double(f64),
+    Text(String),
+    Bytes(Vec<u8>),
+    /// AMQP's `T`: seconds since the epoch.
+    Timestamp(u64),
+    List(Vec<HeaderValue>),
+    Map(Vec<(String, HeaderValue)>),
+    /// JSON that has no other form here, such as a number of 300 digits: kept as it was written.
+    Json(String),
+}
+
+impl Headers {
+    /// The value under `key`, if there is one.
+    pub fn get(&self, key: &str) -> Option<&HeaderValue> {
+        self.0.iter().find(|(name, _)| name == key).map(|(_, value)| value)
+    }
+
+    /// Replaces the value under `key`, or adds it.
+    pub fn set(&mut self, key: &str, value: HeaderValue) {
+        match self.0.iter_mut().find(|(name, _)| name == key) {
+            Some((_, old)) => *old = value,
+            None => self.0.push((key.to_owned(), value)),
+        }
+    }
+
+    /// Takes away everything for which `unwanted` says so.
+    pub fn remove(&mut self, unwanted: impl Fn(&str) -> bool) {
+        self.0.retain(|(name, _)| !unwanted(name));
+    }
+}
+
+/// Where a message is published to. An empty exchange is AMQP's default exchange: the routing key
+/// is the name of the queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    pub exchange: String,
+    pub routing_key: String,
+}
+
+impl Route {
+    /// Straight to a queue.
+    pub fn queue(name: &QueueName) -> Self {
+        Self { exchange: String::new(), routing_key: name.to_string() }
+    }
+}
+
+/// A message and its destination.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Publication {
+    pub message: Message,
+    pub route: Route,
+}
+
+/// How a message reached us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeliveryInfo {
+    /// The queue that we consumed it from.
+    pub queue: QueueName,
+    /// The exchange and routing key that it was published with.
+    pub exchange: String,
+    pub routing_key: String,
+    /// The broker says that it handed this message out before.
+    pub redelivered: bool,
+}
+
+/// What is to become of a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Acknowledgement {
+    /// It is done with.
+    Ack,
+    /// It is refused, and not to be delivered again (dead-lettered where the queue says so).
+    Reject,
+    /// It is given back, to be delivered again.
+    Requeue,
+}

@@ -1,0 +1,156 @@
+//! An execution of a task, and what can come of it.
+//!
+//! An outcome is not an error: a task that fails is ordinary business. What is done about an outcome
+//! is decided in `settle` alone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::exception::Exception;
+use crate::protocol::content::Json;
+use crate::request::Request;
+use crate::task::TaskSpec;
+use crate::timestamp::Timestamp;
+
+/// Identifies a delivery within this process. The receipt itself stays with the driver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DeliveryId(pub u64);
+
+/// Identifies an attempt within this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AttemptId(pub u64);
+
+/// One execution of a task.
+#[derive(Debug, Clone)]
+pub struct Attempt {
+    pub id: AttemptId,
+    pub delivery: DeliveryId,
+    pub request: Arc<Request>,
+    pub spec: Arc<TaskSpec>,
+    pub started: Timestamp,
+    /// Wall time after which the attempt is stopped, whatever it does.
+    pub time_limit: Duration,
+    /// Wall time after which the attempt is told to end, or stopped if it does not listen.
+    pub soft_time_limit: Option<Duration>,
+    pub policy: Policy,
+}
+
+/// How an assignment is treated: message, task and worker settings resolved into one answer each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policy {
+    /// Acknowledge the message after the attempt, not when it starts.
+    pub acks_late: bool,
+    /// Store no result.
+    pub ignore_result: bool,
+    /// Store failures all the same.
+    pub store_errors: bool,
+    /// Store STARTED when the attempt starts.
+    pub track_started: bool,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self { acks_late: true, ignore_result: false, store_errors: true, track_started: false }
+    }
+}
+
+/// What came back from an attempt.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finished {
+    pub outcome: Outcome,
+    pub usage: Usage,
+}
+
+/// What an attempt used.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Usage {
+    /// Wall time from start to end.
+    pub wall: Duration,
+    /// Time spent running wasm, in steps of the sandbox's tick.
+    pub cpu: Duration,
+    /// Largest sum of the guest's memories and tables, in bytes.
+    pub memory_bytes_peak: u64,
+}
+
+/// What an attempt came to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// The task returned.
+    Success(Json),
+    /// The task ended with an exception of its own.
+    Failure(Exception, Option<String>),
+    /// The task asked for another run.
+    Retry(RetryRequest),
+    /// The task wants nothing to be stored.
+    Ignored,
+    /// The task gives its message back to the broker.
+    Rejected { requeue: bool },
+    /// The task wants a signature to take its place.
+    Replaced(Json),
+    /// A time limit passed.
+    TimedOut(Limit),
+    /// The sandbox ended the attempt.
+    Trapped(Trap),
+    /// The worker is stopping at once and ended the attempt.
+    Interrupted,
+}
+
+/// Which time limit, and how long it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    Soft(Duration),
+    Hard(Duration),
+}
+
+/// What only a sandbox can do to a task; becomes an exception of module `taskhost.errors`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trap {
+    /// An instruction that traps: `unreachable`, out of bounds, division by zero. The text names it.
+    Instruction(String),
+    StackOverflow,
+    /// The guest wanted more memory than its limit, in bytes.
+    MemoryLimit {
+        limit_bytes: u64,
+    },
+    /// The result was longer than its limit, in bytes.
+    ResultTooLarge {
+        limit_bytes: u64,
+    },
+    /// The guest called `exit`.
+    Exited {
+        code: i32,
+    },
+    /// The guest's answer does not follow the interface. The text says how.
+    InvalidResult(String),
+    /// The guest asked for something that is not granted. The text names the missing line.
+    CapabilityDenied(String),
+    /// The plugin that served the task could not be instantiated. The text says why.
+    NotInstantiated(String),
+}
+
+/// What a task that retries asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RetryRequest {
+    pub cause: Option<(Exception, Option<String>)>,
+    pub delay: RetryDelay,
+    /// How many retries are allowed, for this attempt only.
+    pub max_retries: Option<u32>,
+    pub args: Option<Json>,
+    pub kwargs: Option<Json>,
+}
+
+/// When a retry is due.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum RetryDelay {
+    /// After the task's own delay.
+    Default,
+    Countdown(Duration),
+    At(Timestamp),
+}
+
+// Two attempts are the same if they have the same id; used by tests that compare actions.
+impl PartialEq for Attempt {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id && self.delivery == other.delivery
+    }
+}

@@ -1,0 +1,128 @@
+//! Celery's result document (celery/backends/base.py `_get_result_meta`): written and read.
+//!
+//! Knows no keys and no tables: where a document is put is an adapter's affair.
+
+use bytes::Bytes;
+
+use crate::exception::Exception;
+use crate::protocol::content::{Json, JsonError, Kind, MapWriter, ToJson};
+use crate::record::{ResultRecord, ResultValue, State, StoredResult};
+use crate::timestamp::Timestamp;
+
+/// The document as Celery writes it.
+pub fn encode(record: &ResultRecord) -> String {
+    let mut document = MapWriter::new();
+    document
+        .put("status", record.state.as_str())
+        .put("result", &record.result)
+        .put("traceback", &record.traceback)
+        .put("children", &Json::empty_list())
+        .put("date_done", &record.date_done.map(Timestamp::isoformat))
+        .put_some("group_id", record.group_id.as_ref())
+        .put_some("parent_id", record.parent_id.as_ref())
+        .put("task_id", record.id.as_str());
+    document.finish_text()
+}
+
+/// Reads a document that we, or a Python worker, wrote. What is not there is as for a task that nobody
+/// knows.
+pub fn decode(text: &[u8]) -> Result<StoredResult, JsonError> {
+    let document = Json::parse_wrapped(Bytes::copy_from_slice(text))?;
+    if document.kind() != Kind::Map {
+        return Err(JsonError::Syntax { what: "not an object", at: 0 });
+    }
+    let mut stored = StoredResult { state: State::Pending, result: Json::null(), traceback: None, date_done: None };
+    for (key, value) in document.members() {
+        let text = || value.text_lossy().map(|text| text.into_owned());
+        match &*key {
+            "status" => stored.state = value.text_lossy().map_or(State::Pending, |name| State::parse(&name)),
+            "result" => stored.result = value,
+            "traceback" => stored.traceback = text(),
+            "date_done" => stored.date_done = text(),
+            _ => {}
+        }
+    }
+    Ok(stored)
+}
+
+impl ToJson for ResultValue {
+    fn write_json(&self, out: &mut String) {
+        match self {
+            Self::Json(value) => value.write_json(out),
+            Self::Exception(exception) => exception.write_json(out),
+        }
+    }
+}
+
+impl ToJson for Exception {
+    fn write_json(&self, out: &mut String) {
+        let mut map = MapWriter::new();
+        map.put("exc_type", &self.kind).put("exc_message", &self.arguments).put("exc_module", &self.module);
+        out.push_str(&map.finish_text());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::name::TaskId;
+
+    fn record(state: State, result: ResultValue) -> ResultRecord {
+        ResultRecord {
+            id: TaskId::parse("t-1").expect("an id"),
+            state,
+            result,
+            traceback: None,
+            date_done: None,
+            group_id: None,
+            parent_id: None,
+            reply_to: None,
+            correlation_id: None,
+        }
+    }
+
+    #[test]
+    fn a_result_passes_through_untouched() {
+        let result = Json::parse("[1e400,NaN,\"\\ud800\"]").expect("JSON");
+        let written = encode(&ResultRecord {
+            date_done: Some(Timestamp::from_micros(1_795_343_528_348_566)),
+            group_id: Some("g".into()),
+            parent_id: Some("p".into()),
+            ..record(State::Success, ResultValue::Json(result.clone()))
+        });
+        assert_eq!(
+            written,
+            "{\"status\": \"SUCCESS\", \"result\": [1e400,NaN,\"\\ud800\"], \"traceback\": null, \"children\": [], \
+             \"date_done\": \"2026-11-22T10:32:08.348566+00:00\", \"group_id\": \"g\", \"parent_id\": \"p\", \
+             \"task_id\": \"t-1\"}"
+        );
+        let stored = decode(written.as_bytes()).expect("a document");
+        assert_eq!(stored.state, State::Success);
+        assert_eq!(stored.result, result);
+        assert_eq!(stored.date_done.as_deref(), Some("2026-11-22T10:32:08.348566+00:00"));
+    }
+
+    #[test]
+    fn an_exception_is_a_map_of_three() {
+        let exception = Exception::new("builtins", "KeyError", [Json::text("k")]);
+        let written = encode(&ResultRecord {
+            traceback: Some("Traceback\n".into()),
+            ..record(State::Failure, ResultValue::Exception(exception))
+        });
+        assert_eq!(
+            written,
+            r#"{"status": "FAILURE", "result": {"exc_type": "KeyError", "exc_message": ["k"], "exc_module": "builtins"}, "traceback": "Traceback\n", "children": [], "date_done": null, "task_id": "t-1"}"#
+        );
+        assert_eq!(decode(written.as_bytes()).expect("a document").traceback.as_deref(), Some("Traceback\n"));
+    }
+
+    #[test]
+    fn what_a_document_lacks_is_unknown() {
+        let stored = decode(b"{}").expect("a document");
+        assert_eq!((stored.state, stored.result.is_null()), (State::Pending, true));
+        let stored = decode(br#"{"status": "MINE", "extra": 1}"#).expect("a document");
+        assert_eq!(stored.state, State::Custom("MINE".into()));
+        assert!(decode(b"[]").is_err());
+        assert!(decode(b"\x80\x04").is_err());
+    }
+}

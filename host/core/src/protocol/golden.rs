@@ -1,0 +1,227 @@
+//! What Celery and kombu wrote (`testdata`, made by tests/fixtures/capture_golden.py) is read, and what
+//! we write is the same.
+
+use bytes::Bytes;
+
+use crate::exception::Exception;
+use crate::message::{DeliveryInfo, HeaderValue, Headers, Message, Properties, Route};
+use crate::name::{QueueName, TaskId};
+use crate::protocol::content::{Json, MapWriter, header_value};
+use crate::protocol::v2::Call;
+use crate::protocol::{document, envelope, v2};
+use crate::record::{ResultRecord, ResultValue, State};
+use crate::request::Request;
+use crate::timestamp::Timestamp;
+
+const MESSAGES: &str = include_str!("../../testdata/messages.json");
+const PROTOCOL_1: &str = include_str!("../../testdata/protocol1.json");
+const RETRIES: &str = include_str!("../../testdata/retries.json");
+const DOCUMENTS: &str = include_str!("../../testdata/documents.json");
+
+/// Celery's own `saferepr` shows these arguments in its own way.
+const SHOWN_DIFFERENTLY: [&str; 4] = ["unicode", "lone surrogates", "typed values", "nesting of 300"];
+
+fn cases(file: &'static str) -> Vec<Json> {
+    let file = Json::parse_wrapped(Bytes::from_static(file.as_bytes())).expect("a golden file is JSON");
+    file.get("cases").expect("a golden file has cases").elements().collect()
+}
+
+fn text(case: &Json, key: &str) -> String {
+    optional_text(case, key).unwrap_or_else(|| panic!("`{key}` in {case}"))
+}
+
+fn optional_text(case: &Json, key: &str) -> Option<String> {
+    Some(case.get(key)?.as_text()?.into_owned())
+}
+
+/// The message as AMQP carries it.
+fn message(case: &Json) -> Message {
+    let properties = case.get("properties").expect("properties");
+    let small = |key| properties.get(key).and_then(|value| value.as_i64()).and_then(|value| u8::try_from(value).ok());
+    let headers = case.get("headers").expect("headers");
+    Message {
+        properties: Properties {
+            content_type: optional_text(&properties, "content_type"),
+            content_encoding: optional_text(&properties, "content_encoding"),
+            correlation_id: optional_text(&properties, "correlation_id"),
+            reply_to: optional_text(&properties, "reply_to"),
+            delivery_mode: small("delivery_mode"),
+            priority: small("priority"),
+            expiration: optional_text(&properties, "expiration"),
+        },
+        headers: Headers(headers.members().map(|(name, value)| (name.into(), header_value(value.raw()))).collect()),
+        body: text(case, "body").into(),
+    }
+}
+
+fn delivery() -> DeliveryInfo {
+    DeliveryInfo {
+        queue: QueueName::parse("celery").expect("a name"),
+        exchange: String::new(),
+        routing_key: "celery".to_owned(),
+        redelivered: false,
+    }
+}
+
+fn now() -> Timestamp {
+    Timestamp::parse("2026-11-22T10:32:08.348566+00:00").expect("a time")
+}
+
+/// The call that should make this message.
+fn call(request: &Request) -> Call {
+    let headers = &request.message.headers;
+    let text = |key| match headers.get(key) {
+        Some(HeaderValue::Text(text)) => Some(text.clone()),
+        _ => None,
+    };
+    let group_index = match headers.get("group_index") {
+        Some(HeaderValue::Int(index)) => u32::try_from(*index).ok(),
+        _ => None,
+    };
+    let properties = &request.message.properties;
+    Call {
+        args: request.args.clone(),
+        kwargs: request.kwargs.clone(),
+        embed: request.embed.clone(),
+        shadow: text("shadow"),
+        eta: request.eta,
+        expires: request.expires,
+        group_id: request.group_id.clone(),
+        group_index,
+        retries: request.retries,
+        time_limit: request.time_limit,
+        soft_time_limit: request.soft_time_limit,
+        root_id: request.root_id.clone(),
+        parent_id: request.parent_id.clone(),
+        ignore_result: request.ignore_result,
+        replaced_task_nesting: request.replaced_task_nesting,
+        reply_to: properties.reply_to.clone(),
+        priority: properties.priority,
+        headers: headers.0.iter().filter(|(name, _)| !v2::HEADERS.contains(&name.as_str())).cloned().collect(),
+        ..Call::new(request.task.clone(), request.id.clone(), text("origin").expect("an origin"))
+    }
+}
+
+#[test]
+fn messages_of_celery_are_read() {
+    for case in cases(MESSAGES) {
+        let name = text(&case, "name");
+        let message = message(&case);
+        let request = Request::decode(message.clone(), delivery()).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let parts = [&request.args, &request.kwargs, &request.embed].map(Json::as_str).join(", ");
+        assert_eq!(format!("[{parts}]").as_bytes(), message.body, "{name}");
+        let mut read = MapWriter::new();
+        read.put("id", request.id.as_str())
+            .put("task", request.task.as_str())
+            .put("retries", &request.retries)
+            .put("root_id", &request.root_id)
+            .put("parent_id", &request.parent_id)
+            .put("group", &request.group_id)
+            .put("timelimit", &limits(&request))
+            .put("ignore_result", &request.ignore_result)
+            .put("replaced_task_nesting", &request.replaced_task_nesting);
+        for (key, value) in read.finish().members() {
+            assert_eq!(Some(&header_value(value.raw())), message.headers.get(&key), "{name}: {key}");
+        }
+    }
+}
+
+#[test]
+fn we_write_messages_as_celery_does() {
+    for case in cases(MESSAGES) {
+        let name = text(&case, "name");
+        let mut expected = message(&case);
+        // Stamps are nothing that we send, times we write in UTC, and arguments we always show as a tuple.
+        if matches!(name.as_str(), "stamps" | "eta in another zone" | "sent by name") {
+            continue;
+        }
+        let request = Request::decode(expected.clone(), delivery()).expect("a request");
+        let written = v2::message(&call(&request), now());
+        if SHOWN_DIFFERENTLY.contains(&name.as_str()) {
+            for key in ["argsrepr", "kwargsrepr"] {
+                expected.headers.set(key, written.headers.get(key).expect("it is always written").clone());
+            }
+        }
+        assert_eq!(written, expected, "{name}");
+    }
+}
+
+#[test]
+fn envelopes_of_kombu_are_read_and_written() {
+    for case in cases(MESSAGES).into_iter().chain(cases(PROTOCOL_1)) {
+        let name = text(&case, "name");
+        let captured = text(&case, "envelope");
+        let read = envelope::decode(captured.as_bytes()).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(read.message, message(&case), "{name}");
+        assert_eq!(read.route, Route { exchange: String::new(), routing_key: "celery".into() }, "{name}");
+        let tag = read.delivery_tag.expect("kombu writes a tag");
+        assert_eq!(envelope::encode(&read.message, &read.route, &tag), captured, "{name}");
+    }
+}
+
+#[test]
+fn retries_are_the_messages_that_celery_sends() {
+    for case in cases(RETRIES) {
+        let name = text(&case, "name");
+        let [original, again] = ["original", "retry"].map(|key| message(&case.get(key).expect("both are there")));
+        let request = Request::decode(original, delivery()).expect("a request");
+        let expected = Request::decode(again, delivery()).expect("a request");
+        let is_new = name == "new arguments";
+        let [args, kwargs] = [&expected.args, &expected.kwargs].map(|part| is_new.then_some(part));
+        assert_eq!(v2::retry(&request, expected.eta, args, kwargs, now()), expected.message, "{name}");
+    }
+}
+
+#[test]
+fn messages_of_protocol_1_are_read() {
+    for case in cases(PROTOCOL_1) {
+        let name = text(&case, "name");
+        let message = message(&case);
+        let body = Json::parse(message.body.clone()).expect("JSON");
+        let request = Request::decode(message, delivery()).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let member = |key: &str| body.get(key).expect("Celery writes every member");
+        assert_eq!(request.id.as_str(), text(&body, "id"), "{name}");
+        assert_eq!([&request.args, &request.kwargs], [&member("args"), &member("kwargs")], "{name}");
+        assert_eq!(request.group_id, optional_text(&body, "taskset"), "{name}");
+        assert_eq!(request.eta, optional_text(&body, "eta").map(|eta| Timestamp::parse(&eta).expect("a time")));
+        assert_eq!(header_value(member("timelimit").raw()), limits(&request), "{name}");
+        for key in ["callbacks", "errbacks", "chord"] {
+            assert_eq!(request.embed.get(key), Some(member(key)), "{name}: {key}");
+        }
+        let again = Request::decode(request.message.clone(), delivery()).expect("a message of protocol 2");
+        assert_eq!(again, request, "{name}");
+    }
+}
+
+fn limits(request: &Request) -> HeaderValue {
+    HeaderValue::List([request.time_limit, request.soft_time_limit].map(v2::seconds).to_vec())
+}
+
+#[test]
+fn we_write_result_documents_as_celery_does() {
+    for case in cases(DOCUMENTS) {
+        let name = text(&case, "name");
+        let captured = text(&case, "document");
+        let stored = document::decode(captured.as_bytes()).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(stored.state, State::parse(&text(&case, "state")), "{name}");
+        let record = ResultRecord {
+            id: TaskId::parse(&text(&case, "id")).expect("an id"),
+            state: stored.state.clone(),
+            result: match (stored.result.get("exc_type"), stored.result.get("exc_message")) {
+                (Some(kind), Some(arguments)) => ResultValue::Exception(Exception {
+                    kind: kind.as_text().expect("a text").into_owned(),
+                    module: optional_text(&stored.result, "exc_module"),
+                    arguments,
+                }),
+                _ => ResultValue::Json(stored.result.clone()),
+            },
+            traceback: stored.traceback.clone(),
+            date_done: stored.date_done.as_deref().map(|at| Timestamp::parse(at).expect("a time")),
+            group_id: optional_text(&case, "group"),
+            parent_id: optional_text(&case, "parent_id"),
+            reply_to: None,
+            correlation_id: None,
+        };
+        assert_eq!(document::encode(&record), captured, "{name}");
+    }
+}

@@ -1,0 +1,247 @@
+//! The one place that decides what happens to a message: what is published, what is stored, and how
+//! the delivery is acknowledged.
+//!
+//! Acts on nothing itself. The order in which a settlement is carried out is fixed: `before`,
+//! `records`, `acknowledgement`, `events` (worker `commit`), so that a crash between two steps repeats
+//! work and never loses it.
+
+use crate::event::{Event, Happening};
+use crate::exception::Exception;
+use crate::message::{Acknowledgement, Publication};
+use crate::outcome::{Attempt, Finished, Limit, Outcome, Policy, RetryRequest};
+use crate::protocol::content::Json;
+use crate::record::{ResultRecord, ResultValue, State};
+use crate::request::{DecodeError, Request};
+use crate::retry::{self, Retry};
+use crate::timestamp::{Jitter, Timestamp};
+
+/// What we do about a delivery.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Settlement {
+    /// Published and confirmed before anything else.
+    pub before: Vec<Publication>,
+    /// Then stored.
+    pub records: Vec<ResultRecord>,
+    /// Then the delivery is settled; none if that was done when the attempt started.
+    pub acknowledgement: Option<Acknowledgement>,
+    /// Then announced.
+    pub events: Vec<Event>,
+}
+
+/// Why a delivery never became an attempt.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Refusal {
+    /// It is no request.
+    Unreadable(DecodeError),
+    /// No plugin has a task of that name.
+    Unknown(Request),
+    /// It expired.
+    Expired(Request, Policy),
+}
+
+/// Decides about an attempt that ended.
+pub fn settle(attempt: &Attempt, finished: Finished, now: Timestamp, jitter: Jitter) -> Settlement {
+    let desk = Desk { attempt, now };
+    match finished.outcome {
+        Outcome::Success(result) => Settlement {
+            records: desk.record_unless_ignored(State::Success, ResultValue::Json(result.clone()), None),
+            ..desk.done(Happening::Succeeded { result, runtime: finished.usage.wall })
+        },
+        Outcome::Failure(exception, traceback) => desk.fail_or_retry(exception, traceback, None, jitter),
+        Outcome::Retry(wish) => desk.retry(wish),
+        Outcome::Ignored => desk.done(Happening::Ignored),
+        Outcome::Rejected { requeue: true } => Settlement {
+            acknowledgement: desk.unless_early(Acknowledgement::Requeue),
+            ..desk.done(Happening::Rejected { requeue: true })
+        },
+        Outcome::Rejected { requeue: false } => Settlement {
+            records: desk.failure(Exception::rejected("rejected by the task"), None),
+            acknowledgement: desk.unless_early(Acknowledgement::Reject),
+            ..desk.done(Happening::Rejected { requeue: false })
+        },
+        Outcome::Replaced(_) => {
+            let denied = "replace publishes a signature, and this host grants no plugin to publish";
+            desk.fail(Exception::trap(&crate::outcome::Trap::CapabilityDenied(denied.to_owned())), None, None)
+        }
+        // In Celery the soft limit is an exception inside the task, so `autoretry_for` sees it.
+        Outcome::TimedOut(limit @ Limit::Soft(_)) => {
+            let exception = Exception::soft_time_limit();
+            let traceback = format!("Traceback (most recent call last):\n{}()\n", exception.kind);
+            desk.fail_or_retry(exception, Some(traceback), Some(limit), jitter)
+        }
+        Outcome::TimedOut(limit @ Limit::Hard(duration)) => {
+            desk.fail(Exception::time_limit(duration), None, Some(limit))
+        }
+        Outcome::Trapped(trap) => desk.fail(Exception::trap(&trap), None, None),
+        Outcome::Interrupted => desk.give_back(),
+    }
+}
+
+/// Decides about a delivery that never became an attempt.
+pub fn refuse(refusal: Refusal, now: Timestamp) -> Settlement {
+    match refusal {
+        // celery/worker/consumer/consumer.py: `on_decode_error` acknowledges what cannot be decoded at
+        // all, `on_unknown_message` and `on_invalid_task` reject.
+        Refusal::Unreadable(error) => Settlement {
+            acknowledgement: Some(match error {
+                DecodeError::Body(_) => Acknowledgement::Ack,
+                _ => Acknowledgement::Reject,
+            }),
+            ..Settlement::default()
+        },
+        Refusal::Unknown(request) => {
+            let exception = ResultValue::Exception(Exception::not_registered(&request.task));
+            Settlement {
+                records: vec![record(&request, State::Failure, exception, None, now)],
+                acknowledgement: Some(Acknowledgement::Reject),
+                events: vec![event(&request, Happening::Unregistered)],
+                ..Settlement::default()
+            }
+        }
+        Refusal::Expired(request, policy) => {
+            let exception = ResultValue::Exception(Exception::revoked("expired"));
+            let stored = !policy.ignore_result || policy.store_errors;
+            Settlement {
+                records: stored.then(|| record(&request, State::Revoked, exception, None, now)).into_iter().collect(),
+                acknowledgement: Some(Acknowledgement::Ack),
+                events: vec![event(&request, Happening::Revoked { expired: true })],
+                ..Settlement::default()
+            }
+        }
+    }
+}
+
+/// Decides about an attempt whose retry can never be published: Celery rejects it for good.
+pub fn unpublishable(attempt: &Attempt, reason: &str, now: Timestamp) -> Settlement {
+    let desk = Desk { attempt, now };
+    Settlement {
+        records: desk.failure(Exception::rejected(reason), None),
+        acknowledgement: desk.unless_early(Acknowledgement::Reject),
+        ..desk.done(Happening::Rejected { requeue: false })
+    }
+}
+
+/// The record that a task has started, with Celery's meta (`pid`, `hostname`).
+pub fn started(attempt: &Attempt, meta: Json, now: Timestamp) -> ResultRecord {
+    record(&attempt.request, State::Started, ResultValue::Json(meta), None, now)
+}
+
+/// What all arms of `settle` have at hand.
+struct Desk<'a> {
+    attempt: &'a Attempt,
+    now: Timestamp,
+}
+
+impl Desk<'_> {
+    /// Acknowledged and announced, nothing else: what most outcomes have in common.
+    fn done(&self, what: Happening) -> Settlement {
+        Settlement {
+            acknowledgement: self.unless_early(Acknowledgement::Ack),
+            events: vec![event(&self.attempt.request, what)],
+            ..Settlement::default()
+        }
+    }
+
+    fn fail(&self, exception: Exception, traceback: Option<String>, limit: Option<Limit>) -> Settlement {
+        Settlement {
+            records: self.failure(exception.clone(), traceback.clone()),
+            ..self.done(Happening::Failed { exception, traceback, limit })
+        }
+    }
+
+    fn fail_or_retry(
+        &self,
+        exception: Exception,
+        traceback: Option<String>,
+        limit: Option<Limit>,
+        jitter: Jitter,
+    ) -> Settlement {
+        match retry::automatic(&self.attempt.spec.options, self.attempt.request.retries, &exception, jitter) {
+            Some(delay) => self.retry(RetryRequest {
+                cause: Some((exception, traceback)),
+                delay,
+                max_retries: None,
+                args: None,
+                kwargs: None,
+            }),
+            None => self.fail(exception, traceback, limit),
+        }
+    }
+
+    fn retry(&self, wish: RetryRequest) -> Settlement {
+        match retry::decide(self.attempt, &wish, self.now) {
+            Retry::Exhausted(exception, traceback) => self.fail(exception, traceback, None),
+            Retry::Again { publication, delay } => {
+                let (cause, traceback) = wish.cause.unzip();
+                let result = cause.clone().map_or(ResultValue::Json(Json::null()), ResultValue::Exception);
+                Settlement {
+                    before: vec![*publication],
+                    records: self.record_unless_ignored(State::Retry, result, traceback.flatten()),
+                    ..self.done(Happening::Retried { cause, delay })
+                }
+            }
+        }
+    }
+
+    /// The worker stops at once. A message that is still ours goes back; one that was acknowledged
+    /// early is published again, where Celery would lose it (celery/worker/request.py `cancel`).
+    fn give_back(&self) -> Settlement {
+        let request = &self.attempt.request;
+        let before = match self.attempt.policy.acks_late {
+            true => Vec::new(),
+            false => vec![Publication { message: request.message.clone(), route: retry::route(request) }],
+        };
+        Settlement {
+            before,
+            acknowledgement: self.unless_early(Acknowledgement::Requeue),
+            ..self.done(Happening::Interrupted)
+        }
+    }
+
+    fn failure(&self, exception: Exception, traceback: Option<String>) -> Vec<ResultRecord> {
+        if self.attempt.policy.ignore_result && !self.attempt.policy.store_errors {
+            return Vec::new();
+        }
+        let exception = ResultValue::Exception(exception);
+        vec![record(&self.attempt.request, State::Failure, exception, traceback, self.now)]
+    }
+
+    fn record_unless_ignored(&self, state: State, result: ResultValue, traceback: Option<String>) -> Vec<ResultRecord> {
+        if self.attempt.policy.ignore_result {
+            return Vec::new();
+        }
+        vec![record(&self.attempt.request, state, result, traceback, self.now)]
+    }
+
+    fn unless_early(&self, acknowledgement: Acknowledgement) -> Option<Acknowledgement> {
+        self.attempt.policy.acks_late.then_some(acknowledgement)
+    }
+}
+
+fn event(request: &Request, what: Happening) -> Event {
+    Event { id: request.id.clone(), task: request.task.clone(), what }
+}
+
+fn record(
+    request: &Request,
+    state: State,
+    result: ResultValue,
+    traceback: Option<String>,
+    now: Timestamp,
+) -> ResultRecord {
+    let date_done = state.is_ready().then_some(now);
+    ResultRecord {
+        id: request.id.clone(),
+        state,
+        result,
+        traceback,
+        date_done,
+        group_id: request.group_id.clone(),
+        parent_id: request.parent_id.clone(),
+        reply_to: request.message.properties.reply_to.clone().filter(|reply_to| !reply_to.is_empty()),
+        correlation_id: request.message.properties.correlation_id.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,402 @@
+//! What every outcome and refusal comes to.
+
+use std::time::Duration;
+
+use expect_test::{Expect, expect};
+
+use super::*;
+use crate::dispatcher::fixture::{request, spec};
+use crate::outcome::{AttemptId, DeliveryId, RetryDelay, Trap, Usage};
+use crate::protocol::content::JsonError;
+use crate::protocol::v2;
+use crate::record::ResultRecord;
+use crate::task::TaskOptions;
+
+const NOW: Timestamp = Timestamp::from_micros(1_795_343_528_000_000);
+
+fn attempt(options: TaskOptions) -> Attempt {
+    Attempt {
+        id: AttemptId(1),
+        delivery: DeliveryId(1),
+        request: request("tasks.add", "id-1").into(),
+        spec: spec("tasks.add", options).into(),
+        started: NOW,
+        time_limit: Duration::from_secs(9),
+        soft_time_limit: None,
+        policy: Policy::default(),
+    }
+}
+
+fn exception() -> Exception {
+    Exception::new("builtins", "ValueError", [Json::text("no")])
+}
+
+fn wish() -> RetryRequest {
+    RetryRequest { cause: None, delay: RetryDelay::Default, max_retries: None, args: None, kwargs: None }
+}
+
+fn render(settlement: &Settlement) -> String {
+    let mut text = String::new();
+    for publication in &settlement.before {
+        let again = v2::decode(publication.message.clone(), request("tasks.add", "x").delivery).expect("we wrote it");
+        let wait = again.eta.map_or(0, |eta| eta.since(NOW).as_secs());
+        text += &format!(
+            "publish {} retries={} in {wait} s to `{}`\n",
+            again.id, again.retries, publication.route.routing_key
+        );
+    }
+    for ResultRecord { state, result, traceback, date_done, .. } in &settlement.records {
+        let shown = match result {
+            ResultValue::Json(json) => json.to_string(),
+            ResultValue::Exception(exception) => exception.repr(),
+        };
+        let done = if date_done.is_some() { "" } else { " (not done)" };
+        let traceback = if traceback.is_some() { " with traceback" } else { "" };
+        text += &format!("store {} {shown}{traceback}{done}\n", state.as_str());
+    }
+    if let Some(acknowledgement) = settlement.acknowledgement {
+        text += &format!("{acknowledgement:?}\n").to_lowercase();
+    }
+    for event in &settlement.events {
+        let what = format!("{:?}", event.what);
+        text += &format!("event {}\n", what.split([' ', '{']).next().unwrap_or_default());
+    }
+    text
+}
+
+#[track_caller]
+fn check_attempt(attempt: &Attempt, outcome: Outcome, expected: Expect) {
+    let finished = Finished { outcome, usage: Usage::default() };
+    expected.assert_eq(&render(&settle(attempt, finished, NOW, Jitter(0.5))));
+}
+
+#[track_caller]
+fn check(outcome: Outcome, expected: Expect) {
+    check_attempt(&attempt(TaskOptions::default()), outcome, expected);
+}
+
+#[test]
+fn success_is_stored_and_acknowledged() {
+    check(
+        Outcome::Success(Json::int(4)),
+        expect![[r#"
+        store SUCCESS 4
+        ack
+        event Succeeded
+    "#]],
+    );
+}
+
+#[test]
+fn failure_is_stored_with_its_traceback() {
+    check(
+        Outcome::Failure(exception(), Some("Traceback".into())),
+        expect![[r#"
+        store FAILURE ValueError('no') with traceback
+        ack
+        event Failed
+    "#]],
+    );
+}
+
+#[test]
+fn a_retry_is_published_before_it_is_stored() {
+    check(
+        Outcome::Retry(wish()),
+        expect![[r#"
+        publish id-1 retries=1 in 180 s to `celery`
+        store RETRY null (not done)
+        ack
+        event Retried
+    "#]],
+    );
+    let cause = Some((exception(), Some("Traceback".into())));
+    let soon = RetryDelay::Countdown(Duration::from_secs(5));
+    check(
+        Outcome::Retry(RetryRequest { cause, delay: soon, ..wish() }),
+        expect![[r#"
+        publish id-1 retries=1 in 5 s to `celery`
+        store RETRY ValueError('no') with traceback (not done)
+        ack
+        event Retried
+    "#]],
+    );
+    let now = RetryDelay::Countdown(Duration::ZERO);
+    check(
+        Outcome::Retry(RetryRequest { delay: now, ..wish() }),
+        expect![[r#"
+        publish id-1 retries=1 in 0 s to `celery`
+        store RETRY null (not done)
+        ack
+        event Retried
+    "#]],
+    );
+}
+
+#[test]
+fn without_retries_left_the_cause_is_the_failure() {
+    let none_left = attempt(TaskOptions { max_retries: Some(0), ..TaskOptions::default() });
+    let cause = Some((exception(), None));
+    check_attempt(
+        &none_left,
+        Outcome::Retry(RetryRequest { cause, ..wish() }),
+        expect![[r#"
+        store FAILURE ValueError('no')
+        ack
+        event Failed
+    "#]],
+    );
+    check_attempt(
+        &none_left,
+        Outcome::Retry(wish()),
+        expect![[r#"
+        store FAILURE MaxRetriesExceededError("Can't retry tasks.add[id-1] args:[2, 2] kwargs:{}")
+        ack
+        event Failed
+    "#]],
+    );
+    check_attempt(
+        &none_left,
+        Outcome::Retry(RetryRequest { max_retries: Some(1), ..wish() }),
+        expect![[r#"
+        publish id-1 retries=1 in 180 s to `celery`
+        store RETRY null (not done)
+        ack
+        event Retried
+    "#]],
+    );
+}
+
+#[test]
+fn a_declared_exception_retries_by_itself() {
+    let options = TaskOptions {
+        autoretry_for: vec!["ValueError".into(), "SoftTimeLimitExceeded".into()],
+        retry_backoff: 4.0,
+        ..TaskOptions::default()
+    };
+    check_attempt(
+        &attempt(options.clone()),
+        Outcome::Failure(exception(), None),
+        expect![[r#"
+        publish id-1 retries=1 in 2 s to `celery`
+        store RETRY ValueError('no') (not done)
+        ack
+        event Retried
+    "#]],
+    );
+    let soft = Outcome::TimedOut(Limit::Soft(Duration::from_secs(1)));
+    check_attempt(
+        &attempt(options),
+        soft,
+        expect![[r#"
+        publish id-1 retries=1 in 2 s to `celery`
+        store RETRY SoftTimeLimitExceeded() with traceback (not done)
+        ack
+        event Retried
+    "#]],
+    );
+}
+
+#[test]
+fn time_limits_fail_with_celerys_classes() {
+    check(
+        Outcome::TimedOut(Limit::Soft(Duration::from_secs(1))),
+        expect![[r#"
+        store FAILURE SoftTimeLimitExceeded() with traceback
+        ack
+        event Failed
+    "#]],
+    );
+    check(
+        Outcome::TimedOut(Limit::Hard(Duration::from_secs(2))),
+        expect![[r#"
+        store FAILURE TimeLimitExceeded(2)
+        ack
+        event Failed
+    "#]],
+    );
+}
+
+#[test]
+fn a_trap_is_a_failure_and_is_not_retried() {
+    check(
+        Outcome::Trapped(Trap::Instruction("unreachable".into())),
+        expect![[r#"
+        store FAILURE Trap('unreachable')
+        ack
+        event Failed
+    "#]],
+    );
+    check(
+        Outcome::Trapped(Trap::MemoryLimit { limit_bytes: 128 << 20 }),
+        expect![[r#"
+        store FAILURE MemoryLimitExceeded('128 MiB; raise limits.memory')
+        ack
+        event Failed
+    "#]],
+    );
+    check(
+        Outcome::Trapped(Trap::Exited { code: 77 }),
+        expect![[r#"
+        store FAILURE GuestExited('the task called exit(77)')
+        ack
+        event Failed
+    "#]],
+    );
+}
+
+#[test]
+fn what_a_task_says_about_its_message_is_done() {
+    check(
+        Outcome::Ignored,
+        expect![[r#"
+        ack
+        event Ignored
+    "#]],
+    );
+    check(
+        Outcome::Rejected { requeue: true },
+        expect![[r#"
+        requeue
+        event Rejected
+    "#]],
+    );
+    check(
+        Outcome::Rejected { requeue: false },
+        expect![[r#"
+        store FAILURE Reject('rejected by the task', False)
+        reject
+        event Rejected
+    "#]],
+    );
+}
+
+#[test]
+fn replace_is_denied_since_nothing_is_granted() {
+    check(
+        Outcome::Replaced(Json::null()),
+        expect![[r#"
+        store FAILURE CapabilityDenied('replace publishes a signature, and this host grants no plugin to publish')
+        ack
+        event Failed
+    "#]],
+    );
+}
+
+#[test]
+fn an_interrupted_task_goes_back_or_is_published_again() {
+    check(
+        Outcome::Interrupted,
+        expect![[r#"
+        requeue
+        event Interrupted
+    "#]],
+    );
+    let mut early = attempt(TaskOptions::default());
+    early.policy.acks_late = false;
+    check_attempt(
+        &early,
+        Outcome::Interrupted,
+        expect![[r#"
+        publish id-1 retries=0 in 0 s to `celery`
+        event Interrupted
+    "#]],
+    );
+    check_attempt(
+        &early,
+        Outcome::Success(Json::int(4)),
+        expect![[r#"
+        store SUCCESS 4
+        event Succeeded
+    "#]],
+    );
+}
+
+#[test]
+fn an_ignored_result_is_not_stored_but_a_failure_may_be() {
+    let mut ignoring = attempt(TaskOptions::default());
+    ignoring.policy = Policy { ignore_result: true, store_errors: false, ..Policy::default() };
+    check_attempt(
+        &ignoring,
+        Outcome::Success(Json::int(4)),
+        expect![[r#"
+        ack
+        event Succeeded
+    "#]],
+    );
+    check_attempt(
+        &ignoring,
+        Outcome::Failure(exception(), None),
+        expect![[r#"
+        ack
+        event Failed
+    "#]],
+    );
+    check_attempt(
+        &ignoring,
+        Outcome::Retry(wish()),
+        expect![[r#"
+        publish id-1 retries=1 in 180 s to `celery`
+        ack
+        event Retried
+    "#]],
+    );
+    ignoring.policy.store_errors = true;
+    check_attempt(
+        &ignoring,
+        Outcome::Failure(exception(), None),
+        expect![[r#"
+        store FAILURE ValueError('no')
+        ack
+        event Failed
+    "#]],
+    );
+}
+
+#[track_caller]
+fn check_refusal(refusal: Refusal, expected: Expect) {
+    expected.assert_eq(&render(&refuse(refusal, NOW)));
+}
+
+#[test]
+fn refusals_follow_celerys_matrix() {
+    let undecodable = JsonError::Syntax { what: "no value", at: 0 };
+    check_refusal(
+        Refusal::Unreadable(DecodeError::Body(undecodable)),
+        expect![[r#"
+        ack
+    "#]],
+    );
+    check_refusal(
+        Refusal::Unreadable(DecodeError::UnknownMessage),
+        expect![[r#"
+        reject
+    "#]],
+    );
+    check_refusal(
+        Refusal::Unknown(request("tasks.nosuch", "id")),
+        expect![[r#"
+        store FAILURE NotRegistered('tasks.nosuch')
+        reject
+        event Unregistered
+    "#]],
+    );
+    check_refusal(
+        Refusal::Expired(request("tasks.add", "id"), Policy::default()),
+        expect![[r#"
+        store REVOKED TaskRevokedError('expired')
+        ack
+        event Revoked
+    "#]],
+    );
+}
+
+#[test]
+fn a_retry_that_nobody_takes_is_rejected_for_good() {
+    expect![[r#"
+        store FAILURE Reject('no queue', False)
+        reject
+        event Rejected
+    "#]]
+    .assert_eq(&render(&unpublishable(&attempt(TaskOptions::default()), "no queue", NOW)));
+}

@@ -1,0 +1,98 @@
+//! What plugins offer: task specs with their options, and the catalog of all of them.
+//!
+//! The catalog is an immutable snapshot that is replaced as a whole. How a plugin is loaded or run is
+//! the sandbox's affair.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+
+use crate::name::{PluginName, TaskName};
+
+/// One task as the worker knows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskSpec {
+    pub name: TaskName,
+    pub plugin: PluginName,
+    /// One line for people.
+    pub summary: String,
+    pub options: TaskOptions,
+}
+
+/// How a task wants to be treated, under Celery's option names. `None` means: as the worker is
+/// configured.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskOptions {
+    /// How many retries a task may have; `None` is no limit. Celery's default is 3.
+    pub max_retries: Option<u32>,
+    /// Delay of a retry that names none. Celery's default is 180 s.
+    pub default_retry_delay: Duration,
+    /// Exception classes that cause a retry without being asked.
+    pub autoretry_for: Vec<String>,
+    /// Factor of the exponential backoff of automatic retries, in seconds; zero is none.
+    pub retry_backoff: f64,
+    /// Upper bound of that backoff.
+    pub retry_backoff_max: Duration,
+    /// Draw the backoff evenly between zero and its value.
+    pub retry_jitter: bool,
+    pub time_limit: Option<Duration>,
+    pub soft_time_limit: Option<Duration>,
+    /// The task watches `context.cancelled` and may go on after its soft time limit.
+    pub handles_soft_limit: bool,
+    pub acks_late: Option<bool>,
+    pub ignore_result: Option<bool>,
+    pub store_errors_even_if_ignored: Option<bool>,
+    pub track_started: Option<bool>,
+    pub rate_limit: Option<crate::rate::Rate>,
+}
+
+impl Default for TaskOptions {
+    fn default() -> Self {
+        Self {
+            max_retries: Some(3),
+            default_retry_delay: Duration::from_secs(180),
+            autoretry_for: Vec::new(),
+            retry_backoff: 0.0,
+            retry_backoff_max: Duration::from_secs(600),
+            retry_jitter: true,
+            time_limit: None,
+            soft_time_limit: None,
+            handles_soft_limit: false,
+            acks_late: None,
+            ignore_result: None,
+            store_errors_even_if_ignored: None,
+            track_started: None,
+            rate_limit: None,
+        }
+    }
+}
+
+/// All tasks that can be run now.
+#[derive(Debug, Clone, Default)]
+pub struct Catalog {
+    tasks: FxHashMap<TaskName, Arc<TaskSpec>>,
+}
+
+impl Catalog {
+    /// A catalog of these tasks. Of two with the same name the later one is kept; whoever builds a
+    /// catalog refuses a clash before.
+    pub fn new(tasks: impl IntoIterator<Item = TaskSpec>) -> Self {
+        Self { tasks: tasks.into_iter().map(|spec| (spec.name.clone(), Arc::new(spec))).collect() }
+    }
+
+    /// The task of that name.
+    pub fn get(&self, name: &TaskName) -> Option<&Arc<TaskSpec>> {
+        self.tasks.get(name)
+    }
+
+    /// All tasks, in no order.
+    pub fn tasks(&self) -> impl Iterator<Item = &Arc<TaskSpec>> {
+        self.tasks.values()
+    }
+
+    /// True if there is nothing to run.
+    pub fn is_empty(&self) -> bool {
+        self.tasks.is_empty()
+    }
+}

@@ -1,0 +1,76 @@
+//! The interface between host and guest, generated from `wit/`.
+//!
+//! What every call needs is written by hand, so that its texts go straight from the request into the
+//! guest.
+
+use wasmtime::component::{ComponentType, Lower};
+
+use self::exports::taskhost::task::tasks::Failure;
+
+wasmtime::component::bindgen!({
+    path: "../../wit",
+    world: "plugin",
+    exports: { default: async },
+});
+
+/// The record `invocation`, borrowed.
+#[derive(ComponentType, Lower)]
+#[component(record)]
+pub(crate) struct Invocation<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) task: &'a str,
+    pub(crate) args: &'a str,
+    pub(crate) kwargs: &'a str,
+    pub(crate) retries: u32,
+}
+
+/// What `run` gives back.
+pub(crate) type Answer = Result<String, Failure>;
+
+/// The export that makes a component a plugin, as this host knows it.
+pub(crate) const TASKS: &str = "taskhost:task/tasks@0.1.0";
+/// The same without its last number: interfaces only grow within it.
+pub(crate) const TASKS_SERIES: &str = "taskhost:task/tasks@0.1.";
+/// The same without any version.
+pub(crate) const TASKS_NAME: &str = "taskhost:task/tasks";
+
+/// The interfaces that are linked for every component: name, and the version that they grow within.
+const LINKED: &[(&str, &str)] = &[
+    ("taskhost:task/context", "0.1"),
+    ("taskhost:task/types", "0.1"),
+    ("wasi:cli/environment", "0.2"),
+    ("wasi:cli/exit", "0.2"),
+    ("wasi:cli/stderr", "0.2"),
+    ("wasi:cli/stdin", "0.2"),
+    ("wasi:cli/stdout", "0.2"),
+    ("wasi:cli/terminal-input", "0.2"),
+    ("wasi:cli/terminal-output", "0.2"),
+    ("wasi:cli/terminal-stderr", "0.2"),
+    ("wasi:cli/terminal-stdin", "0.2"),
+    ("wasi:cli/terminal-stdout", "0.2"),
+    ("wasi:clocks/monotonic-clock", "0.2"),
+    ("wasi:clocks/wall-clock", "0.2"),
+    ("wasi:filesystem/preopens", "0.2"),
+    ("wasi:filesystem/types", "0.2"),
+    ("wasi:io/error", "0.2"),
+    ("wasi:io/poll", "0.2"),
+    ("wasi:io/streams", "0.2"),
+    ("wasi:random/insecure", "0.2"),
+    ("wasi:random/insecure-seed", "0.2"),
+    ("wasi:random/random", "0.2"),
+    ("wasi:sockets/instance-network", "0.2"),
+    ("wasi:sockets/ip-name-lookup", "0.2"),
+    ("wasi:sockets/network", "0.2"),
+    ("wasi:sockets/tcp", "0.2"),
+    ("wasi:sockets/tcp-create-socket", "0.2"),
+    ("wasi:sockets/udp", "0.2"),
+    ("wasi:sockets/udp-create-socket", "0.2"),
+];
+
+/// True if an import of that name finds its match in the linker.
+pub(crate) fn is_linked(import: &str) -> bool {
+    let Some((name, version)) = import.split_once('@') else { return false };
+    LINKED.iter().any(|(linked, series)| {
+        *linked == name && version.strip_prefix(series).is_some_and(|patch| patch.starts_with('.'))
+    })
+}

@@ -1,0 +1,126 @@
+//! When an attempt has to end, and the clock that its guest sees.
+//!
+//! Does not end anything: [`crate::invoke`] watches the deadlines.
+
+use std::time::{Duration, Instant};
+
+use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
+use wasmtime_wasi::p2::bindings::clocks::monotonic_clock;
+use wasmtime_wasi::p2::{DynPollable, Pollable, subscribe};
+
+use crate::instance::Guest;
+
+/// The times that matter for one call into a guest.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Deadlines {
+    pub(crate) started: Instant,
+    pub(crate) hard: Instant,
+    pub(crate) soft: Option<Instant>,
+    /// The guest watches `cancelled` and may go on after the soft deadline.
+    pub(crate) handles_soft: bool,
+}
+
+impl Deadlines {
+    /// From a start and limits. A limit that is longer than time itself is as good as none.
+    pub(crate) fn new(started: Instant, hard: Duration, soft: Option<Duration>, handles_soft: bool) -> Self {
+        const FAR: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+        let at = |limit: Duration| started + limit.min(FAR);
+        Self { started, hard: at(hard), soft: soft.map(at), handles_soft }
+    }
+
+    /// The first time at which a guest is stopped that does nothing about it.
+    pub(crate) fn end(&self) -> Instant {
+        match self.soft {
+            Some(soft) if !self.handles_soft => soft.min(self.hard),
+            _ => self.hard,
+        }
+    }
+
+    /// True once the guest should come to an end.
+    pub(crate) fn cancelled(&self) -> bool {
+        self.soft.is_some_and(|soft| Instant::now() >= soft)
+    }
+
+    /// Time until the guest is stopped whatever it does.
+    pub(crate) fn remaining(&self) -> Duration {
+        self.hard.saturating_duration_since(Instant::now())
+    }
+}
+
+/// `wasi:clocks/monotonic-clock` in place of wasmtime's own: a sleep ends early at the soft deadline
+/// of a task that handles it, since a guest that sleeps cannot ask whether it is cancelled. Sleeps that
+/// begin after the soft deadline are not cut short.
+pub(crate) struct GuestClock;
+
+impl GuestClock {
+    /// Takes the place of the clock that is linked already.
+    pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+        monotonic_clock::add_to_linker::<Guest, Self>(linker, |guest| {
+            let (deadlines, table) = guest.clock();
+            View { deadlines, table }
+        })
+    }
+}
+
+impl HasData for GuestClock {
+    type Data<'a> = View<'a>;
+}
+
+pub(crate) struct View<'a> {
+    deadlines: Deadlines,
+    table: &'a mut ResourceTable,
+}
+
+impl View<'_> {
+    fn sleep(&mut self, duration: Duration) -> wasmtime::Result<Resource<DynPollable>> {
+        let now = Instant::now();
+        let mut until = now.checked_add(duration);
+        if let Some(soft) = self.deadlines.soft.filter(|&soft| self.deadlines.handles_soft && soft > now) {
+            until = Some(until.map_or(soft, |until| until.min(soft)));
+        }
+        let alarm = self.table.push(Alarm { until, yielded: false })?;
+        subscribe(self.table, alarm)
+    }
+}
+
+impl monotonic_clock::Host for View<'_> {
+    fn now(&mut self) -> wasmtime::Result<monotonic_clock::Instant> {
+        Ok(u64::try_from(self.deadlines.started.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    fn resolution(&mut self) -> wasmtime::Result<monotonic_clock::Duration> {
+        Ok(1)
+    }
+
+    fn subscribe_instant(&mut self, when: monotonic_clock::Instant) -> wasmtime::Result<Resource<DynPollable>> {
+        let now = self.now()?;
+        self.sleep(Duration::from_nanos(when.saturating_sub(now)))
+    }
+
+    fn subscribe_duration(&mut self, when: monotonic_clock::Duration) -> wasmtime::Result<Resource<DynPollable>> {
+        self.sleep(Duration::from_nanos(when))
+    }
+}
+
+struct Alarm {
+    /// None is never.
+    until: Option<Instant>,
+    yielded: bool,
+}
+
+#[wasmtime_wasi::async_trait]
+impl Pollable for Alarm {
+    async fn ready(&mut self) {
+        match self.until {
+            // A guest that polls in a loop with a time in the past would keep the runtime from seeing
+            // anything else become ready.
+            Some(until) if until <= Instant::now() => {
+                if !std::mem::replace(&mut self.yielded, true) {
+                    tokio::task::yield_now().await;
+                }
+            }
+            Some(until) => tokio::time::sleep_until(until.into()).await,
+            None => std::future::pending().await,
+        }
+    }
+}

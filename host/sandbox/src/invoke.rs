@@ -1,0 +1,134 @@
+//! Runs one attempt in an instance of its own and always comes back with an outcome.
+//!
+//! The instance is gone when this returns, whatever happened: after a trap or a time-out nothing in
+//! it can be trusted, and after a success the next attempt must not see what this one left behind.
+
+use std::future::{self, Future};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use taskhost_core::{Attempt, Finished, Limit, Outcome, Trap, Usage};
+use tokio::time::{Sleep, sleep_until};
+use wasmtime::Store;
+
+use crate::abi::{Answer, Invocation};
+use crate::answer;
+use crate::clock::Deadlines;
+use crate::instance::Guest;
+use crate::logs::Speaker;
+use crate::plugin::Plugin;
+use crate::sandbox::Sandbox;
+
+impl Sandbox {
+    /// Runs the task. When `cancel` resolves first, the attempt is interrupted.
+    pub async fn invoke(&self, attempt: Attempt, cancel: impl Future<Output = ()> + Send) -> Finished {
+        let started = Instant::now();
+        let Some(plugin) = self.plugin(&attempt.spec.plugin) else {
+            let why = format!("plugin `{}` is not loaded", attempt.spec.plugin);
+            return Finished { outcome: Outcome::Trapped(Trap::NotInstantiated(why)), usage: Usage::default() };
+        };
+        let deadlines = Deadlines::new(
+            started,
+            attempt.time_limit,
+            attempt.soft_time_limit,
+            attempt.spec.options.handles_soft_limit,
+        );
+        let attempt = Arc::new(attempt);
+        let guest = Guest::new(deadlines, Speaker::Task(Arc::clone(&attempt)), plugin.limits, self.hostname().clone());
+
+        // Freed after the store, which is declared later.
+        let mut room = None;
+        let mut store = guest.into_store(self.engine(), plugin.limits.result_bytes.saturating_mul(2));
+        let call = async {
+            room = Some(self.engine().room().await);
+            run(&plugin, &mut store, &attempt).await
+        };
+        let (ended, cpu) = supervise(call, cancel, &deadlines).await;
+        let outcome = match ended {
+            Ended::Returned(Ok(answer)) => answer::outcome(answer, &plugin),
+            Ended::Returned(Err(error)) => Outcome::Trapped(answer::trap(&error, store.data(), &plugin.limits)),
+            Ended::Soft => Outcome::TimedOut(Limit::Soft(attempt.soft_time_limit.unwrap_or_default())),
+            Ended::Hard => Outcome::TimedOut(Limit::Hard(attempt.time_limit)),
+            Ended::Cancelled => Outcome::Interrupted,
+        };
+        store.data().finish_output();
+        let memory_bytes_peak = store.data().memory.peak_bytes() as u64;
+        drop(store);
+        Finished { outcome, usage: Usage { wall: started.elapsed(), cpu, memory_bytes_peak } }
+    }
+}
+
+/// Where a call into a guest broke.
+#[derive(Debug)]
+pub(crate) enum Broken {
+    /// Before there was an instance.
+    Instantiate(wasmtime::Error),
+    Call(wasmtime::Error),
+}
+
+async fn run(plugin: &Plugin, store: &mut Store<Guest>, attempt: &Attempt) -> Result<Answer, Broken> {
+    let request = &attempt.request;
+    let invocation = Invocation {
+        id: request.id.as_str(),
+        task: request.task.as_str(),
+        args: request.args.as_str(),
+        kwargs: request.kwargs.as_str(),
+        retries: request.retries,
+    };
+    let instance = plugin.pre.instantiate_async(&mut *store).await.map_err(Broken::Instantiate)?;
+    let run = instance
+        .get_typed_func::<(Invocation<'_>,), (Answer,)>(&mut *store, &plugin.run)
+        .map_err(Broken::Instantiate)?;
+    let (answer,) = run.call_async(store, (invocation,)).await.map_err(Broken::Call)?;
+    Ok(answer)
+}
+
+/// How a call into a guest ended.
+pub(crate) enum Ended<T> {
+    Returned(T),
+    Soft,
+    Hard,
+    Cancelled,
+}
+
+/// Drives a guest until it returns, its time is over or it is cancelled, and says how long it kept
+/// the processor.
+///
+/// A running guest comes back at every tick; the deadlines are compared each time instead of being
+/// left to timers, which a runtime full of running guests serves late. The timer is for guests that
+/// wait, and is not even made for one that returns at once.
+pub(crate) async fn supervise<T>(
+    guest: impl Future<Output = T>,
+    cancel: impl Future<Output = ()>,
+    deadlines: &Deadlines,
+) -> (Ended<T>, Duration) {
+    let mut guest = pin!(guest);
+    let mut cancel = pin!(cancel);
+    let mut timer: Option<Pin<Box<Sleep>>> = None;
+    let mut cpu = Duration::ZERO;
+    let ended = future::poll_fn(|context: &mut Context<'_>| {
+        let before = Instant::now();
+        let polled = guest.as_mut().poll(context);
+        let now = Instant::now();
+        cpu += now - before;
+        if let Poll::Ready(value) = polled {
+            return Poll::Ready(Ended::Returned(value));
+        }
+        if cancel.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Ended::Cancelled);
+        }
+        let end = deadlines.end();
+        if now >= end {
+            return Poll::Ready(if end < deadlines.hard { Ended::Soft } else { Ended::Hard });
+        }
+        let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(end.into())));
+        if timer.as_mut().poll(context).is_ready() {
+            context.waker().wake_by_ref();
+        }
+        Poll::Pending
+    })
+    .await;
+    (ended, cpu)
+}

@@ -1,0 +1,26 @@
+//! Executes: loads plugins and runs attempts of their tasks in instances of their own.
+//!
+//! The only crate that sees wasmtime. Decides nothing about a message: whatever an attempt comes to,
+//! traps and time-outs included, is an outcome, and what is done about it is decided in `core`.
+
+mod abi;
+mod answer;
+mod clock;
+mod engine;
+mod instance;
+mod invoke;
+mod limits;
+mod logs;
+mod manifest;
+mod memory;
+mod options;
+mod plugin;
+mod sandbox;
+mod tasks;
+
+pub use engine::EngineError;
+pub use limits::{Config, Limits};
+pub use manifest::ManifestError;
+pub use options::OptionError;
+pub use plugin::{Import, LoadError, PluginReport, TaskReport};
+pub use sandbox::{Loaded, Refused, Sandbox};

@@ -1,0 +1,79 @@
+//! What the operator sets for the sandbox, and the bounds that nobody sets.
+//!
+//! Every number that holds a guest back has its name here; how it is enforced is the business of the
+//! module that meets the guest.
+
+use std::time::Duration;
+
+use taskhost_core::NodeName;
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+/// Core wasm instances in one component: composed and adapted components have three to seven.
+pub(crate) const CORE_INSTANCES_MAX: u32 = 32;
+/// Linear memories in one component. The pool reserves 4 GiB of addresses for each.
+pub(crate) const MEMORIES_MAX: u32 = 8;
+/// Tables in one component.
+pub(crate) const TABLES_MAX: u32 = 32;
+/// Elements in one table.
+pub(crate) const TABLE_ELEMENTS_MAX: usize = 100_000;
+/// What a table element costs the host.
+pub(crate) const TABLE_ELEMENT_BYTES: usize = size_of::<usize>();
+/// WASI resources (streams, pollables, ..) that an instance holds at once.
+pub(crate) const RESOURCES_MAX: usize = 1_000;
+/// Handles of the component model that an instance holds at once.
+pub(crate) const HANDLES_MAX: usize = 1_000;
+/// Random bytes that a guest gets in one call.
+pub(crate) const RANDOM_BYTES_MAX: u64 = 64 * KIB as u64;
+/// Bytes that one call of `describe` may hand over.
+pub(crate) const DESCRIBE_BYTES_MAX: usize = 4 * MIB;
+/// Longest manifest that is read.
+pub(crate) const MANIFEST_BYTES_MAX: u64 = MIB as u64;
+/// Stack of wasm frames, for recursion.
+pub(crate) const WASM_STACK_BYTES: usize = MIB;
+/// Stack of a guest's fiber: the wasm frames and the host functions on top of them.
+pub(crate) const FIBER_STACK_BYTES: usize = 2 * MIB;
+/// How often a running guest is looked at.
+pub(crate) const TICK: Duration = Duration::from_millis(10);
+
+/// How the sandbox is set up. It does not change while the process lives.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Attempts that run at once. More than that wait for their turn.
+    pub concurrency: usize,
+    /// The node's name, told to tasks that ask for it.
+    pub hostname: NodeName,
+    /// The operator's ceiling for every attempt.
+    pub limits: Limits,
+}
+
+/// The ceiling for an attempt. A manifest can only lower these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Sum of an instance's memories and tables.
+    pub memory_bytes: usize,
+    /// Longest result, or failure with all its texts.
+    pub result_bytes: usize,
+    /// What one attempt may print.
+    pub log_bytes: usize,
+    /// Longest line of it.
+    pub log_line_bytes: usize,
+    /// Largest component that is loaded.
+    pub component_bytes: usize,
+    /// Time for one call of `describe` when a plugin is loaded.
+    pub describe_time: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory_bytes: 128 * MIB,
+            result_bytes: 16 * MIB,
+            log_bytes: 64 * KIB,
+            log_line_bytes: 8 * KIB,
+            component_bytes: 64 * MIB,
+            describe_time: Duration::from_secs(5),
+        }
+    }
+}

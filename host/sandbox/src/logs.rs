@@ -1,0 +1,292 @@
+//! What guests print: lines of the host's log, cleaned and bounded.
+//!
+//! Does not decide where the log goes. Nothing is allocated before a guest touches WASI.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use taskhost_core::{Attempt, PluginName};
+use tokio::io::{AsyncWrite, empty};
+use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+
+use crate::limits::Limits;
+
+/// What each line counts beside its text, so that empty lines are not free.
+const LINE_COST_BYTES: usize = 32;
+/// Most that a guest may hand over in one write.
+const WRITE_BYTES_MAX: usize = 64 << 10;
+/// How much of stderr is kept to explain a trap.
+const LAST_WORDS_LINES: usize = 4;
+const LAST_WORDS_BYTES: usize = 1 << 10;
+
+/// Whose output it is.
+#[derive(Debug, Clone)]
+pub(crate) enum Speaker {
+    /// A plugin that is being loaded.
+    Plugin(PluginName),
+    Task(Arc<Attempt>),
+}
+
+/// Both streams of one instance.
+#[derive(Debug, Clone)]
+pub(crate) struct Output(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    speaker: Speaker,
+    left_bytes: usize,
+    line_bytes_max: usize,
+    dropped_bytes: u64,
+    stdout: Line,
+    stderr: Line,
+    last_words: VecDeque<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Stream {
+    Stdout,
+    Stderr,
+}
+
+/// A line that has not ended yet.
+#[derive(Debug, Default)]
+struct Line {
+    bytes: Vec<u8>,
+    /// The line is longer than allowed: the rest of it is dropped.
+    cut: bool,
+}
+
+impl Output {
+    pub(crate) fn new(speaker: Speaker, limits: &Limits) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            speaker,
+            left_bytes: limits.log_bytes,
+            line_bytes_max: limits.log_line_bytes,
+            dropped_bytes: 0,
+            stdout: Line::default(),
+            stderr: Line::default(),
+            last_words: VecDeque::new(),
+        })))
+    }
+
+    pub(crate) fn stdout(&self) -> impl StdoutStream + 'static {
+        Writer { output: self.clone(), stream: Stream::Stdout }
+    }
+
+    pub(crate) fn stderr(&self) -> impl StdoutStream + 'static {
+        Writer { output: self.clone(), stream: Stream::Stderr }
+    }
+
+    /// Ends both streams and says how much of them was dropped.
+    pub(crate) fn finish(&self) {
+        let mut state = self.state();
+        state.end_line(Stream::Stdout);
+        state.end_line(Stream::Stderr);
+        let dropped = std::mem::take(&mut state.dropped_bytes);
+        if dropped > 0 {
+            emit(&state.speaker, Stream::Stderr, &format!("… {dropped} bytes of output dropped"));
+        }
+    }
+
+    /// The end of stderr in one line.
+    pub(crate) fn last_words(&self) -> Option<String> {
+        let state = self.state();
+        let mut words: Vec<&str> = state.last_words.iter().map(String::as_str).collect();
+        // Rust ends every panic with a note on how to get a backtrace.
+        words.retain(|line| !line.starts_with("note: "));
+        if words.is_empty() {
+            return None;
+        }
+        let mut text = words.join(" ");
+        truncate(&mut text, LAST_WORDS_BYTES);
+        Some(text)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn write(&mut self, stream: Stream, mut bytes: &[u8]) {
+        while let Some(end) = bytes.iter().position(|&byte| byte == b'\n') {
+            self.append(stream, &bytes[..end]);
+            self.end_line(stream);
+            bytes = &bytes[end + 1..];
+        }
+        self.append(stream, bytes);
+    }
+
+    fn line(&mut self, stream: Stream) -> &mut Line {
+        match stream {
+            Stream::Stdout => &mut self.stdout,
+            Stream::Stderr => &mut self.stderr,
+        }
+    }
+
+    fn append(&mut self, stream: Stream, bytes: &[u8]) {
+        let bytes_max = self.line_bytes_max.min(self.left_bytes);
+        let line = self.line(stream);
+        let room = bytes_max.saturating_sub(line.bytes.len());
+        let kept = room.min(bytes.len());
+        line.bytes.extend_from_slice(&bytes[..kept]);
+        line.cut |= kept < bytes.len();
+        self.dropped_bytes += (bytes.len() - kept) as u64;
+    }
+
+    fn end_line(&mut self, stream: Stream) {
+        let line = std::mem::take(self.line(stream));
+        let mut text = clean(&line.bytes);
+        if text.is_empty() && !line.cut {
+            return;
+        }
+        if self.left_bytes == 0 {
+            self.dropped_bytes += line.bytes.len() as u64;
+            return;
+        }
+        self.left_bytes = self.left_bytes.saturating_sub(line.bytes.len() + LINE_COST_BYTES);
+        if line.cut {
+            text.push('…');
+        }
+        emit(&self.speaker, stream, &text);
+        if stream == Stream::Stderr {
+            if self.last_words.len() == LAST_WORDS_LINES {
+                self.last_words.pop_front();
+            }
+            truncate(&mut text, LAST_WORDS_BYTES);
+            self.last_words.push_back(text);
+        }
+    }
+}
+
+/// Text that cannot play tricks on a terminal or on whoever reads the log line by line: no control
+/// characters and no escape sequences.
+fn clean(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let mut cleaned = String::with_capacity(text.len());
+    let mut chars = text.trim_end().chars().peekable();
+    while let Some(char) = chars.next() {
+        match char {
+            '\t' => cleaned.push(' '),
+            // CSI: parameters and intermediates up to a final byte of 0x40 to 0x7e.
+            '\u{1b}' if chars.peek() == Some(&'[') => {
+                chars.next();
+                chars.by_ref().find(|char| ('\u{40}'..='\u{7e}').contains(char));
+            }
+            // OSC: up to BEL, or to the ESC of a string terminator.
+            '\u{1b}' if chars.peek() == Some(&']') => {
+                chars.by_ref().find(|char| matches!(char, '\u{7}' | '\u{1b}' | '\u{9c}'));
+            }
+            '\u{1b}' => drop(chars.next()),
+            _ if char.is_control() || is_invisible(char) => {}
+            _ => cleaned.push(char),
+        }
+    }
+    cleaned
+}
+
+/// Line separators, and marks that reorder the text around them.
+fn is_invisible(char: char) -> bool {
+    matches!(char, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+fn truncate(text: &mut String, bytes_max: usize) {
+    if text.len() > bytes_max {
+        text.truncate(text.floor_char_boundary(bytes_max));
+        text.push('…');
+    }
+}
+
+fn emit(speaker: &Speaker, stream: Stream, text: &str) {
+    match (speaker, stream) {
+        (Speaker::Task(attempt), Stream::Stdout) => {
+            let (id, name, plugin) = (&attempt.request.id, &attempt.request.task, &attempt.spec.plugin);
+            tracing::info!(target: "task", { task.id = %id, task.name = %name, plugin = %plugin }, "{text}");
+        }
+        (Speaker::Task(attempt), Stream::Stderr) => {
+            let (id, name, plugin) = (&attempt.request.id, &attempt.request.task, &attempt.spec.plugin);
+            tracing::warn!(target: "task", { task.id = %id, task.name = %name, plugin = %plugin }, "{text}");
+        }
+        (Speaker::Plugin(plugin), Stream::Stdout) => tracing::info!(target: "task", plugin = %plugin, "{text}"),
+        (Speaker::Plugin(plugin), Stream::Stderr) => tracing::warn!(target: "task", plugin = %plugin, "{text}"),
+    }
+}
+
+/// One stream as WASI wants it. Never full and never closed, since either would trap the guest.
+struct Writer {
+    output: Output,
+    stream: Stream,
+}
+
+impl IsTerminal for Writer {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for Writer {
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(Self { output: self.output.clone(), stream: self.stream })
+    }
+
+    // Only WASI 0.3 asks for this one, which is not linked.
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(empty())
+    }
+}
+
+impl OutputStream for Writer {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.output.state().write(self.stream, &bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(WRITE_BYTES_MAX)
+    }
+}
+
+#[wasmtime_wasi::async_trait]
+impl Pollable for Writer {
+    async fn ready(&mut self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_cannot_play_tricks_on_a_terminal() {
+        assert_eq!(clean(b"plain text\r"), "plain text");
+        assert_eq!(clean(b"\x1b[31mred\x1b[0m\x07 a\tb\0"), "red a b");
+        assert_eq!(clean(b"\x1b]0;title\x07after"), "after");
+        assert_eq!(clean("\u{9b}31m \u{202e}txt".as_bytes()), "31m txt");
+        assert_eq!(clean(b"\xff\xfe"), "\u{fffd}\u{fffd}");
+        assert_eq!(clean(b"end\x1b["), "end");
+    }
+
+    #[test]
+    fn lines_and_the_whole_are_bounded_and_what_is_lost_is_counted() {
+        let limits = Limits { log_bytes: 200, log_line_bytes: 10, ..Limits::default() };
+        let output = Output::new(Speaker::Plugin(PluginName::parse("p").expect("a name")), &limits);
+        let mut state = output.state();
+        state.write(Stream::Stderr, b"0123456789abc");
+        state.write(Stream::Stderr, b"def\nshort\n");
+        assert_eq!(state.dropped_bytes, 6);
+        assert_eq!(state.last_words, ["0123456789…", "short"]);
+        for _ in 0..1000 {
+            state.write(Stream::Stderr, b"x\n");
+        }
+        assert_eq!(state.left_bytes, 0);
+        assert!(state.dropped_bytes > 900);
+        drop(state);
+        output.finish();
+        assert_eq!(output.state().dropped_bytes, 0);
+    }
+}

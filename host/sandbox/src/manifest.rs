@@ -1,0 +1,231 @@
+//! `plugin.toml`: what a plugin is called, where its component is, and what overrides `describe`.
+//!
+//! Does not look at the component.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use serde::de::{self, Deserialize, Deserializer, Visitor};
+use taskhost_core::{Json, PluginName, TaskName, TaskOptions};
+use toml::Spanned;
+
+use crate::limits::MANIFEST_BYTES_MAX;
+use crate::options::{self, Effect};
+
+/// The manifest's file name.
+pub(crate) const FILE_NAME: &str = "plugin.toml";
+
+/// What a manifest says, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Manifest {
+    pub(crate) name: PluginName,
+    pub(crate) version: Option<String>,
+    /// The component, a file beside the manifest.
+    pub(crate) component: PathBuf,
+    pub(crate) memory_bytes: Option<usize>,
+    pub(crate) result_bytes: Option<usize>,
+    pub(crate) log_bytes: Option<usize>,
+    /// Modules besides Python's and Celery's that the plugin's exceptions may claim.
+    pub(crate) exception_modules: Vec<String>,
+    /// Options by task, in the order of their names.
+    pub(crate) tasks: BTreeMap<TaskName, Vec<(String, Json)>>,
+}
+
+/// Why a manifest cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ManifestError {
+    #[error("read `{path}`: {why}")]
+    Read { path: PathBuf, why: String },
+    #[error("`{path}` line {line}: {what}")]
+    Content { path: PathBuf, line: usize, what: String },
+}
+
+impl Manifest {
+    /// Reads the file.
+    pub(crate) fn read(path: &Path) -> Result<Self, ManifestError> {
+        let unreadable = |why: String| ManifestError::Read { path: path.to_owned(), why };
+        let length = path.metadata().map_err(|error| unreadable(error.to_string()))?.len();
+        if length > MANIFEST_BYTES_MAX {
+            return Err(unreadable(format!("it has {length} bytes, more than the {MANIFEST_BYTES_MAX} of a manifest")));
+        }
+        let text = std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;
+        Self::parse(path, &text)
+    }
+
+    fn parse(path: &Path, text: &str) -> Result<Self, ManifestError> {
+        let wrong = |span: Range<usize>, what: String| ManifestError::Content {
+            path: path.to_owned(),
+            line: text[..span.start.min(text.len())].matches('\n').count() + 1,
+            what,
+        };
+        let file: File = toml::from_str(text).map_err(|error| {
+            let span = error.span().unwrap_or_default();
+            wrong(span.clone(), explain(error.message(), text.get(span)))
+        })?;
+        let name =
+            PluginName::parse(file.name.get_ref()).map_err(|error| wrong(file.name.span(), error.to_string()))?;
+        let component = match &file.component {
+            None => format!("{name}.wasm"),
+            Some(component) => component.get_ref().clone(),
+        };
+        if Path::new(&component).file_name() != Some(component.as_ref()) {
+            let span = file.component.map_or(file.name.span(), |component| component.span());
+            return Err(wrong(span, format!("component `{component}` is not a file beside {FILE_NAME}")));
+        }
+        let mut tasks = BTreeMap::new();
+        for (task, table) in file.tasks {
+            let name = TaskName::parse(task.get_ref()).map_err(|error| wrong(task.span(), error.to_string()))?;
+            tasks.insert(name, overrides(&table, wrong)?);
+        }
+        Ok(Self {
+            name,
+            version: file.version,
+            component: path.with_file_name(component),
+            memory_bytes: file.limits.memory.map(|size| size.0),
+            result_bytes: file.limits.result.map(|size| size.0),
+            log_bytes: file.limits.log.map(|size| size.0),
+            exception_modules: file.exception_modules,
+            tasks,
+        })
+    }
+}
+
+type Table = BTreeMap<Spanned<String>, Spanned<toml::Value>>;
+
+fn overrides(
+    table: &Table,
+    wrong: impl Fn(Range<usize>, String) -> ManifestError,
+) -> Result<Vec<(String, Json)>, ManifestError> {
+    let mut overrides = Vec::new();
+    for (option, value) in table {
+        let json = json(value.get_ref());
+        match options::set(&mut TaskOptions::default(), option.get_ref(), &json) {
+            Ok(Effect::Honoured | Effect::Nothing) => overrides.push((option.get_ref().clone(), json)),
+            Ok(Effect::Unknown) => {
+                let known = options::HONOURED.iter().chain(options::WITHOUT_EFFECT);
+                let what = format!("unknown task option `{}`{}", option.get_ref(), hint(option.get_ref(), known));
+                return Err(wrong(option.span(), what));
+            }
+            Err(error) => return Err(wrong(value.span(), error.to_string())),
+        }
+    }
+    Ok(overrides)
+}
+
+fn json(value: &toml::Value) -> Json {
+    match value {
+        toml::Value::String(text) => Json::text(text),
+        toml::Value::Integer(number) => Json::int(*number),
+        toml::Value::Float(number) => Json::float(*number),
+        toml::Value::Boolean(truth) => Json::bool(*truth),
+        toml::Value::Datetime(time) => Json::text(&time.to_string()),
+        toml::Value::Array(items) => Json::array(items.iter().map(json)),
+        toml::Value::Table(table) => Json::object(table.iter().map(|(key, value)| (key, json(value)))),
+    }
+}
+
+/// The file as it is written.
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    name: Spanned<String>,
+    version: Option<String>,
+    component: Option<Spanned<String>>,
+    /// For `host plugin build` only.
+    #[serde(rename = "build")]
+    _build: Option<toml::Table>,
+    #[serde(default)]
+    limits: FileLimits,
+    #[serde(default)]
+    exception_modules: Vec<String>,
+    #[serde(default)]
+    tasks: BTreeMap<Spanned<String>, Table>,
+}
+
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileLimits {
+    memory: Option<Size>,
+    result: Option<Size>,
+    log: Option<Size>,
+}
+
+/// The keys of both, for hints.
+const KEYS: &[&str] =
+    &["name", "version", "component", "build", "limits", "exception_modules", "tasks", "memory", "result", "log"];
+
+/// Adds the nearest key to serde's message about an unknown one.
+fn explain(message: &str, at: Option<&str>) -> String {
+    match at {
+        Some(key) if message.starts_with("unknown field") => format!("unknown key `{key}`{}", hint(key, KEYS)),
+        _ => message.replace('\n', " "),
+    }
+}
+
+fn hint<'a>(word: &str, known: impl IntoIterator<Item = &'a &'a str>) -> String {
+    let word = word.replace('-', "_");
+    let nearest = known.into_iter().min_by_key(|candidate| distance(&word, candidate));
+    nearest.map_or_else(String::new, |nearest| format!("; the nearest known is `{nearest}`"))
+}
+
+/// Letters to change, add or take away to get from one word to the other.
+fn distance(from: &str, to: &str) -> usize {
+    let to: Vec<char> = to.chars().collect();
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (line, letter) in from.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], line + 1);
+        for (column, other) in to.iter().enumerate() {
+            let change = diagonal + usize::from(letter != *other);
+            diagonal = row[column + 1];
+            row[column + 1] = change.min(diagonal + 1).min(row[column] + 1);
+        }
+    }
+    row[to.len()]
+}
+
+/// Bytes, as a number or as a text such as `64MiB`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Size(usize);
+
+impl Size {
+    fn parse(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let unit_at = text.find(|char: char| !char.is_ascii_digit()).unwrap_or(text.len());
+        let factor: usize = match text[unit_at..].trim().to_ascii_lowercase().as_str() {
+            "" | "b" => 1,
+            "kb" => 1_000,
+            "mb" => 1_000_000,
+            "gb" => 1_000_000_000,
+            "kib" | "k" => 1 << 10,
+            "mib" | "m" => 1 << 20,
+            "gib" | "g" => 1 << 30,
+            _ => return None,
+        };
+        text[..unit_at].parse::<usize>().ok()?.checked_mul(factor).filter(|bytes| *bytes > 0).map(Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct SizeVisitor;
+        impl Visitor<'_> for SizeVisitor {
+            type Value = Size;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a size such as \"64MiB\", or a number of bytes")
+            }
+
+            fn visit_i64<E: de::Error>(self, bytes: i64) -> Result<Size, E> {
+                let size = usize::try_from(bytes).ok().filter(|bytes| *bytes > 0).map(Size);
+                size.ok_or_else(|| E::invalid_value(de::Unexpected::Signed(bytes), &self))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Size, E> {
+                Size::parse(text).ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
+            }
+        }
+        deserializer.deserialize_any(SizeVisitor)
+    }
+}

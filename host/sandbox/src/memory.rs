@@ -1,0 +1,123 @@
+//! Counts the memory of one instance, all its memories and tables together.
+//!
+//! wasmtime's own limits are per memory: with those, forty memories of just under the limit pass.
+
+use wasmtime::ResourceLimiter;
+
+use crate::limits::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENT_BYTES, TABLE_ELEMENTS_MAX, TABLES_MAX};
+
+/// What an instance may have, has, and had at most.
+#[derive(Debug)]
+pub(crate) struct MemoryMeter {
+    limit_bytes: usize,
+    used_bytes: usize,
+    peak_bytes: usize,
+    /// Last growth that was allowed; taken back if it fails all the same.
+    last_bytes: usize,
+    denied: bool,
+}
+
+impl MemoryMeter {
+    pub(crate) fn new(limit_bytes: usize) -> Self {
+        Self { limit_bytes, used_bytes: 0, peak_bytes: 0, last_bytes: 0, denied: false }
+    }
+
+    pub(crate) fn limit_bytes(&self) -> usize {
+        self.limit_bytes
+    }
+
+    /// The most that the instance had at once.
+    pub(crate) fn peak_bytes(&self) -> usize {
+        self.peak_bytes
+    }
+
+    /// True if the instance wanted more than its limit. A guest only sees that growing failed, and
+    /// normally runs into `unreachable` next.
+    pub(crate) fn denied(&self) -> bool {
+        self.denied
+    }
+
+    /// Counts growth from `current` to `desired`, each in units of `unit_bytes`.
+    fn grow(&mut self, current: usize, desired: usize, maximum: Option<usize>, unit_bytes: usize) -> bool {
+        let by_bytes = desired.saturating_sub(current).saturating_mul(unit_bytes);
+        let wanted = self.used_bytes.saturating_add(by_bytes);
+        if wanted > self.limit_bytes {
+            self.denied = true;
+            return false;
+        }
+        // Beyond the maximum that the guest gave itself it fails without our doing.
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return false;
+        }
+        self.used_bytes = wanted;
+        self.peak_bytes = self.peak_bytes.max(wanted);
+        self.last_bytes = by_bytes;
+        true
+    }
+
+    fn take_back(&mut self) {
+        self.used_bytes -= std::mem::take(&mut self.last_bytes);
+    }
+}
+
+impl ResourceLimiter for MemoryMeter {
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(self.grow(current, desired, maximum, 1))
+    }
+
+    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.take_back();
+        Ok(())
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        if desired > TABLE_ELEMENTS_MAX {
+            self.denied = true;
+            return Ok(false);
+        }
+        Ok(self.grow(current, desired, maximum, TABLE_ELEMENT_BYTES))
+    }
+
+    fn table_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.take_back();
+        Ok(())
+    }
+
+    fn instances(&self) -> usize {
+        CORE_INSTANCES_MAX as usize
+    }
+
+    fn memories(&self) -> usize {
+        MEMORIES_MAX as usize
+    }
+
+    fn tables(&self) -> usize {
+        TABLES_MAX as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memories_and_tables_share_one_limit_and_a_refusal_is_remembered() {
+        let mut meter = MemoryMeter::new(1000);
+        assert!(meter.memory_growing(0, 600, None).expect("never fails"));
+        assert!(meter.table_growing(0, 50, None).expect("never fails"));
+        assert!(!meter.denied());
+        assert!(!meter.memory_growing(0, 1, None).expect("never fails"));
+        assert!(meter.denied());
+        assert_eq!(meter.peak_bytes(), 1000);
+    }
+
+    #[test]
+    fn growth_that_fails_elsewhere_does_not_count() {
+        let mut meter = MemoryMeter::new(1000);
+        assert!(meter.memory_growing(0, 900, None).expect("never fails"));
+        meter.memory_grow_failed(wasmtime::Error::msg("no memory")).expect("never fails");
+        assert!(!meter.memory_growing(0, 200, Some(100)).expect("never fails"));
+        assert!(!meter.denied());
+        assert!(meter.memory_growing(0, 900, None).expect("never fails"));
+    }
+}

@@ -1,0 +1,337 @@
+//! Loads a plugin: checks the file, compiles it, asks it what its tasks are.
+//!
+//! Touches no catalog: a plugin that cannot be loaded is an error with a reason, and nothing else.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use sha2::{Digest, Sha256};
+use taskhost_core::{NameError, NodeName, PluginName, TaskName, TaskSpec};
+use wasmtime::component::{Component, ComponentExportIndex, InstancePre};
+
+use crate::abi::exports::taskhost::task::tasks::TaskInfo;
+use crate::abi::{self, PluginPre};
+use crate::answer;
+use crate::clock::Deadlines;
+use crate::engine::Engine;
+use crate::instance::Guest;
+use crate::invoke::{Broken, Ended, supervise};
+use crate::limits::{DESCRIBE_BYTES_MAX, Limits};
+use crate::logs::Speaker;
+use crate::manifest::{Manifest, ManifestError};
+use crate::options::OptionError;
+use crate::tasks;
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
+/// A plugin that can run attempts.
+pub(crate) struct Plugin {
+    pub(crate) pre: InstancePre<Guest>,
+    /// The exported function `run`.
+    pub(crate) run: ComponentExportIndex,
+    pub(crate) limits: Limits,
+    pub(crate) exception_modules: Vec<String>,
+}
+
+/// What is known about a plugin, for people. Of a refused one: as much as was found out before.
+#[derive(Debug, Clone, Default)]
+pub struct PluginReport {
+    pub name: String,
+    pub version: Option<String>,
+    /// The component.
+    pub path: PathBuf,
+    /// In hexadecimal.
+    pub sha256: String,
+    pub size_bytes: u64,
+    pub compile_time: Duration,
+    pub exports: Vec<String>,
+    pub imports: Vec<Import>,
+    pub tasks: Vec<TaskReport>,
+    pub warnings: Vec<String>,
+    /// Why the plugin cannot be used.
+    pub refused: Option<String>,
+}
+
+/// Something that a component wants from the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Import {
+    pub name: String,
+    /// True if this host has it.
+    pub known: bool,
+}
+
+/// A task as its plugin describes it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskReport {
+    /// The task with its effective options.
+    pub spec: TaskSpec,
+    /// JSON Schema of the arguments, as the plugin wrote it.
+    pub schema: Option<String>,
+    /// The options that were set, by `describe` or the manifest, as JSON.
+    pub options: Vec<(String, String)>,
+}
+
+/// Why a plugin is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error("read the component")]
+    Read(#[source] std::io::Error),
+    #[error("it is larger than the limit of {bytes_max} bytes")]
+    TooLarge { bytes_max: usize },
+    #[error("it is empty")]
+    Empty,
+    #[error("it is not WebAssembly: the file does not start with `\\0asm`")]
+    NotWasm,
+    #[error(
+        "it is a core module, not a component: build it for `wasm32-wasip2`, or turn it into a component \
+         with `wasm-tools component new`"
+    )]
+    CoreModule,
+    #[error("it is precompiled machine code: only `.wasm` components are accepted, the host compiles them itself")]
+    Precompiled,
+    #[error("compile it")]
+    Compile(#[source] BoxError),
+    #[error("the compiler panicked")]
+    CompilerPanicked,
+    #[error("it imports {}, which this host does not have; `host plugin check` lists what it imports", join(unknown))]
+    UnknownImports { unknown: Vec<String> },
+    #[error("link its imports")]
+    Link(#[source] BoxError),
+    #[error(
+        "it exports no `{}x`, which makes a component a plugin: {}; build it with a Taskhost SDK",
+        abi::TASKS_SERIES,
+        exported(exports)
+    )]
+    NoTasksExport { exports: Vec<String> },
+    #[error(
+        "it exports `{found}`, but this host offers `{}x`: rebuild it with an SDK of that version",
+        abi::TASKS_SERIES
+    )]
+    OtherVersion { found: String },
+    #[error("its export `{}` is not the interface of this name", abi::TASKS_NAME)]
+    Interface(#[source] BoxError),
+    #[error("`describe` took longer than {} s", limit.as_secs_f64())]
+    DescribeTimedOut { limit: Duration },
+    #[error("`describe` failed: {0}")]
+    Describe(String),
+    #[error("it describes no tasks")]
+    NoTasks,
+    #[error("task {number} of `describe`")]
+    TaskName {
+        number: usize,
+        #[source]
+        source: NameError,
+    },
+    #[error("it describes the task `{0}` twice")]
+    TaskTwice(TaskName),
+    #[error("task `{task}`: option `{option}` is `{value}`, which is not JSON")]
+    OptionJson { task: TaskName, option: String, value: String },
+    #[error("task `{task}`")]
+    Option {
+        task: TaskName,
+        #[source]
+        source: OptionError,
+    },
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    #[error("its file name is not a plugin name")]
+    Name(#[from] NameError),
+    #[error("the plugin `{name}` is loaded from `{}` already", path.display())]
+    SameName { name: PluginName, path: PathBuf },
+    #[error("its task `{task}` is served by the plugin `{by}` already")]
+    SameTask { task: TaskName, by: PluginName },
+}
+
+/// Where a plugin comes from.
+#[derive(Debug, Clone)]
+pub(crate) struct Source {
+    pub(crate) name: PluginName,
+    pub(crate) component: PathBuf,
+    pub(crate) manifest: Option<Manifest>,
+}
+
+impl Source {
+    /// A component without a manifest, named by its file.
+    pub(crate) fn bare(path: &Path) -> Result<Self, LoadError> {
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        Ok(Self { name: PluginName::parse(&stem)?, component: path.to_owned(), manifest: None })
+    }
+
+    /// A folder's manifest and the component that it names.
+    pub(crate) fn manifest(path: &Path) -> Result<Self, LoadError> {
+        let manifest = Manifest::read(path)?;
+        Ok(Self { name: manifest.name.clone(), component: manifest.component.clone(), manifest: Some(manifest) })
+    }
+}
+
+impl PluginReport {
+    pub(crate) fn new(source: &Source) -> Self {
+        Self {
+            name: source.name.to_string(),
+            version: source.manifest.as_ref().and_then(|manifest| manifest.version.clone()),
+            path: source.component.clone(),
+            ..Self::default()
+        }
+    }
+}
+
+/// The whole way from a file to a plugin. What is found out on the way goes into the report.
+pub(crate) async fn load(
+    engine: &Engine,
+    ceiling: &Limits,
+    hostname: &NodeName,
+    source: &Source,
+    report: &mut PluginReport,
+) -> Result<Plugin, LoadError> {
+    let limits = lower(ceiling, source.manifest.as_ref(), &mut report.warnings);
+    let (path, bytes_max) = (source.component.clone(), limits.component_bytes);
+    let (bytes, hash) = on_thread(move || read(&path, bytes_max)).await??;
+    report.size_bytes = bytes.len() as u64;
+    report.sha256 = hash;
+    check_kind(&bytes)?;
+
+    let started = Instant::now();
+    let wasm = engine.wasm.clone();
+    let component = on_thread(move || Component::from_binary(&wasm, &bytes)).await?;
+    let component = component.map_err(|error| LoadError::Compile(error.into_boxed_dyn_error()))?;
+    report.compile_time = started.elapsed();
+
+    let (pre, run) = link(engine, &component, report)?;
+    let infos = describe(engine, &pre, &limits, hostname, &source.name).await?;
+    report.tasks = tasks::read(infos, source, &mut report.warnings)?;
+    let exception_modules =
+        source.manifest.as_ref().map(|manifest| manifest.exception_modules.clone()).unwrap_or_default();
+    Ok(Plugin { pre: pre.instance_pre().clone(), run, limits, exception_modules })
+}
+
+/// Compiling takes seconds for a large component, and reading may take as long.
+async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, LoadError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_panicked| LoadError::CompilerPanicked)
+}
+
+/// The operator's limits, lowered by the manifest.
+fn lower(ceiling: &Limits, manifest: Option<&Manifest>, warnings: &mut Vec<String>) -> Limits {
+    let mut limits = *ceiling;
+    let Some(manifest) = manifest else { return limits };
+    for (name, wanted, limit) in [
+        ("memory", manifest.memory_bytes, &mut limits.memory_bytes),
+        ("result", manifest.result_bytes, &mut limits.result_bytes),
+        ("log", manifest.log_bytes, &mut limits.log_bytes),
+    ] {
+        match wanted {
+            Some(wanted) if wanted > *limit => warnings.push(format!(
+                "the manifest asks for a {name} limit of {wanted} bytes, the host allows {limit}: {limit} it is"
+            )),
+            Some(wanted) => *limit = wanted,
+            None => {}
+        }
+    }
+    limits
+}
+
+fn read(path: &Path, bytes_max: usize) -> Result<(Vec<u8>, String), LoadError> {
+    use std::io::Read as _;
+
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(LoadError::Read)?;
+    file.take(bytes_max as u64 + 1).read_to_end(&mut bytes).map_err(LoadError::Read)?;
+    if bytes.len() > bytes_max {
+        return Err(LoadError::TooLarge { bytes_max });
+    }
+    let hash = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok((bytes, hash))
+}
+
+/// Says what a file is that is not a component. Whether it is a good component shows in compiling it.
+fn check_kind(bytes: &[u8]) -> Result<(), LoadError> {
+    const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
+    if bytes.is_empty() {
+        return Err(LoadError::Empty);
+    }
+    if wasmtime::Engine::detect_precompiled(bytes).is_some() {
+        return Err(LoadError::Precompiled);
+    }
+    if !bytes.starts_with(b"\0asm") {
+        return Err(LoadError::NotWasm);
+    }
+    if bytes.starts_with(CORE_MODULE) {
+        return Err(LoadError::CoreModule);
+    }
+    Ok(())
+}
+
+fn link(
+    engine: &Engine,
+    component: &Component,
+    report: &mut PluginReport,
+) -> Result<(PluginPre<Guest>, ComponentExportIndex), LoadError> {
+    let kind = component.component_type();
+    report.exports = kind.exports(&engine.wasm).map(|(name, _)| name.to_owned()).collect();
+    report.imports = kind
+        .imports(&engine.wasm)
+        .map(|(name, _)| Import { name: name.to_owned(), known: abi::is_linked(name) })
+        .collect();
+
+    let exports = &report.exports;
+    if !exports.iter().any(|name| name.starts_with(abi::TASKS_SERIES)) {
+        let other = exports.iter().find(|name| name.split('@').next() == Some(abi::TASKS_NAME));
+        return Err(match other {
+            Some(found) => LoadError::OtherVersion { found: found.clone() },
+            None => LoadError::NoTasksExport { exports: exports.clone() },
+        });
+    }
+    let unknown: Vec<_> = report.imports.iter().filter(|import| !import.known).map(|i| i.name.clone()).collect();
+    if !unknown.is_empty() {
+        return Err(LoadError::UnknownImports { unknown });
+    }
+    let pre = engine.linker.instantiate_pre(component);
+    let pre = pre.map_err(|error| LoadError::Link(error.into_boxed_dyn_error()))?;
+    let pre = PluginPre::new(pre).map_err(|error| LoadError::Interface(error.into_boxed_dyn_error()))?;
+    let run = component
+        .get_export_index(None, abi::TASKS)
+        .and_then(|tasks| component.get_export_index(Some(&tasks), "run"))
+        .ok_or_else(|| LoadError::Interface("it has no function `run`".into()))?;
+    Ok((pre, run))
+}
+
+/// Calls `describe` in an instance of its own, under limits.
+async fn describe(
+    engine: &Engine,
+    pre: &PluginPre<Guest>,
+    limits: &Limits,
+    hostname: &NodeName,
+    name: &PluginName,
+) -> Result<Vec<TaskInfo>, LoadError> {
+    let limit = limits.describe_time;
+    let deadlines = Deadlines::new(Instant::now(), limit, None, false);
+    let guest = Guest::new(deadlines, Speaker::Plugin(name.clone()), *limits, hostname.clone());
+    let mut room = None;
+    let mut store = guest.into_store(engine, DESCRIBE_BYTES_MAX);
+    let call = async {
+        room = Some(engine.room().await);
+        let plugin = pre.instantiate_async(&mut store).await.map_err(Broken::Instantiate)?;
+        plugin.taskhost_task_tasks().call_describe(&mut store).await.map_err(Broken::Call)
+    };
+    let (ended, _) = supervise(call, std::future::pending(), &deadlines).await;
+    store.data().finish_output();
+    match ended {
+        Ended::Returned(Ok(infos)) => Ok(infos),
+        Ended::Returned(Err(broken)) => {
+            let limits = Limits { result_bytes: DESCRIBE_BYTES_MAX, ..*limits };
+            Err(LoadError::Describe(answer::words(&answer::trap(&broken, store.data(), &limits))))
+        }
+        Ended::Soft | Ended::Hard | Ended::Cancelled => Err(LoadError::DescribeTimedOut { limit }),
+    }
+}
+
+fn join(names: &[String]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+fn exported(names: &[String]) -> String {
+    match names.is_empty() {
+        true => "it exports nothing".to_owned(),
+        false => format!("it exports {}", join(names)),
+    }
+}

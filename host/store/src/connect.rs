@@ -1,0 +1,67 @@
+//! From a URL to a store.
+//!
+//! The one place that knows every adapter.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use taskhost_core::{NodeName, RedactedUrl};
+
+use crate::disabled::DisabledStore;
+use crate::memory::MemoryStore;
+use crate::port::{ReplySender, ResultStore, StoreError};
+use crate::redis::RedisStore;
+use crate::rpc::RpcStore;
+use crate::sql::SqliteStore;
+use crate::target::Target;
+
+/// How results are kept. Stores leave out what they have no use for.
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    /// `result_expires`; zero keeps results for ever.
+    pub expires: Duration,
+    /// `result_failure_expires`: the same for failures, if they differ. Redis only, as in Celery.
+    pub failure_expires: Option<Duration>,
+    /// `global_keyprefix` of `result_backend_transport_options`, for key/value stores.
+    pub key_prefix: Option<String>,
+    /// The name that servers show for our connections.
+    pub node: Option<NodeName>,
+}
+
+impl Default for StoreOptions {
+    /// Celery's defaults.
+    fn default() -> Self {
+        Self { expires: Duration::from_secs(86_400), failure_expires: None, key_prefix: None, node: None }
+    }
+}
+
+/// Checks a URL without connecting to what it names.
+pub fn check_url(url: &str) -> Result<(), StoreError> {
+    Target::parse(url).map(|_| ())
+}
+
+/// The store that `url` names.
+///
+/// Redis is connected to at first use, so that a server that is down is a transient error of the
+/// operation ([`ResultStore::ping`] asks at once); an SQLite file is opened, and its tables made, here.
+/// `replies` is needed by `rpc://` alone.
+pub async fn connect(
+    url: &str,
+    options: &StoreOptions,
+    replies: Option<Arc<dyn ReplySender>>,
+) -> Result<Arc<dyn ResultStore>, StoreError> {
+    let url_shown = RedactedUrl::new(url);
+    Ok(match Target::parse(url)? {
+        Target::Memory => Arc::new(MemoryStore::new()),
+        Target::Disabled => Arc::new(DisabledStore),
+        Target::Redis(target) => Arc::new(RedisStore::new(url_shown, &target, options)?),
+        Target::Sqlite(path) => Arc::new(SqliteStore::open(url_shown, path).await?),
+        Target::Rpc => match replies {
+            Some(replies) => Arc::new(RpcStore::new(replies)),
+            None => {
+                let reason = "the broker in use cannot send replies to clients".to_owned();
+                return Err(StoreError::Url { url: url_shown, reason });
+            }
+        },
+    })
+}

@@ -1,0 +1,25 @@
+//! Remembers results: the [`ResultStore`] port and one adapter a file.
+//!
+//! What a result document says is decided in `core`; adapters only know where it is put. They do not
+//! know brokers: the rpc store gets a [`ReplySender`] from whoever wires it.
+
+mod cause;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
+mod connect;
+mod disabled;
+mod memory;
+mod port;
+mod redis;
+mod rpc;
+mod sql;
+mod target;
+mod waiters;
+
+pub use connect::{StoreOptions, check_url, connect};
+pub use disabled::DisabledStore;
+pub use memory::MemoryStore;
+pub use port::{BoxError, ReplySender, ResultStore, StoreError};
+pub use redis::RedisStore;
+pub use rpc::RpcStore;
+pub use sql::SqliteStore;

@@ -1,0 +1,120 @@
+//! Results in this process's memory: for tests and for running a plugin without servers.
+//!
+//! Nothing expires by time; the oldest results make room for new ones.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use taskhost_core::protocol::document;
+use taskhost_core::{ResultRecord, State, StoredResult, TaskId};
+
+use crate::cause::Cause;
+use crate::port::{ResultStore, StoreError};
+use crate::waiters::Waiters;
+
+/// How many results are kept. A process that keeps results for itself alone has few of them.
+const RESULTS_MAX: usize = 100_000;
+
+/// Keeps results until the process ends.
+#[derive(Default)]
+pub struct MemoryStore {
+    results: Mutex<Results>,
+    waiters: Waiters,
+}
+
+#[derive(Default)]
+struct Results {
+    by_id: HashMap<TaskId, StoredResult>,
+    /// The ids in the order in which they were first seen; those of forgotten results stay in it.
+    order: VecDeque<TaskId>,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Results> {
+        self.results.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_final(&self, id: &TaskId) -> bool {
+        self.lock().by_id.get(id).is_some_and(|stored| stored.state.is_ready())
+    }
+
+    fn put_one(&self, record: &ResultRecord) -> Result<(), StoreError> {
+        // Through the document, so that what is read is what a client of a real store would read.
+        let stored = document::decode(document::encode(record).as_bytes())
+            .map_err(|error| Cause::permanent(error).operation("store", &record.id))?;
+        self.lock().put(&record.id, stored);
+        if record.state.is_ready() {
+            self.waiters.wake(&record.id);
+        }
+        Ok(())
+    }
+}
+
+impl Results {
+    fn put(&mut self, id: &TaskId, stored: StoredResult) {
+        match self.by_id.get_mut(id) {
+            Some(old) if old.state == State::Success => {}
+            Some(old) => *old = stored,
+            None => {
+                self.by_id.insert(id.clone(), stored);
+                self.order.push_back(id.clone());
+            }
+        }
+        if self.order.len() > RESULTS_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.by_id.remove(&oldest);
+        }
+    }
+}
+
+#[async_trait]
+impl ResultStore for MemoryStore {
+    async fn put(&self, records: &[ResultRecord]) -> Vec<Result<(), StoreError>> {
+        records.iter().map(|record| self.put_one(record)).collect()
+    }
+
+    async fn get(&self, id: &TaskId) -> Result<Option<StoredResult>, StoreError> {
+        Ok(self.lock().by_id.get(id).cloned())
+    }
+
+    async fn forget(&self, id: &TaskId) -> Result<(), StoreError> {
+        self.lock().by_id.remove(id);
+        Ok(())
+    }
+
+    async fn changed(&self, id: &TaskId, within: Duration) {
+        let waiter = self.waiters.register(id);
+        let mut woken = std::pin::pin!(waiter.notify.notified());
+        woken.as_mut().enable();
+        if self.is_final(id) {
+            return;
+        }
+        // An error means that the time is up, which is an answer like the other.
+        let _ = tokio::time::timeout(within, woken).await;
+    }
+
+    fn is_durable(&self) -> bool {
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::conformance;
+
+    #[tokio::test]
+    async fn the_memory_store_conforms() {
+        conformance::run(Arc::new(MemoryStore::new())).await;
+    }
+}

@@ -1,0 +1,212 @@
+//! Celery's Redis backend (celery/backends/redis.py): a key for each task, and a message to who waits.
+//!
+//! Connects at first use and reconnects by itself; it never retries what a server refused. One server
+//! is meant: neither Cluster nor Sentinel.
+
+mod connection;
+mod failure;
+mod put;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use redis::aio::PubSub;
+use taskhost_core::protocol::document;
+use taskhost_core::{RedactedUrl, ResultRecord, State, StoredResult, TaskId};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use crate::cause::Cause;
+use crate::connect::StoreOptions;
+use crate::port::{ResultStore, StoreError};
+use crate::target::RedisTarget;
+use connection::{Connection, Exchange, Trouble};
+
+/// How many waits may have a subscription, each on a connection of its own; the others poll.
+const SUBSCRIPTIONS_MAX: usize = 32;
+/// How often a wait without subscription looks.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// How often a wait with a subscription looks as well: Redis forgets messages, and connections go silent.
+const RECHECK_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Results in Redis.
+pub struct RedisStore {
+    connection: Connection,
+    keys: Keys,
+    expiry: Expiry,
+    subscriptions: Semaphore,
+}
+
+/// How keys are called.
+struct Keys {
+    prefix: String,
+}
+
+/// How long results are kept.
+#[derive(Debug, Clone, Copy)]
+struct Expiry {
+    others_s: u64,
+    failure_s: u64,
+}
+
+impl RedisStore {
+    /// A store that will connect when it is first used.
+    pub(crate) fn new(url: RedactedUrl, target: &RedisTarget, options: &StoreOptions) -> Result<Self, StoreError> {
+        Ok(Self {
+            connection: Connection::new(url, target, options.node.clone())?,
+            keys: Keys::new(options.key_prefix.as_deref()),
+            expiry: Expiry::new(options),
+            subscriptions: Semaphore::new(SUBSCRIPTIONS_MAX),
+        })
+    }
+
+    fn error(&self, trouble: &Trouble, operation: &'static str, id: &TaskId) -> StoreError {
+        match trouble {
+            Trouble::Connect(failure) => self.connection.connect_error(failure),
+            Trouble::Operation(failure) => failure.cause.clone().operation(operation, id),
+        }
+    }
+
+    /// True if the stored state is final. Trouble counts as no: who waits will hear of it from `get`.
+    async fn is_final(&self, id: &TaskId) -> bool {
+        matches!(self.get(id).await, Ok(Some(stored)) if stored.state.is_ready())
+    }
+
+    async fn wait(&self, id: &TaskId) {
+        let subscription = match self.subscriptions.try_acquire() {
+            Ok(permit) => self.subscribe(id).await.map(|subscriber| (subscriber, permit)),
+            Err(_) => None,
+        };
+        let Some((mut subscriber, _permit)) = subscription else {
+            while !self.is_final(id).await {
+                tokio::time::sleep(POLL_INTERVAL).await;
+            }
+            return;
+        };
+        // The subscription stands: what became final before it is found by looking, the rest is heard.
+        let mut messages = Box::pin(subscriber.on_message());
+        while !self.is_final(id).await {
+            let recheck = Instant::now() + RECHECK_INTERVAL;
+            loop {
+                match tokio::time::timeout_at(recheck, messages.next()).await {
+                    Ok(Some(message)) if is_final_document(message.get_payload_bytes()) => return,
+                    Ok(Some(_)) => {}
+                    Ok(None) => {
+                        tokio::time::sleep_until(recheck.min(Instant::now() + POLL_INTERVAL)).await;
+                        break;
+                    }
+                    Err(_) => break,
+                }
+            }
+        }
+    }
+
+    async fn subscribe(&self, id: &TaskId) -> Option<PubSub> {
+        let mut subscriber = self.connection.subscriber().await.ok()?;
+        let subscribing = subscriber.subscribe(self.keys.of(id));
+        tokio::time::timeout(connection::RESPONSE_TIMEOUT, subscribing).await.ok()?.ok()?;
+        Some(subscriber)
+    }
+}
+
+#[async_trait]
+impl ResultStore for RedisStore {
+    async fn put(&self, records: &[ResultRecord]) -> Vec<Result<(), StoreError>> {
+        self.put_all(records).await
+    }
+
+    async fn get(&self, id: &TaskId) -> Result<Option<StoredResult>, StoreError> {
+        let mut command = redis::cmd("GET");
+        command.arg(self.keys.of(id));
+        let reply = self.connection.run(Exchange::Command(&command)).await;
+        let reply = reply.map_err(|trouble| self.error(&trouble, "read", id))?;
+        let document: Option<Vec<u8>> =
+            redis::from_redis_value(reply).map_err(|error| Cause::permanent(error).operation("read", id))?;
+        let Some(document) = document else { return Ok(None) };
+        let stored =
+            document::decode(&document).map_err(|error| Cause::permanent(error).operation("understand stored", id))?;
+        Ok(Some(stored))
+    }
+
+    async fn forget(&self, id: &TaskId) -> Result<(), StoreError> {
+        let mut command = redis::cmd("DEL");
+        command.arg(self.keys.of(id));
+        let reply = self.connection.run(Exchange::Command(&command)).await;
+        reply.map(drop).map_err(|trouble| self.error(&trouble, "forget", id))
+    }
+
+    async fn changed(&self, id: &TaskId, within: Duration) {
+        // An error means that the time is up, which is an answer like the other.
+        let _ = tokio::time::timeout(within, self.wait(id)).await;
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        let reply = self.connection.run(Exchange::Command(&redis::cmd("PING"))).await;
+        reply.map(drop).map_err(|trouble| match trouble {
+            Trouble::Connect(failure) => self.connection.connect_error(&failure),
+            Trouble::Operation(failure) => failure.cause.store("ask for"),
+        })
+    }
+
+    fn is_durable(&self) -> bool {
+        true
+    }
+}
+
+impl Keys {
+    /// As `_add_global_keyprefix` of celery/backends/base.py makes them.
+    fn new(global: Option<&str>) -> Self {
+        let global = global.unwrap_or_default();
+        let separator = if global.is_empty() || global.ends_with([':', '_', '-', '.']) { "" } else { "_" };
+        Self { prefix: format!("{global}{separator}celery-task-meta-") }
+    }
+
+    /// The key of a task, which is the name of its channel as well.
+    fn of(&self, id: &TaskId) -> String {
+        let mut key = String::with_capacity(self.prefix.len() + id.as_str().len());
+        key.push_str(&self.prefix);
+        key.push_str(id.as_str());
+        key
+    }
+}
+
+impl Expiry {
+    fn new(options: &StoreOptions) -> Self {
+        // Redis counts whole seconds, and none is for ever: a fraction is rounded up.
+        let whole = |duration: Duration| duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
+        let failure = options.failure_expires.unwrap_or(options.expires);
+        Self { others_s: whole(options.expires), failure_s: whole(failure) }
+    }
+
+    /// Seconds; zero is for ever.
+    fn of(self, state: &State) -> u64 {
+        if *state == State::Failure { self.failure_s } else { self.others_s }
+    }
+}
+
+/// True if the document says SUCCESS. Celery, and we, write the state first; for any other order the
+/// document is read. What is no document at all may be overwritten.
+fn is_success_document(document: &[u8]) -> bool {
+    match leading_status(document) {
+        Some(status) => status == b"SUCCESS",
+        None => document::decode(document).is_ok_and(|stored| stored.state == State::Success),
+    }
+}
+
+fn is_final_document(document: &[u8]) -> bool {
+    match leading_status(document) {
+        Some(status) => matches!(status, b"SUCCESS" | b"FAILURE" | b"REVOKED"),
+        None => document::decode(document).is_ok_and(|stored| stored.state.is_ready()),
+    }
+}
+
+/// The state, if the document begins with it and it has no escapes.
+fn leading_status(document: &[u8]) -> Option<&[u8]> {
+    let status = document.strip_prefix(b"{\"status\": \"").or_else(|| document.strip_prefix(b"{\"status\":\""))?;
+    let end = status.iter().position(|byte| matches!(byte, b'"' | b'\\'))?;
+    (status[end] == b'"').then(|| &status[..end])
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,93 @@
+//! Reading the file, beside the writer and never in its way.
+//!
+//! SQLite blocks, if only for microseconds, so reads happen on tokio's blocking threads.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use rusqlite::{Connection, OptionalExtension};
+use taskhost_core::{Json, State, StoredResult, TaskId, Timestamp};
+
+use super::{POLL_INTERVAL, schema, writer};
+use crate::cause::Cause;
+
+const GET: &str = "SELECT status, result, date_done, traceback FROM celery_taskmeta WHERE task_id = ?1";
+
+/// A connection for reading, and another that asks whether there is anything new to read.
+pub(super) struct Reader {
+    connection: Arc<Mutex<Connection>>,
+    watch: Arc<Mutex<Watch>>,
+}
+
+/// `PRAGMA data_version` and when it was asked for, so that many waits cost as much as one.
+struct Watch {
+    connection: Connection,
+    seen: Option<(Instant, i64)>,
+}
+
+impl Reader {
+    pub(super) fn open(path: &Path) -> rusqlite::Result<Self> {
+        let open = || -> rusqlite::Result<Connection> {
+            let connection = schema::open(path)?;
+            connection.pragma_update(None, "query_only", true)?;
+            Ok(connection)
+        };
+        let watch = Watch { connection: open()?, seen: None };
+        Ok(Self { connection: Arc::new(Mutex::new(open()?)), watch: Arc::new(Mutex::new(watch)) })
+    }
+
+    pub(super) async fn get(&self, id: &TaskId) -> Result<Option<StoredResult>, Cause> {
+        let connection = Arc::clone(&self.connection);
+        let id = id.clone();
+        let read = move || read(&connection.lock().unwrap_or_else(PoisonError::into_inner), &id);
+        tokio::task::spawn_blocking(read).await.unwrap_or_else(|panic| Err(Cause::permanent(panic)))
+    }
+
+    /// A number that changes when anyone, in this process or another, commits to the file; up to
+    /// [`POLL_INTERVAL`] old. `None` if it cannot be had.
+    pub(super) async fn version(&self) -> Option<i64> {
+        let watch = Arc::clone(&self.watch);
+        let ask = move || watch.lock().unwrap_or_else(PoisonError::into_inner).version();
+        tokio::task::spawn_blocking(ask).await.ok().flatten()
+    }
+}
+
+impl Watch {
+    fn version(&mut self) -> Option<i64> {
+        if let Some((at, version)) = self.seen
+            && at.elapsed() < POLL_INTERVAL / 2
+        {
+            return Some(version);
+        }
+        let asked = self.connection.prepare_cached("PRAGMA data_version").and_then(|mut statement| {
+            let at = Instant::now();
+            Ok((at, statement.query_row([], |row| row.get(0))?))
+        });
+        self.seen = asked.ok();
+        self.seen.map(|(_, version)| version)
+    }
+}
+
+fn read(connection: &Connection, id: &TaskId) -> Result<Option<StoredResult>, Cause> {
+    type Columns = (Option<String>, Option<Vec<u8>>, Option<String>, Option<String>);
+    let mut statement = connection.prepare_cached(GET).map_err(writer::cause)?;
+    let row = statement
+        .query_row([id.as_str()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
+        .optional()
+        .map_err(writer::cause)?;
+    let Some((status, result, date_done, traceback)): Option<Columns> = row else { return Ok(None) };
+    Ok(Some(StoredResult {
+        state: status.as_deref().map_or(State::Pending, State::parse),
+        result: result.map_or(Ok(Json::null()), parse)?,
+        traceback,
+        date_done: date_done.map(|text| Timestamp::parse(&text).map(Timestamp::isoformat).unwrap_or(text)),
+    }))
+}
+
+fn parse(result: Vec<u8>) -> Result<Json, Cause> {
+    if result.first() == Some(&0x80) {
+        return Err(Cause::permanent("the result is a pickle, which a worker before Celery 5.7 wrote"));
+    }
+    Json::parse(result).map_err(Cause::permanent)
+}

@@ -1,0 +1,53 @@
+//! Runs attempts on the guests' threads and reports how they ended.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use rustc_hash::FxHashMap;
+use taskhost_core::dispatcher::Input;
+use taskhost_core::{Attempt, AttemptId, Finished, Outcome, Trap, Usage};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::invoker::{Cancel, Invoker};
+
+/// The attempts that run now.
+pub(crate) struct Attempts {
+    invoker: Arc<dyn Invoker>,
+    guests: Handle,
+    inputs: mpsc::Sender<Input>,
+    running: FxHashMap<AttemptId, oneshot::Sender<()>>,
+}
+
+impl Attempts {
+    pub(crate) fn new(invoker: Arc<dyn Invoker>, guests: Handle, inputs: mpsc::Sender<Input>) -> Self {
+        Self { invoker, guests, inputs, running: FxHashMap::default() }
+    }
+
+    pub(crate) fn start(&mut self, attempt: Attempt) {
+        let id = attempt.id;
+        let (terminate, cancel) = oneshot::channel();
+        self.running.insert(id, terminate);
+        let (invoker, inputs) = (self.invoker.clone(), self.inputs.clone());
+        self.guests.spawn(async move {
+            let invocation = AssertUnwindSafe(invoker.invoke(attempt, Cancel(cancel))).catch_unwind();
+            // A panic in the host's own code must cost one task, not the slot.
+            let finished = invocation.await.unwrap_or_else(|_| Finished {
+                outcome: Outcome::Trapped(Trap::Instruction("the host panicked while running the task".to_owned())),
+                usage: Usage::default(),
+            });
+            let _ = inputs.send(Input::Finished(id, finished)).await;
+        });
+    }
+
+    pub(crate) fn terminate(&mut self, id: AttemptId) {
+        if let Some(terminate) = self.running.remove(&id) {
+            let _ = terminate.send(());
+        }
+    }
+
+    pub(crate) fn forget(&mut self, id: AttemptId) {
+        self.running.remove(&id);
+    }
+}

@@ -1,0 +1,180 @@
+//! Carries out settlements, in the one order that loses nothing: publish, store, acknowledge.
+//!
+//! Decides nothing: what failed goes back to the dispatcher with what remains to be done.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use broker::Consumer;
+use store::{ResultStore, StoreError};
+use taskhost_core::dispatcher::{CommitFailure, Input};
+use taskhost_core::settle::Settlement;
+use taskhost_core::{Acknowledgement, DeliveryId, Event, ResultRecord};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tracing::{debug, warn};
+
+use crate::connection::Connection;
+use crate::log;
+use crate::orders::{Order, Orders};
+use crate::receipts::Receipts;
+
+/// Takes orders until they are closed.
+pub(crate) struct Committer {
+    pub(crate) orders: Arc<Orders>,
+    pub(crate) receipts: Arc<Receipts>,
+    pub(crate) connection: Arc<Connection>,
+    pub(crate) store: Arc<dyn ResultStore>,
+    pub(crate) inputs: mpsc::Sender<Input>,
+}
+
+/// A batch on its way: what belongs to which delivery.
+#[derive(Default)]
+struct Batch {
+    records: Vec<ResultRecord>,
+    /// For each record the index of its commit; none for one that nobody waits for.
+    owners: Vec<Option<usize>>,
+    commits: Vec<(DeliveryId, Option<Acknowledgement>, Vec<Event>)>,
+    settles: Vec<(DeliveryId, Acknowledgement)>,
+}
+
+impl Committer {
+    pub(crate) async fn run(self) {
+        // Publishing waits for the broker's confirmation; tasks that publish nothing do not wait for it.
+        let mut publishing = JoinSet::new();
+        while let Some(orders) = self.orders.take().await {
+            while publishing.try_join_next().is_some() {}
+            let mut batch = Batch::default();
+            for order in orders {
+                match order {
+                    Order::Commit(delivery, settlement) if !settlement.before.is_empty() => {
+                        let (orders, connection) = (self.orders.clone(), self.connection.clone());
+                        let inputs = self.inputs.clone();
+                        publishing.spawn(publish(delivery, settlement, connection, orders, inputs));
+                    }
+                    Order::Commit(delivery, settlement) => batch.commit(delivery, settlement),
+                    Order::Settle(delivery, acknowledgement) => batch.settles.push((delivery, acknowledgement)),
+                    Order::Record(record) => {
+                        batch.records.push(record);
+                        batch.owners.push(None);
+                    }
+                }
+            }
+            self.carry_out(batch).await;
+        }
+        publishing.join_all().await;
+    }
+
+    async fn carry_out(&self, batch: Batch) {
+        let mut failures = self.store(&batch).await;
+        let mut done = Vec::with_capacity(batch.commits.len());
+        let mut acknowledgements = batch.settles;
+        let mut announced = Vec::with_capacity(batch.commits.len());
+        for (index, (delivery, acknowledgement, events)) in batch.commits.into_iter().enumerate() {
+            match failures.remove(&index) {
+                Some((records, error)) => {
+                    let remaining = Settlement { before: Vec::new(), records, acknowledgement, events };
+                    done.push(failed(delivery, remaining, error.is_transient(), chain(&error)));
+                }
+                None => {
+                    acknowledgements.extend(acknowledgement.map(|acknowledgement| (delivery, acknowledgement)));
+                    announced.extend(events);
+                    done.push(Input::Committed(delivery));
+                }
+            }
+        }
+        self.acknowledge(acknowledgements).await;
+        announced.iter().for_each(log::event);
+        for input in done {
+            // The driver is gone only after it has no deliveries left.
+            let _ = self.inputs.send(input).await;
+        }
+    }
+
+    /// Writes all records and answers, for each commit that failed, its records and why.
+    async fn store(&self, batch: &Batch) -> BTreeMap<usize, (Vec<ResultRecord>, StoreError)> {
+        let mut failures: BTreeMap<usize, (Vec<ResultRecord>, StoreError)> = BTreeMap::new();
+        if batch.records.is_empty() {
+            return failures;
+        }
+        let answers = self.store.put(&batch.records).await;
+        for ((record, owner), answer) in batch.records.iter().zip(&batch.owners).zip(answers) {
+            match (answer, owner) {
+                (Ok(()), _) => {}
+                (Err(error), Some(owner)) => {
+                    failures.entry(*owner).or_insert_with(|| (Vec::new(), error)).0.push(record.clone());
+                }
+                (Err(error), None) => {
+                    warn!(task.id = %record.id, "cannot store state {}: {}", record.state.as_str(), chain(&error));
+                }
+            }
+        }
+        failures
+    }
+
+    async fn acknowledge(&self, acknowledgements: Vec<(DeliveryId, Acknowledgement)>) {
+        if acknowledgements.is_empty() {
+            return;
+        }
+        let mut by_consumer: Vec<(Arc<dyn Consumer>, broker::Receipts)> = Vec::new();
+        for (held, acknowledgement) in self.receipts.take(acknowledgements.into_iter()) {
+            let entry = (held.receipt, acknowledgement);
+            match by_consumer.iter_mut().find(|(consumer, _)| Arc::ptr_eq(consumer, &held.consumer)) {
+                Some((_, receipts)) => receipts.push(entry),
+                None => by_consumer.push((held.consumer, vec![entry])),
+            }
+        }
+        for (consumer, receipts) in by_consumer {
+            if let Err(error) = consumer.settle(receipts).await {
+                // The consumer's `next` says the same, and the broker will deliver these again; they
+                // are recognised then.
+                debug!("cannot acknowledge: {}", chain(&error));
+            }
+        }
+    }
+}
+
+impl Batch {
+    fn commit(&mut self, delivery: DeliveryId, settlement: Settlement) {
+        let owner = self.commits.len();
+        self.owners.extend(settlement.records.iter().map(|_| Some(owner)));
+        self.records.extend(settlement.records);
+        self.commits.push((delivery, settlement.acknowledgement, settlement.events));
+    }
+}
+
+/// Publishes what comes before, then puts the rest back in line.
+async fn publish(
+    delivery: DeliveryId,
+    mut settlement: Settlement,
+    connection: Arc<Connection>,
+    orders: Arc<Orders>,
+    inputs: mpsc::Sender<Input>,
+) {
+    match connection.publish(&settlement.before).await {
+        Ok(()) => {
+            settlement.before.clear();
+            orders.push(&mut vec![Order::Commit(delivery, settlement)]);
+        }
+        Err(error) => {
+            let _ = inputs.send(failed(delivery, settlement, error.is_transient(), chain(&error))).await;
+        }
+    }
+}
+
+fn failed(delivery: DeliveryId, remaining: Settlement, transient: bool, reason: String) -> Input {
+    warn!(transient, "cannot commit a task: {reason}");
+    Input::CommitFailed(delivery, Box::new(CommitFailure { remaining, transient, reason }))
+}
+
+/// An error with its causes, in one line.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,321 @@
+//! The loop around the dispatcher: hands it whatever happens, does whatever it says.
+//!
+//! Blocks on nothing but its inputs. Everything slow is done by somebody else who answers with an input.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use broker::BrokerError;
+
+use store::ResultStore;
+use taskhost_core::dispatcher::{Action, Dispatcher, Input, Limits, Lookup, Shutdown};
+use taskhost_core::{Catalog, DeliveryId, NodeName, QueueName, State, TaskId, Timestamp};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::{info, warn};
+
+use crate::attempt::Attempts;
+use crate::commit::{Committer, chain};
+use crate::connection::{Connection, Connector};
+use crate::invoker::Invoker;
+use crate::log;
+use crate::orders::{Order, Orders};
+use crate::receipts::{Held, Receipts};
+use crate::supervise::{Link, Received, Supervisor, Want};
+
+/// Batches of deliveries between the consumers and the driver: enough to keep the driver busy while a
+/// consumer decodes the next.
+const DELIVERIES_MAX: usize = 8;
+
+/// Inputs from attempts and commits. A sender that finds it full waits; the driver never does.
+const INPUTS_MAX: usize = 4096;
+
+/// How many inputs are handled before the driver looks at its other sources.
+const INPUTS_BATCH: usize = 256;
+
+/// Longest time until the wall clock is looked at again while something waits for it: a clock that is
+/// set forward wakes what is due then, not when it would have been.
+const CLOCK_CHECK: Duration = Duration::from_secs(1);
+
+/// A difference between wall clock and monotonic clock that is worth a word.
+const CLOCK_JUMP: Duration = Duration::from_secs(5);
+
+/// How long a cold shutdown waits for commits that cannot be made.
+const COLD_SHUTDOWN_MAX: Duration = Duration::from_secs(10);
+
+/// How long the connection may take to close in good order.
+const CLOSE_MAX: Duration = Duration::from_secs(5);
+
+/// Who this worker is and how much it does at a time.
+pub struct Settings {
+    pub node: NodeName,
+    pub queues: Vec<QueueName>,
+    pub limits: Limits,
+    /// For the jitter of retries.
+    pub seed: u64,
+}
+
+/// What the worker works with.
+pub struct Ports {
+    pub connector: Arc<dyn Connector>,
+    /// Where the worker puts its current connection, for others that publish through it.
+    pub connection: Arc<Connection>,
+    pub store: Arc<dyn ResultStore>,
+    pub invoker: Arc<dyn Invoker>,
+    pub catalog: Arc<Catalog>,
+    /// The threads on which guests run.
+    pub guests: Handle,
+    /// The wall clock.
+    pub clock: fn() -> Timestamp,
+}
+
+/// Why the worker could not run.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot consume")]
+pub struct RunError(#[from] BrokerError);
+
+/// Runs until a shutdown is complete. The first error of a broker that can never work ends it as well.
+pub async fn run(settings: Settings, ports: Ports, shutdowns: mpsc::Receiver<Shutdown>) -> Result<(), RunError> {
+    let (links_in, links) = mpsc::channel(1);
+    let (deliveries_in, deliveries) = mpsc::channel(DELIVERIES_MAX);
+    let (inputs_in, inputs) = mpsc::channel(INPUTS_MAX);
+    let committing_max = settings.limits.committing_max;
+    let dispatcher = Dispatcher::new(settings.limits, ports.catalog, settings.seed);
+    let (want, wants) = watch::channel(Want::Consume { prefetch: dispatcher.prefetch() });
+    let supervisor = Supervisor {
+        node: settings.node.to_string(),
+        queues: settings.queues,
+        connector: ports.connector,
+        connection: ports.connection.clone(),
+        links: links_in,
+        deliveries: deliveries_in,
+        wants,
+    };
+    let (orders, receipts) = (Arc::new(Orders::default()), Arc::new(Receipts::default()));
+    let committer = Committer {
+        orders: orders.clone(),
+        receipts: receipts.clone(),
+        connection: ports.connection,
+        store: ports.store.clone(),
+        inputs: inputs_in.clone(),
+    };
+    let supervising = tokio::spawn(supervisor.run());
+    let committing = tokio::spawn(committer.run());
+    let driver = Driver {
+        dispatcher,
+        attempts: Attempts::new(ports.invoker, ports.guests, inputs_in.clone()),
+        store: ports.store,
+        clock: ports.clock,
+        orders: orders.clone(),
+        open_orders: Vec::new(),
+        receipts,
+        looking_up: JoinSet::new(),
+        inputs: inputs_in,
+        want: want.clone(),
+        deliveries_received: 0,
+        commits_open: 0,
+        committing_max,
+        wake: None,
+        give_up: None,
+        stopped: false,
+    };
+    let result = driver.run(links, deliveries, inputs, shutdowns).await;
+    orders.close();
+    if timeout(COLD_SHUTDOWN_MAX, committing).await.is_err() {
+        warn!("gave up waiting for open commits; the broker will deliver their messages again");
+    }
+    want.send_replace(Want::End);
+    if timeout(CLOSE_MAX, supervising).await.is_err() {
+        warn!("the broker did not close the connection in time");
+    }
+    result
+}
+
+/// When to look at the clock, and what it said when that was decided.
+struct Wake {
+    at: Timestamp,
+    set: (Timestamp, Instant),
+}
+
+struct Driver {
+    dispatcher: Dispatcher,
+    attempts: Attempts,
+    store: Arc<dyn ResultStore>,
+    clock: fn() -> Timestamp,
+    orders: Arc<Orders>,
+    /// Orders of the round that is being handled.
+    open_orders: Vec<Order>,
+    receipts: Arc<Receipts>,
+    looking_up: JoinSet<()>,
+    inputs: mpsc::Sender<Input>,
+    want: watch::Sender<Want>,
+    deliveries_received: u64,
+    commits_open: usize,
+    committing_max: usize,
+    wake: Option<Wake>,
+    /// When a cold shutdown has waited long enough.
+    give_up: Option<Instant>,
+    stopped: bool,
+}
+
+impl Driver {
+    async fn run(
+        mut self,
+        mut links: mpsc::Receiver<Link>,
+        mut deliveries: mpsc::Receiver<Received>,
+        mut inputs: mpsc::Receiver<Input>,
+        mut shutdowns: mpsc::Receiver<Shutdown>,
+    ) -> Result<(), RunError> {
+        let mut finished = Vec::with_capacity(INPUTS_BATCH);
+        while !self.stopped {
+            let deliveries_wanted = self.commits_open < self.committing_max;
+            tokio::select! {
+                biased;
+                Some(shutdown) = shutdowns.recv() => self.shut_down(shutdown),
+                Some(link) = links.recv() => match link {
+                    Link::Up => self.handle(Input::BrokerBack),
+                    Link::Lost(heard) => {
+                        // What the old connection delivered and nobody has looked at is void as well.
+                        while deliveries.try_recv().is_ok() {}
+                        self.receipts.void();
+                        self.handle(Input::BrokerLost);
+                        let _ = heard.send(());
+                    }
+                    Link::Failed(error) => return Err(RunError(error)),
+                },
+                _ = inputs.recv_many(&mut finished, INPUTS_BATCH) => {
+                    let now = (self.clock)();
+                    for input in finished.drain(..) {
+                        match &input {
+                            Input::Finished(attempt, _) => self.attempts.forget(*attempt),
+                            Input::Committed(_) | Input::CommitFailed(..) => self.commits_open -= 1,
+                            _ => {}
+                        }
+                        self.handle_at(input, now);
+                    }
+                }
+                Some(received) = deliveries.recv(), if deliveries_wanted => self.receive(received),
+                () = wake(&self.wake) => self.look_at_clock(),
+                () = give_up(self.give_up) => {
+                    warn!("worker: giving up on commits that cannot be made; the broker will deliver their messages again");
+                    return Ok(());
+                }
+            }
+            self.orders.push(&mut self.open_orders);
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self, received: Received) {
+        let now = (self.clock)();
+        let first = self.deliveries_received;
+        let mut requests = Vec::with_capacity(received.batch.len());
+        let mut receipts = Vec::with_capacity(received.batch.len());
+        for (request, receipt) in received.batch {
+            requests.push(request);
+            receipts.push(Held { receipt, consumer: received.consumer.clone() });
+        }
+        // Before the dispatcher hears of them: it may settle one at once.
+        self.receipts.insert((first..).map(DeliveryId).zip(receipts));
+        self.deliveries_received += requests.len() as u64;
+        for (delivery, request) in (first..).map(DeliveryId).zip(requests) {
+            self.handle_at(Input::Received(delivery, request), now);
+        }
+    }
+
+    fn shut_down(&mut self, shutdown: Shutdown) {
+        match shutdown {
+            Shutdown::Warm => info!("worker: Warm shutdown (MainProcess)"),
+            Shutdown::Cold => {
+                info!("worker: Cold shutdown (MainProcess)");
+                self.give_up.get_or_insert(Instant::now() + COLD_SHUTDOWN_MAX);
+            }
+        }
+        self.handle(Input::Stop(shutdown));
+    }
+
+    fn handle(&mut self, input: Input) {
+        self.handle_at(input, (self.clock)());
+    }
+
+    fn handle_at(&mut self, input: Input, now: Timestamp) {
+        for action in self.dispatcher.handle(input, now) {
+            self.perform(action, now);
+        }
+    }
+
+    fn perform(&mut self, action: Action, now: Timestamp) {
+        match action {
+            Action::Start(attempt) => self.attempts.start(attempt),
+            Action::Commit(delivery, settlement) => {
+                self.commits_open += 1;
+                self.open_orders.push(Order::Commit(delivery, settlement));
+            }
+            Action::Settle(delivery, acknowledgement) => {
+                self.open_orders.push(Order::Settle(delivery, acknowledgement));
+            }
+            Action::Record(record) => self.open_orders.push(Order::Record(record)),
+            Action::Adopt { known, redelivered } => self.receipts.adopt(known, redelivered),
+            Action::Terminate(attempt) => self.attempts.terminate(attempt),
+            Action::LookUp(delivery, id) => self.look_up(delivery, id),
+            Action::WakeAt(at) => self.wake = Some(Wake { at, set: (now, Instant::now()) }),
+            Action::SetPrefetch(prefetch) => {
+                self.want.send_replace(Want::Consume { prefetch });
+            }
+            Action::StopConsuming => {
+                self.want.send_replace(Want::Drain);
+            }
+            Action::Announce(event) => log::event(&event),
+            Action::Stopped => self.stopped = true,
+        }
+    }
+
+    fn look_up(&mut self, delivery: DeliveryId, id: TaskId) {
+        while self.looking_up.try_join_next().is_some() {}
+        let (store, inputs) = (self.store.clone(), self.inputs.clone());
+        self.looking_up.spawn(async move {
+            let lookup = match store.get(&id).await {
+                Ok(Some(stored)) if stored.state == State::Success => Lookup::Succeeded,
+                Ok(_) => Lookup::Open,
+                Err(error) => {
+                    warn!(task.id = %id, "cannot look up redelivered task {id}, running it: {}", chain(&error));
+                    Lookup::Open
+                }
+            };
+            let _ = inputs.send(Input::LookedUp(delivery, lookup)).await;
+        });
+    }
+
+    fn look_at_clock(&mut self) {
+        let now = (self.clock)();
+        let Some(wake) = &mut self.wake else { return };
+        let (wall, monotonic) = wake.set;
+        let elapsed = monotonic.elapsed();
+        let expected = wall + elapsed;
+        if now.since(expected) > CLOCK_JUMP || expected.since(now) > CLOCK_JUMP {
+            warn!("the wall clock jumped from {expected:?} to {now:?}; waiting tasks follow the new time");
+        }
+        if now >= wake.at {
+            self.wake = None;
+            return self.handle_at(Input::Due, now);
+        }
+        wake.set = (now, Instant::now());
+    }
+}
+
+/// Sleeps until it is time to look at the clock; for ever, if nothing waits.
+async fn wake(wake: &Option<Wake>) {
+    match wake {
+        Some(Wake { at, set: (wall, monotonic) }) => sleep_until(*monotonic + at.since(*wall).min(CLOCK_CHECK)).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn give_up(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,20 @@
+//! Runs the worker: drives the dispatcher against real time, a broker, a result store and an [`Invoker`].
+//!
+//! Decides nothing about messages (`core` does) and has never heard of wasm.
+
+mod attempt;
+mod commit;
+mod connection;
+mod drive;
+mod invoker;
+mod log;
+mod orders;
+mod receipts;
+mod supervise;
+
+#[cfg(test)]
+mod tests;
+
+pub use connection::{Connection, Connector};
+pub use drive::{Ports, RunError, Settings, run};
+pub use invoker::{Cancel, Invoker};

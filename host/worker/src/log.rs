@@ -1,0 +1,56 @@
+//! What happens to tasks, as log lines with Celery's texts (celery/worker/strategy.py, celery/app/trace.py).
+
+use taskhost_core::protocol::repr::repr;
+use taskhost_core::{Event, Happening, Limit};
+use tracing::{debug, error, info, warn};
+
+/// How much of a result is shown, in characters (celery/app/task.py `resultrepr_maxsize`).
+const RESULT_CHARS_MAX: usize = 1024;
+
+/// Writes one event.
+pub(crate) fn event(event: &Event) {
+    let Event { id, task, what } = event;
+    match what {
+        Happening::Received { .. } => info!(task.id = %id, task.name = %task, "Task {task}[{id}] received"),
+        Happening::Started => debug!(task.id = %id, task.name = %task, "Task {task}[{id}] started"),
+        Happening::Succeeded { result, runtime } => {
+            // The text of the result is not made for nobody.
+            if tracing::enabled!(tracing::Level::INFO) {
+                let (seconds, result) = (runtime.as_secs_f64(), repr(result, RESULT_CHARS_MAX));
+                info!(task.id = %id, task.name = %task, runtime = seconds, "Task {task}[{id}] succeeded in {seconds:.6}s: {result}");
+            }
+        }
+        Happening::Failed { exception, traceback, limit } => match limit {
+            Some(Limit::Soft(limit)) => {
+                let seconds = limit.as_secs_f64();
+                warn!(task.id = %id, task.name = %task, "Soft time limit ({seconds}s) exceeded for {task}[{id}]");
+            }
+            Some(Limit::Hard(limit)) => {
+                let seconds = limit.as_secs_f64();
+                error!(task.id = %id, task.name = %task, "Hard time limit ({seconds}s) exceeded for {task}[{id}]");
+            }
+            None => {
+                let traceback = traceback.as_deref().map(|text| format!("\n{}", text.trim_end())).unwrap_or_default();
+                error!(task.id = %id, task.name = %task, "Task {task}[{id}] raised unexpected: {}{traceback}", exception.repr());
+            }
+        },
+        Happening::Retried { cause, delay } => {
+            let cause = cause.as_ref().map(|cause| format!(": {}", cause.repr())).unwrap_or_default();
+            let seconds = delay.as_secs_f64();
+            info!(task.id = %id, task.name = %task, "Task {task}[{id}] retry: Retry in {seconds}s{cause}");
+        }
+        Happening::Rejected { requeue } => {
+            warn!(task.id = %id, task.name = %task, requeue, "Task {task}[{id}] rejected");
+        }
+        Happening::Ignored => info!(task.id = %id, task.name = %task, "Task {task}[{id}] ignored"),
+        Happening::Revoked { expired } => {
+            info!(task.id = %id, task.name = %task, expired, "Discarding revoked task: {task}[{id}]");
+        }
+        Happening::Unregistered => {
+            error!(task.id = %id, task.name = %task, "Received unregistered task of type '{task}'");
+        }
+        Happening::Interrupted => {
+            warn!(task.id = %id, task.name = %task, "Task {task}[{id}] interrupted: the worker stops; it is given back");
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! What the driver wants committed, in order.
+//!
+//! Not a channel: the committer takes everything that is there at once, which is what makes its batches
+//! grow with the load. Bounded by the dispatcher, which starts nothing while `committing_max` commits
+//! are open, and by the driver, which takes no deliveries then.
+
+use std::sync::Mutex;
+
+use taskhost_core::settle::Settlement;
+use taskhost_core::{Acknowledgement, DeliveryId, ResultRecord};
+use tokio::sync::Notify;
+
+/// One thing to be done by the committer.
+#[derive(Debug)]
+pub(crate) enum Order {
+    Commit(DeliveryId, Settlement),
+    Settle(DeliveryId, Acknowledgement),
+    Record(ResultRecord),
+}
+
+/// The orders that nobody has taken yet.
+#[derive(Default)]
+pub(crate) struct Orders {
+    waiting: Mutex<Waiting>,
+    arrived: Notify,
+}
+
+#[derive(Default)]
+struct Waiting {
+    orders: Vec<Order>,
+    closed: bool,
+}
+
+impl Orders {
+    fn waiting(&self) -> std::sync::MutexGuard<'_, Waiting> {
+        self.waiting.lock().expect("nobody panics while holding this lock")
+    }
+
+    /// Adds these and leaves `orders` empty.
+    pub(crate) fn push(&self, orders: &mut Vec<Order>) {
+        if orders.is_empty() {
+            return;
+        }
+        self.waiting().orders.append(orders);
+        self.arrived.notify_one();
+    }
+
+    /// Nothing more will come.
+    pub(crate) fn close(&self) {
+        self.waiting().closed = true;
+        self.arrived.notify_one();
+    }
+
+    /// Waits for orders and takes all; `None` once it is closed and empty.
+    pub(crate) async fn take(&self) -> Option<Vec<Order>> {
+        loop {
+            {
+                let mut waiting = self.waiting();
+                if !waiting.orders.is_empty() {
+                    return Some(std::mem::take(&mut waiting.orders));
+                }
+                if waiting.closed {
+                    return None;
+                }
+            }
+            self.arrived.notified().await;
+        }
+    }
+}

@@ -1,0 +1,536 @@
+//! The driver with a memory broker, a memory store, a scripted invoker and a paused clock.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use broker::{Broker, BrokerError, Consumer, Delivery, MemoryBroker};
+use store::{MemoryStore, ResultStore, StoreError};
+use taskhost_core::dispatcher::{Limits, Shutdown, TaskDefaults};
+use taskhost_core::{
+    Attempt, Catalog, Finished, HeaderValue, Headers, Json, Message, NodeName, Outcome, PluginName,
+    Publication, QueueName, Request, ResultRecord, RetryDelay, RetryRequest, Route, State, StoredResult, TaskId,
+    TaskName, TaskOptions, TaskSpec, Timestamp, Usage,
+};
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::{Cancel, Connection, Connector, Invoker, Ports, RunError, Settings, run};
+
+/// Longer than anything here takes on a clock that stands still.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// The wall clock of these tests: it moves with tokio's paused one.
+fn clock() -> Timestamp {
+    static START: LazyLock<std::time::Instant> = LazyLock::new(std::time::Instant::now);
+    Timestamp::from_micros(1_795_343_528_000_000) + Instant::now().into_std().saturating_duration_since(*START)
+}
+
+/// What happened, in order.
+#[derive(Clone, Default)]
+struct Journal(Arc<Mutex<Vec<String>>>);
+
+impl Journal {
+    fn note(&self, line: String) {
+        self.0.lock().expect("no panics").push(line);
+    }
+
+    fn lines(&self) -> Vec<String> {
+        self.0.lock().expect("no panics").clone()
+    }
+
+    fn count(&self, line: &str) -> usize {
+        self.lines().iter().filter(|other| *other == line).count()
+    }
+}
+
+/// Runs tasks by their name.
+struct Script {
+    journal: Journal,
+    gate: Arc<Notify>,
+}
+
+#[async_trait]
+impl Invoker for Script {
+    async fn invoke(&self, attempt: Attempt, cancel: Cancel) -> Finished {
+        let Request { id, task, retries, .. } = &*attempt.request;
+        self.journal.note(format!("run {id} #{retries}"));
+        let outcome = match task.as_str() {
+            "gate" => tokio::select! {
+                () = self.gate.notified() => Outcome::Success(Json::int(1)),
+                () = cancel.requested() => Outcome::Interrupted,
+            },
+            "retry" if *retries == 0 => Outcome::Retry(RetryRequest {
+                cause: None,
+                delay: RetryDelay::Countdown(Duration::ZERO),
+                max_retries: None,
+                args: None,
+                kwargs: None,
+            }),
+            "panic" => panic!("scripted"),
+            _ => Outcome::Success(Json::int(4)),
+        };
+        Finished { outcome, usage: Usage::default() }
+    }
+}
+
+/// Notes what is published and settled.
+struct NotingConnector {
+    broker: MemoryBroker,
+    journal: Journal,
+}
+
+struct NotingBroker {
+    inner: Arc<dyn Broker>,
+    journal: Journal,
+}
+
+struct NotingConsumer {
+    inner: Box<dyn Consumer>,
+    journal: Journal,
+}
+
+#[async_trait]
+impl Connector for NotingConnector {
+    async fn connect(&self) -> Result<Arc<dyn Broker>, BrokerError> {
+        let inner: Arc<dyn Broker> = self.broker.connect()?;
+        Ok(Arc::new(NotingBroker { inner, journal: self.journal.clone() }))
+    }
+}
+
+#[async_trait]
+impl Broker for NotingBroker {
+    async fn consume(&self, queue: &QueueName, prefetch: u32) -> Result<Box<dyn Consumer>, BrokerError> {
+        let inner = self.inner.consume(queue, prefetch).await?;
+        Ok(Box::new(NotingConsumer { inner, journal: self.journal.clone() }))
+    }
+
+    async fn publish(&self, publications: &[Publication]) -> Result<(), BrokerError> {
+        self.inner.publish(publications).await?;
+        publications.iter().for_each(|_| self.journal.note("publish".to_owned()));
+        Ok(())
+    }
+
+    async fn declare(&self, queue: &QueueName) -> Result<(), BrokerError> {
+        self.inner.declare(queue).await
+    }
+
+    async fn depth(&self, queue: &QueueName) -> Result<u64, BrokerError> {
+        self.inner.depth(queue).await
+    }
+
+    async fn purge(&self, queue: &QueueName) -> Result<u64, BrokerError> {
+        self.inner.purge(queue).await
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}
+
+#[async_trait]
+impl Consumer for NotingConsumer {
+    async fn next(&self) -> Result<Option<Vec<Delivery>>, BrokerError> {
+        self.inner.next().await
+    }
+
+    async fn settle(&self, receipts: broker::Receipts) -> Result<(), BrokerError> {
+        for (_, acknowledgement) in &receipts {
+            self.journal.note(format!("{acknowledgement:?}").to_lowercase());
+        }
+        self.inner.settle(receipts).await
+    }
+
+    async fn set_prefetch(&self, prefetch: u32) -> Result<(), BrokerError> {
+        self.inner.set_prefetch(prefetch).await
+    }
+
+    async fn cancel(&self) -> Result<(), BrokerError> {
+        self.inner.cancel().await
+    }
+}
+
+/// Notes what is stored, and is down when told so.
+struct NotingStore {
+    inner: MemoryStore,
+    journal: Journal,
+    down: AtomicBool,
+}
+
+#[async_trait]
+impl ResultStore for NotingStore {
+    async fn put(&self, records: &[ResultRecord]) -> Vec<Result<(), StoreError>> {
+        if self.down.load(Ordering::Relaxed) {
+            let failed = |record: &ResultRecord| {
+                let id = record.id.clone();
+                Err(StoreError::Operation { operation: "store", id, source: "down".into(), transient: true })
+            };
+            return records.iter().map(failed).collect();
+        }
+        records.iter().for_each(|record| self.journal.note(format!("store {}", record.state.as_str())));
+        self.inner.put(records).await
+    }
+
+    async fn get(&self, id: &TaskId) -> Result<Option<StoredResult>, StoreError> {
+        self.inner.get(id).await
+    }
+
+    async fn forget(&self, id: &TaskId) -> Result<(), StoreError> {
+        self.inner.forget(id).await
+    }
+
+    async fn changed(&self, id: &TaskId, within: Duration) {
+        self.inner.changed(id, within).await;
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn is_durable(&self) -> bool {
+        true
+    }
+}
+
+struct World {
+    broker: MemoryBroker,
+    client: Arc<dyn Broker>,
+    store: Arc<NotingStore>,
+    journal: Journal,
+    gate: Arc<Notify>,
+    shutdowns: mpsc::Sender<Shutdown>,
+    worker: JoinHandle<Result<(), RunError>>,
+}
+
+fn queue() -> QueueName {
+    QueueName::parse("celery").expect("valid")
+}
+
+fn limits() -> Limits {
+    Limits {
+        concurrency: 2,
+        prefetch_multiplier: 4,
+        held_max: 100,
+        committing_max: 10,
+        remembered_max: std::num::NonZeroUsize::new(100).expect("not zero"),
+        time_limit_max: Duration::from_secs(60),
+        look_up: true,
+        started_meta: Json::null(),
+        task: TaskDefaults {
+            acks_late: true,
+            ignore_result: false,
+            store_errors_even_if_ignored: false,
+            track_started: true,
+            time_limit: None,
+            soft_time_limit: None,
+            rate_limit: None,
+        },
+    }
+}
+
+impl World {
+    async fn start() -> Self {
+        let (journal, gate) = (Journal::default(), Arc::new(Notify::new()));
+        let broker = MemoryBroker::new();
+        let client: Arc<dyn Broker> = broker.connect().expect("not told to refuse");
+        client.declare(&queue()).await.expect("memory");
+        let store =
+            Arc::new(NotingStore { inner: MemoryStore::new(), journal: journal.clone(), down: AtomicBool::new(false) });
+        let spec = |name: &str| TaskSpec {
+            name: TaskName::parse(name).expect("valid"),
+            plugin: PluginName::parse("script").expect("valid"),
+            summary: String::new(),
+            options: TaskOptions::default(),
+        };
+        let (shutdowns, shutdowns_out) = mpsc::channel(2);
+        let settings = Settings {
+            node: NodeName::parse("test@host").expect("valid"),
+            queues: vec![queue()],
+            limits: limits(),
+            seed: 1,
+        };
+        let ports = Ports {
+            connector: Arc::new(NotingConnector { broker: broker.clone(), journal: journal.clone() }),
+            connection: Arc::new(Connection::default()),
+            store: store.clone(),
+            invoker: Arc::new(Script { journal: journal.clone(), gate: gate.clone() }),
+            catalog: Arc::new(Catalog::new(["add", "gate", "retry", "panic"].map(spec))),
+            guests: Handle::current(),
+            clock,
+        };
+        let worker = tokio::spawn(run(settings, ports, shutdowns_out));
+        Self { broker, client, store, journal, gate, shutdowns, worker }
+    }
+
+    async fn send(&self, task: &str, id: &str) {
+        self.send_with(task, id, |_| {}).await;
+    }
+
+    async fn send_with(&self, task: &str, id: &str, change: impl FnOnce(&mut Headers)) {
+        let text = |text: &str| HeaderValue::Text(text.to_owned());
+        let mut headers = Headers(vec![("task".to_owned(), text(task)), ("id".to_owned(), text(id))]);
+        change(&mut headers);
+        let message = Message { headers, body: "[[], {}, {}]".into(), ..Message::default() };
+        // A worker that reconnects takes the client's connection with it.
+        let client = self.broker.connect().expect("not told to refuse");
+        client.publish(&[Publication { message, route: Route::queue(&queue()) }]).await.expect("memory");
+    }
+
+    async fn until(&self, what: impl Fn(&Self) -> bool) {
+        let waiting = async {
+            while !what(self) {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        if timeout(PATIENCE, waiting).await.is_err() {
+            panic!("it never came so far: {:?}", self.journal.lines());
+        }
+    }
+
+    async fn until_state(&self, id: &str, state: State) {
+        let id = TaskId::parse(id).expect("valid");
+        let waiting = async {
+            loop {
+                match self.store.get(&id).await.expect("memory") {
+                    Some(stored) if stored.state == state => return,
+                    _ => sleep(Duration::from_millis(5)).await,
+                }
+            }
+        };
+        if timeout(PATIENCE, waiting).await.is_err() {
+            panic!("{id} never became {}: {:?}", state.as_str(), self.journal.lines());
+        }
+    }
+
+    async fn stop(self, shutdown: Shutdown) -> Journal {
+        self.shutdowns.send(shutdown).await.expect("the worker listens");
+        timeout(PATIENCE, self.worker).await.expect("it stops").expect("no panic").expect("no error");
+        self.journal
+    }
+
+    async fn depth(&self) -> u64 {
+        self.broker.connect().expect("not told to refuse").depth(&queue()).await.expect("memory")
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_publishes_then_stores_then_acknowledges() {
+    let world = World::start().await;
+    world.send("retry", "a").await;
+    world.until_state("a", State::Success).await;
+    let journal = world.stop(Shutdown::Warm).await;
+    let expected = [
+        "run a #0",
+        "store STARTED",
+        "publish",
+        "store RETRY",
+        "ack",
+        "run a #1",
+        "store STARTED",
+        "store SUCCESS",
+        "ack",
+    ];
+    // STARTED is stored beside the run, in whatever order, but before what the run leads to.
+    let sorted = |lines: Vec<String>| {
+        let mut lines = lines;
+        for pair in 0..lines.len().saturating_sub(1) {
+            if lines[pair] == "store STARTED" && lines[pair + 1].starts_with("run") {
+                lines.swap(pair, pair + 1);
+            }
+        }
+        lines
+    };
+    assert_eq!(sorted(journal.lines()), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_eta_is_kept() {
+    let world = World::start().await;
+    let eta = clock() + Duration::from_secs(30);
+    let due = Instant::now() + Duration::from_secs(30);
+    world.send_with("add", "a", |headers| headers.set("eta", HeaderValue::Text(eta.isoformat()))).await;
+    world.until_state("a", State::Success).await;
+    assert!(Instant::now() >= due, "early");
+    assert!(Instant::now() < due + Duration::from_secs(2), "late");
+    world.stop(Shutdown::Warm).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_running_task_survives_a_lost_connection_and_does_not_run_twice() {
+    let world = World::start().await;
+    world.send("gate", "a").await;
+    world.until(|world| world.journal.count("run a #0") == 1).await;
+    world.broker.lose_connections();
+    // The redelivery is here before the task ends: adopted.
+    world.send("add", "b").await;
+    world.until_state("b", State::Success).await;
+    world.gate.notify_one();
+    world.until_state("a", State::Success).await;
+    world.until(|world| world.journal.count("ack") >= 2).await;
+    assert_eq!(world.journal.count("run a #0"), 1);
+    assert_eq!(world.depth().await, 0);
+    world.stop(Shutdown::Warm).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_ends_while_the_broker_is_away_is_recognised_when_it_comes_again() {
+    let world = World::start().await;
+    world.send("gate", "a").await;
+    world.until(|world| world.journal.count("run a #0") == 1).await;
+    world.broker.refuse_connections(true);
+    world.broker.lose_connections();
+    world.gate.notify_one();
+    world.until_state("a", State::Success).await;
+    sleep(Duration::from_secs(20)).await;
+    world.broker.refuse_connections(false);
+    world.send("add", "b").await;
+    world.until_state("b", State::Success).await;
+    let journal = world.stop(Shutdown::Warm).await;
+    assert_eq!(journal.count("run a #0"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_waits_for_the_broker_to_come_back() {
+    let world = World::start().await;
+    world.send("gate", "hold").await;
+    world.send("retry", "a").await;
+    world.until(|world| world.journal.count("run a #0") == 1).await;
+    world.until_state("a", State::Success).await;
+    world.broker.refuse_connections(true);
+    world.broker.lose_connections();
+    sleep(Duration::from_secs(60)).await;
+    world.broker.refuse_connections(false);
+    world.gate.notify_one();
+    world.until_state("hold", State::Success).await;
+    let journal = world.stop(Shutdown::Warm).await;
+    assert_eq!((journal.count("run a #0"), journal.count("run a #1")), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_acknowledged_while_the_store_is_down() {
+    let world = World::start().await;
+    world.store.down.store(true, Ordering::Relaxed);
+    world.send("add", "a").await;
+    world.until(|world| world.journal.count("run a #0") == 1).await;
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(world.journal.count("ack"), 0);
+    world.store.down.store(false, Ordering::Relaxed);
+    world.until_state("a", State::Success).await;
+    world.until(|world| world.journal.count("ack") == 1).await;
+    let journal = world.stop(Shutdown::Warm).await;
+    assert_eq!(journal.count("run a #0"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_warm_shutdown_finishes_what_runs_and_gives_back_the_rest() {
+    let world = World::start().await;
+    for id in ["a", "b", "c", "d"] {
+        world.send("gate", id).await;
+    }
+    world.until(|world| world.journal.lines().iter().filter(|line| line.starts_with("run")).count() == 2).await;
+    world.shutdowns.send(Shutdown::Warm).await.expect("the worker listens");
+    sleep(Duration::from_secs(5)).await;
+    assert!(!world.worker.is_finished(), "two tasks still run");
+    world.gate.notify_waiters();
+    let client = world.client.clone();
+    timeout(PATIENCE, world.worker).await.expect("it stops").expect("no panic").expect("no error");
+    assert_eq!(client.depth(&queue()).await.expect("memory"), 2);
+    assert_eq!(world.journal.count("ack"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cold_shutdown_interrupts_what_runs_and_gives_it_back() {
+    let world = World::start().await;
+    world.send("gate", "a").await;
+    world.until(|world| world.journal.count("run a #0") == 1).await;
+    let client = world.client.clone();
+    let journal = world.stop(Shutdown::Cold).await;
+    assert_eq!(client.depth(&queue()).await.expect("memory"), 1);
+    assert_eq!((journal.count("requeue"), journal.count("ack")), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cold_shutdown_does_not_wait_for_a_store_that_is_down() {
+    let world = World::start().await;
+    world.store.down.store(true, Ordering::Relaxed);
+    world.send("add", "a").await;
+    world.until(|world| world.journal.count("run a #0") == 1).await;
+    world.stop(Shutdown::Cold).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_the_invoker_costs_one_task() {
+    let world = World::start().await;
+    world.send("panic", "a").await;
+    world.until_state("a", State::Failure).await;
+    world.send("add", "b").await;
+    world.until_state("b", State::Success).await;
+    world.stop(Shutdown::Warm).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unreadable_message_disturbs_nobody() {
+    let world = World::start().await;
+    let rubbish = Message { body: "rubbish".into(), ..Message::default() };
+    let rubbish = Publication { message: rubbish, route: Route::queue(&queue()) };
+    world.client.publish(&[rubbish]).await.expect("memory");
+    world.send("add", "a").await;
+    world.until_state("a", State::Success).await;
+    world
+        .until(|world| {
+            world.journal.lines().iter().filter(|line| ["ack", "reject"].contains(&line.as_str())).count() == 2
+        })
+        .await;
+    world.stop(Shutdown::Warm).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_tasks_are_each_run_and_settled_once() {
+    let world = World::start().await;
+    for index in 0..500 {
+        world.send(if index % 5 == 0 { "retry" } else { "add" }, &format!("id-{index}")).await;
+    }
+    for index in 0..500 {
+        world.until_state(&format!("id-{index}"), State::Success).await;
+    }
+    world.until(|world| world.journal.count("ack") == 600).await;
+    let journal = world.stop(Shutdown::Warm).await;
+    let mut runs: BTreeMap<String, u32> = BTreeMap::new();
+    for line in journal.lines().into_iter().filter(|line| line.starts_with("run")) {
+        *runs.entry(line).or_default() += 1;
+    }
+    assert_eq!(runs.len(), 600);
+    assert!(runs.values().all(|&times| times == 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_can_never_work_ends_the_worker() {
+    struct Refusing;
+    #[async_trait]
+    impl Connector for Refusing {
+        async fn connect(&self) -> Result<Arc<dyn Broker>, BrokerError> {
+            let url = taskhost_core::RedactedUrl::new("amqp://me:secret@box");
+            Err(BrokerError::Connect { url, source: "access refused".into(), transient: false })
+        }
+    }
+    let world = World::start().await;
+    let settings =
+        Settings { node: NodeName::parse("x@y").expect("valid"), queues: vec![queue()], limits: limits(), seed: 1 };
+    let ports = Ports {
+        connector: Arc::new(Refusing),
+        connection: Arc::new(Connection::default()),
+        store: world.store.clone(),
+        invoker: Arc::new(Script { journal: Journal::default(), gate: Arc::default() }),
+        catalog: Arc::default(),
+        guests: Handle::current(),
+        clock,
+    };
+    let (_keep, shutdowns) = mpsc::channel(1);
+    let error = timeout(PATIENCE, run(settings, ports, shutdowns)).await.expect("it ends").expect_err("it fails");
+    assert_eq!(crate::commit::chain(&error), "cannot consume: connect to amqp://me:**@box: access refused");
+    world.stop(Shutdown::Warm).await;
+}

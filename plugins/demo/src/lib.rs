@@ -1,0 +1,141 @@
+//! Tasks to try Taskhost with: useful ones, failing ones and hostile ones.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use taskhost::{Context, Json, Retry, TaskError, task};
+
+mod hostile;
+
+taskhost::plugin!(
+    add,
+    sleep,
+    fail,
+    flaky,
+    echo,
+    noop,
+    log,
+    request,
+    graceful,
+    limited,
+    soft_limited,
+    hostile::spin,
+    hostile::allocate,
+    hostile::recurse,
+    hostile::panic,
+    hostile::exit,
+);
+
+/// A number as Python has it: an integer unless it has a fraction.
+#[derive(Clone, Copy, Deserialize, Serialize)]
+#[serde(untagged, expecting = "not a number that fits into 64 bits")]
+enum Number {
+    Integer(i64),
+    Real(f64),
+}
+
+/// Adds two numbers.
+#[task(name = "tasks.add")]
+fn add(x: Number, y: Number) -> Result<Number, TaskError> {
+    match (x, y) {
+        (Number::Integer(x), Number::Integer(y)) => match x.checked_add(y) {
+            Some(sum) => Ok(Number::Integer(sum)),
+            None => Err(TaskError::new("OverflowError", "the sum does not fit into 64 bits")),
+        },
+        _ => Ok(Number::Real(x.real() + y.real())),
+    }
+}
+
+impl Number {
+    fn real(self) -> f64 {
+        match self {
+            Number::Integer(integer) => integer as f64,
+            Number::Real(real) => real,
+        }
+    }
+}
+
+/// Waits so many seconds and returns them.
+#[task(name = "tasks.sleep")]
+fn sleep(seconds: f64) -> Result<f64, TaskError> {
+    thread::sleep(duration(seconds)?);
+    Ok(seconds)
+}
+
+fn duration(seconds: f64) -> Result<Duration, TaskError> {
+    Duration::try_from_secs_f64(seconds).map_err(|error| TaskError::new("ValueError", error))
+}
+
+/// Raises the exception of one's choice.
+#[task(name = "tasks.fail")]
+fn fail(
+    #[default = "this task always fails"] message: &str,
+    #[default = "ValueError"] exc_type: &str,
+    #[default = "builtins"] exc_module: &str,
+) -> Result<(), TaskError> {
+    Err(TaskError::new(exc_type, message).module(exc_module))
+}
+
+/// Asks for so many retries, then succeeds and returns how many there were.
+#[task(name = "tasks.flaky", max_retries = None)]
+fn flaky(context: &Context, #[default = 2] times: u32, #[default] countdown: f64) -> Result<u32, TaskError> {
+    let retries = context.retries();
+    if retries < times {
+        let cause = TaskError::new("ConnectionError", format!("attempt {} of {}", retries + 1, times + 1));
+        return Err(Retry::new().countdown(countdown).cause(cause).into());
+    }
+    Ok(retries)
+}
+
+/// Returns what it is given, byte for byte.
+#[task(name = "tasks.echo")]
+fn echo(payload: Json) -> Json {
+    payload
+}
+
+/// Does nothing, for benchmarks.
+#[task(name = "tasks.noop")]
+fn noop() {}
+
+/// Writes a line to stdout or stderr.
+#[task(name = "tasks.log")]
+fn log(line: &str, #[default] stderr: bool) {
+    if stderr {
+        eprintln!("{line}");
+    } else {
+        println!("{line}");
+    }
+}
+
+/// Returns all that the host knows about this call.
+#[task(name = "tasks.request")]
+fn request(context: &Context) -> Json {
+    context.request_json()
+}
+
+/// Waits so many seconds unless told to stop, and returns whether it was.
+#[task(name = "tasks.graceful", handles_soft_limit)]
+fn graceful(context: &Context, #[default = 60.0] seconds: f64) -> Result<bool, TaskError> {
+    let end = Instant::now() + duration(seconds)?;
+    while !context.cancelled() {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(false);
+        }
+        thread::sleep(left.min(Duration::from_millis(10)));
+    }
+    Ok(true)
+}
+
+/// As tasks.sleep, but has only one second.
+#[task(name = "tasks.limited", time_limit = 1)]
+fn limited(seconds: f64) -> Result<f64, TaskError> {
+    sleep(seconds)
+}
+
+/// As tasks.sleep, but is to end after one second.
+#[task(name = "tasks.soft_limited", soft_time_limit = 1)]
+fn soft_limited(seconds: f64) -> Result<f64, TaskError> {
+    sleep(seconds)
+}

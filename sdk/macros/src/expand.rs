@@ -1,0 +1,219 @@
+//! What `#[task]` writes: the function as it was, and beside it a type of the same name that describes the task.
+
+use proc_macro2::TokenStream;
+use quote::{format_ident, quote, quote_spanned};
+use syn::spanned::Spanned;
+use syn::{Attribute, Error, Expr, Item, ItemFn, Lit, Meta, Result};
+
+use crate::options::{self, Options};
+use crate::parameter::{Argument, Missing, Parameter};
+
+/// `crate_name` is the crate that is being compiled.
+pub(crate) fn expand(attribute: TokenStream, item: TokenStream, crate_name: &str) -> Result<TokenStream> {
+    let Options { name, values } = syn::parse2(attribute)?;
+    let mut function = match syn::parse2::<Item>(item) {
+        Ok(Item::Fn(function)) => function,
+        _ => return Err(Error::new(options::call_site(), "`#[task]` belongs on a function")),
+    };
+    check(&function)?;
+    let parameters = function.sig.inputs.iter_mut().map(Parameter::take).collect::<Result<Vec<_>>>()?;
+    let arguments: Vec<&Argument> = parameters.iter().filter_map(Parameter::argument).collect();
+    check_order(&function, &arguments)?;
+
+    let ident = &function.sig.ident;
+    let text = ident.to_string();
+    let text = text.strip_prefix("r#").unwrap_or(&text);
+    let name = name.map_or_else(|| format!("{crate_name}.{text}"), |name| name.value());
+    let summary = summary(&function.attrs);
+    let (option_names, option_values): (Vec<_>, Vec<_>) = values.into_iter().unzip();
+    let visibility = &function.vis;
+    let body = body(ident, text, &parameters, &arguments);
+    let conditions = function.attrs.iter().filter(|attribute| attribute.path().is_ident("cfg"));
+    Ok(quote! {
+        #function
+
+        #(#conditions)*
+        #[doc(hidden)]
+        #[allow(non_camel_case_types, reason = "named like the function, so that `plugin!` finds it")]
+        #visibility enum #ident {}
+
+        const _: () = {
+            impl ::taskhost::Definition for #ident {
+                const TASK: ::taskhost::Task = ::taskhost::Task {
+                    name: #name,
+                    summary: #summary,
+                    options: &[#((#option_names, #option_values)),*],
+                    function: #text,
+                    call: { #body call },
+                };
+            }
+        };
+    })
+}
+
+fn check(function: &ItemFn) -> Result<()> {
+    let signature = &function.sig;
+    if let Some(asyncness) = &signature.asyncness {
+        return Err(Error::new_spanned(
+            asyncness,
+            "a task cannot be async: it has an instance to itself and may block",
+        ));
+    }
+    if let Some(unsafety) = &signature.unsafety {
+        return Err(Error::new_spanned(unsafety, "a task cannot be unsafe"));
+    }
+    if !signature.generics.params.is_empty() {
+        return Err(Error::new_spanned(&signature.generics, "a task cannot be generic: callers know only its name"));
+    }
+    Ok(())
+}
+
+/// As in Python, so that positional arguments can be told apart.
+fn check_order(function: &ItemFn, arguments: &[&Argument]) -> Result<()> {
+    let mut defaults = arguments.iter().skip_while(|argument| argument.is_required());
+    let with_default = defaults.next();
+    match (with_default, defaults.find(|argument| argument.is_required())) {
+        (Some(first), Some(second)) => {
+            let message = format!("`{}` needs a default, since `{}` before it has one", second.name, first.name);
+            Err(Error::new_spanned(&function.sig.inputs, message))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The function that binds, parses, calls and writes.
+fn body(ident: &syn::Ident, text: &str, parameters: &[Parameter], arguments: &[&Argument]) -> TokenStream {
+    let count = arguments.len();
+    let names = arguments.iter().map(|argument| &argument.name);
+    let required = arguments.iter().map(|argument| argument.is_required());
+    let locals: Vec<_> = (0..count).map(|index| format_ident!("argument_{index}")).collect();
+    let parse = arguments.iter().zip(&locals).enumerate().map(|(index, (Argument { ty, missing, .. }, local))| {
+        // The span of the type, so that a complaint about a missing `Deserialize` points there.
+        let default = match missing {
+            Missing::Refused => {
+                return quote_spanned! { ty.span() => let #local = SIGNATURE.required::<#ty>(#index, bound[#index])?; };
+            }
+            Missing::Default => quote!(::std::default::Default::default()),
+            Missing::Value(value) if is_text(value) => quote!(::std::convert::Into::into(#value)),
+            Missing::Value(value) => quote!(#value),
+        };
+        quote_spanned! { ty.span() =>
+            let #local: #ty = match bound[#index] {
+                ::std::option::Option::Some(text) => SIGNATURE.parse::<#ty>(#index, text)?,
+                ::std::option::Option::None => #default,
+            };
+        }
+    });
+    let mut locals_left = locals.iter();
+    let passed = parameters.iter().map(|parameter| match parameter {
+        Parameter::Context => quote!(context),
+        Parameter::Argument(argument) => {
+            let local = locals_left.next().expect("there is a local for each argument");
+            if argument.borrowed { quote!(&#local) } else { quote!(#local) }
+        }
+    });
+    // The span is what `Location::caller` gives: the line of the function rather than that of the attribute.
+    let location = quote_spanned!(ident.span() => ::std::panic::Location::caller());
+    quote! {
+        #[allow(unused_variables, unused_imports, clippy::unit_arg, clippy::let_unit_value, reason = "generated")]
+        fn call(
+            context: &::taskhost::Context,
+            args: &str,
+            kwargs: &str,
+        ) -> ::std::result::Result<::std::string::String, ::taskhost::TaskError> {
+            use ::taskhost::__private::{ErrorKind as _, Returned, TextKind as _, ValueKind as _};
+            const SIGNATURE: ::taskhost::__private::Signature = ::taskhost::__private::Signature {
+                function: #text,
+                parameters: &[#(::taskhost::__private::Parameter { name: #names, required: #required }),*],
+                location: #location,
+            };
+            let bound: [::std::option::Option<&str>; #count] = SIGNATURE.bind(args, kwargs)?;
+            #(#parse)*
+            let returned = #ident(#(#passed),*);
+            (&&&Returned::of(&returned)).kind().finish(returned)
+        }
+    }
+}
+
+/// A string literal is no `String` yet; anything else has to be of the parameter's type.
+fn is_text(value: &Expr) -> bool {
+    matches!(value, Expr::Lit(literal) if matches!(literal.lit, Lit::Str(_)))
+}
+
+/// The first line of the doc comment.
+fn summary(attributes: &[Attribute]) -> String {
+    for attribute in attributes {
+        if !attribute.path().is_ident("doc") {
+            continue;
+        }
+        let Meta::NameValue(pair) = &attribute.meta else { continue };
+        let Expr::Lit(literal) = &pair.value else { continue };
+        let Lit::Str(text) = &literal.lit else { continue };
+        let text = text.value();
+        if let Some(line) = text.lines().map(str::trim).find(|line| !line.is_empty()) {
+            return line.to_owned();
+        }
+    }
+    String::new()
+}
+
+impl Parameter {
+    fn argument(&self) -> Option<&Argument> {
+        match self {
+            Parameter::Context => None,
+            Parameter::Argument(argument) => Some(argument),
+        }
+    }
+}
+
+impl Argument {
+    fn is_required(&self) -> bool {
+        matches!(self.missing, Missing::Refused)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check_refused(attribute: &str, item: &str, expected: &str) {
+        let attribute = attribute.parse().expect("is Rust");
+        let item = item.parse().expect("is Rust");
+        match expand(attribute, item, "demo") {
+            Ok(tokens) => panic!("was accepted: {tokens}"),
+            Err(error) => assert_eq!(error.to_string(), expected),
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_a_task_is_refused_with_the_reason() {
+        check_refused("", "struct S;", "`#[task]` belongs on a function");
+        check_refused("", "async fn f() {}", "a task cannot be async: it has an instance to itself and may block");
+        check_refused("", "fn f<T>(x: T) {}", "a task cannot be generic: callers know only its name");
+        check_refused("", "fn f(&self) {}", "a task is a function, not a method");
+        check_refused(
+            "",
+            "fn f((a, b): (u8, u8)) {}",
+            "a parameter of a task needs a name, which callers use as keyword",
+        );
+        check_refused("", "fn f(x: &mut u8) {}", "a parameter of a task is owned or `&T`");
+        check_refused("", "fn f(#[default] context: &Context) {}", "the context is no argument and needs no default");
+        check_refused("", "fn f(#[default(5)] x: u8) {}", "write `#[default]` or `#[default = value]`");
+        check_refused("", "fn f(x: Option<u8>, y: u8) {}", "`y` needs a default, since `x` before it has one");
+        check_refused("queu = \"a\"", "fn f() {}", "unknown option `queu`; did you mean `queue`?");
+    }
+
+    #[test]
+    fn the_default_name_is_crate_and_function() {
+        let tokens = expand(
+            TokenStream::new(),
+            quote!(
+                fn add() {}
+            ),
+            "demo",
+        )
+        .expect("is a task");
+        assert!(tokens.to_string().contains("name : \"demo.add\""), "{tokens}");
+    }
+}

@@ -1,0 +1,113 @@
+//! Write Taskhost tasks in Rust: plain functions that any Celery client calls by name.
+//!
+//! ```
+//! use taskhost::{Context, Retry, TaskError, task};
+//!
+//! /// Adds two numbers.
+//! #[task(name = "tasks.add", time_limit = 30, rate_limit = "10/m")]
+//! fn add(x: i64, y: i64) -> i64 {
+//!     x + y
+//! }
+//!
+//! /// Succeeds at the third attempt.
+//! #[task(name = "tasks.flaky", max_retries = 5)]
+//! fn flaky(context: &Context, #[default = 2] times: u32) -> Result<u32, TaskError> {
+//!     if context.retries() < times {
+//!         return Err(Retry::new().countdown(1.0).into());
+//!     }
+//!     Ok(context.retries())
+//! }
+//!
+//! taskhost::plugin!(add, flaky);
+//! ```
+//!
+//! A plugin is a library crate with `crate-type = ["cdylib"]` that depends on `taskhost` and is built for
+//! `wasm32-wasip2`. What tasks take and return is serde's. See [`macro@task`] for options and parameters,
+//! [`TaskError`] for ways to fail, [`Context`] for what a task may know about its call.
+//!
+//! # JSON that is not JSON
+//!
+//! Celery's clients write JSON as Python does. An argument is parsed strictly first; only when that fails, `NaN` and
+//! infinities in it become `null` and unpaired surrogate escapes U+FFFD. An argument or result that is `f64`, `f32` or an
+//! `Option` of them as a whole keeps NaN and infinities (inside other results they are written as `null`). [`Json`] keeps
+//! everything, numbers of 300 digits included. An integer too large for its parameter's type is a `TypeError`.
+//!
+//! # Panics
+//!
+//! A panic is a bug: it is written to stderr with its place, ends the instance with a trap, and is no exception of yours.
+
+extern crate self as taskhost;
+
+#[doc(hidden)]
+pub mod bindings;
+mod context;
+mod elements;
+mod error;
+mod guest;
+mod json;
+mod lenient;
+mod outcome;
+mod retry;
+mod signature;
+
+pub use taskhost_macros::task;
+
+pub use crate::context::Context;
+pub use crate::error::TaskError;
+pub use crate::guest::{Definition, Task};
+pub use crate::json::Json;
+pub use crate::retry::Retry;
+
+/// Exports these tasks as a plugin. Once in a crate; a task of another module is named by its path.
+///
+/// ```
+/// mod images {
+///     #[taskhost::task]
+///     pub fn resize(width: u32) -> u32 {
+///         width / 2
+///     }
+/// }
+/// taskhost::plugin!(images::resize);
+/// ```
+#[macro_export]
+macro_rules! plugin {
+    ($($task:path),+ $(,)?) => {
+        const _: () = {
+            struct Plugin;
+
+            const TASKS: &[$crate::Task] = &[$(<$task as $crate::Definition>::TASK),+];
+            const _: () = $crate::__private::assert_distinct(TASKS);
+
+            impl $crate::__private::Guest for Plugin {
+                fn describe() -> ::std::vec::Vec<$crate::__private::TaskInfo> {
+                    $crate::__private::describe(TASKS)
+                }
+
+                fn run(
+                    call: $crate::__private::Invocation,
+                ) -> ::std::result::Result<::std::string::String, $crate::__private::Failure> {
+                    $crate::__private::run(TASKS, call)
+                }
+            }
+
+            #[cfg(target_family = "wasm")]
+            $crate::bindings::export!(Plugin with_types_in $crate::bindings);
+        };
+    };
+}
+
+/// What the macros write names of; not for anyone else.
+#[doc(hidden)]
+pub mod __private {
+    pub use wit_bindgen;
+
+    pub use crate::bindings::exports::taskhost::task::tasks::{Guest, Invocation, TaskInfo};
+    pub use crate::bindings::taskhost::task::types::Failure;
+    pub use crate::guest::{assert_distinct, describe, run};
+    pub use crate::outcome::{ErrorKind, Returned, TextKind, ValueKind};
+    pub use crate::signature::{Parameter, Signature};
+}
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

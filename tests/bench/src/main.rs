@@ -1,0 +1,121 @@
+//! Measures the sandbox, and whole workers beside a bare loop that does the same I/O.
+//!
+//! Started by `cargo xtask bench`, which builds what is measured and starts servers. Compares nothing with
+//! a limit: numbers of a shared machine are for people to judge.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use tokio::runtime::{Builder, Runtime};
+
+mod bare;
+mod contender;
+mod drain;
+mod lane;
+mod process;
+mod publish;
+mod sandbox;
+mod services;
+mod table;
+mod worker;
+
+/// An error is text for the person who typed the command.
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Measure the sandbox and the worker. `cargo xtask bench` gives all that these commands need.
+#[derive(Debug, Parser)]
+#[command(max_term_width = 100)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Sandbox(SandboxArgs),
+    Worker(WorkerArgs),
+    Bare(BareArgs),
+}
+
+/// Instantiate, call and drop the no-op task, on one thread
+#[derive(Debug, Args)]
+struct SandboxArgs {
+    /// Folder with the demo plugin
+    #[arg(long, value_name = "DIR")]
+    plugins: PathBuf,
+    /// How many calls to measure
+    #[arg(long, value_name = "N", default_value_t = 50_000)]
+    calls: usize,
+}
+
+/// Drain a queue of no-op tasks with each worker in turn
+#[derive(Debug, Args)]
+struct WorkerArgs {
+    /// The host's binary
+    #[arg(long, value_name = "FILE")]
+    host: PathBuf,
+    /// Folder with the demo plugin
+    #[arg(long, value_name = "DIR")]
+    plugins: PathBuf,
+    /// A RabbitMQ whose queue `celery` may be purged
+    #[arg(long, value_name = "URL")]
+    amqp: String,
+    /// A Redis whose database may be flushed
+    #[arg(long, value_name = "URL")]
+    redis: String,
+    /// A Python that has Celery; without it Celery is left out
+    #[arg(long, value_name = "FILE")]
+    python: Option<PathBuf>,
+    /// Tasks to publish before each measurement
+    #[arg(long, value_name = "N", default_value_t = 20_000)]
+    tasks: u64,
+    /// The same for Celery, which is slow
+    #[arg(long, value_name = "N", default_value_t = 4_000)]
+    celery_tasks: u64,
+    /// How often all is measured; the table shows medians
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Messages that a worker fetches ahead
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    prefetch: u16,
+    /// Tasks that the host runs at a time
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    concurrency: u16,
+    /// Only these lanes, with commas between them
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    only: Vec<String>,
+}
+
+/// The bare loop: takes messages, writes results, acknowledges, and does nothing else
+#[derive(Debug, Args)]
+struct BareArgs {
+    #[arg(long, value_name = "URL")]
+    amqp: String,
+    /// Where to write results; without it none are written
+    #[arg(long, value_name = "URL")]
+    redis: Option<String>,
+    #[arg(long, value_name = "N")]
+    prefetch: u16,
+}
+
+fn main() -> ExitCode {
+    let result = match CommandLine::parse().command {
+        Command::Sandbox(args) => run(sandbox::measure(&args)),
+        Command::Worker(args) => run(worker::measure(&args)),
+        Command::Bare(args) => run(bare::serve(&args)),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// On one thread, so that no CPU time is spent on waking others.
+fn run(work: impl Future<Output = Result<ExitCode>>) -> Result<ExitCode> {
+    let runtime: Runtime = Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(work)
+}

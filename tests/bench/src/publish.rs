@@ -1,0 +1,121 @@
+//! Publishes no-op tasks as a Celery client would, only faster.
+//!
+//! Over AMQP every message has Celery's properties, its headers in py-amqp's types (`I` for integers, `V` for None)
+//! and its body, byte for byte, but for the order of the headers: lapin sorts them.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use lapin::options::{
+    BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
+    QueuePurgeOptions,
+};
+use lapin::types::{AMQPValue, FieldArray, FieldTable, ShortString};
+use lapin::{BasicProperties, Channel, ExchangeKind};
+use taskhost_core::protocol::v2::{self, Call};
+use taskhost_core::{HeaderValue, Message, Publication, QueueName, Route, TaskId, TaskName, Timestamp};
+use uuid::Uuid;
+
+use crate::Result;
+
+/// Where everything is published to: Celery's default queue.
+pub(crate) const QUEUE: &str = "celery";
+/// The task of the demo plugin that does nothing.
+pub(crate) const NOOP: &str = "tasks.noop";
+
+/// Publications on their way. RabbitMQ is quickest with some hundreds.
+const UNCONFIRMED_MAX: usize = 500;
+/// Rows in one transaction.
+const ROWS_MAX: usize = 1_000;
+
+/// Declares the queue as a Celery client does, and empties it.
+pub(crate) async fn prepare_queue(channel: &Channel) -> Result<()> {
+    let name = || ShortString::from(QUEUE);
+    let exchange = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+    channel.exchange_declare(name(), ExchangeKind::Direct, exchange, FieldTable::default()).await?;
+    let queue = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+    channel.queue_declare(name(), queue, FieldTable::default()).await?;
+    channel.queue_bind(name(), name(), name(), QueueBindOptions::default(), FieldTable::default()).await?;
+    channel.queue_purge(name(), QueuePurgeOptions::default()).await?;
+    Ok(())
+}
+
+/// Publishes so many and waits until the broker has confirmed every one.
+pub(crate) async fn to_rabbitmq(channel: &Channel, tasks: u64, ignore_result: bool) -> Result<()> {
+    channel.confirm_select(ConfirmSelectOptions::default()).await?;
+    let publish = async |_| {
+        let message = noop(ignore_result)?;
+        let properties = properties(&message);
+        let options = BasicPublishOptions::default();
+        let sent = channel.basic_publish(ShortString::default(), QUEUE.into(), options, &message.body, properties);
+        if sent.await?.await?.is_ack() { Ok(()) } else { Err("the broker refused a message".into()) }
+    };
+    stream::iter(0..tasks).map(publish).buffer_unordered(UNCONFIRMED_MAX).try_collect().await
+}
+
+/// Publishes so many into an embedded file.
+pub(crate) async fn to_broker(broker: &dyn broker::Broker, tasks: u64, ignore_result: bool) -> Result<()> {
+    let queue = QueueName::parse(QUEUE)?;
+    broker.declare(&queue).await?;
+    let mut remaining = tasks;
+    while remaining > 0 {
+        let count = remaining.min(ROWS_MAX as u64);
+        let mut publications = Vec::with_capacity(ROWS_MAX);
+        for _ in 0..count {
+            publications.push(Publication { message: noop(ignore_result)?, route: Route::queue(&queue) });
+        }
+        broker.publish(&publications).await?;
+        remaining -= count;
+    }
+    Ok(())
+}
+
+/// A call of the task that does nothing.
+pub(crate) fn noop(ignore_result: bool) -> Result<Message> {
+    let mut call = Call::new(TaskName::parse(NOOP)?, TaskId::parse(&Uuid::new_v4().to_string())?, "gen4711@client");
+    call.ignore_result = Some(ignore_result);
+    // Celery names the reply queue of the process, whatever the result backend.
+    call.reply_to = Some("5f2d7a36-6ea8-35d6-bb8b-0c4f8c9c4e8a".to_owned());
+    let since = SystemTime::now().duration_since(UNIX_EPOCH)?;
+    Ok(v2::message(&call, Timestamp::from_micros(i64::try_from(since.as_micros())?)))
+}
+
+fn properties(message: &Message) -> BasicProperties {
+    let text = |value: &Option<String>| ShortString::from(value.as_deref().unwrap_or_default());
+    let ours = &message.properties;
+    BasicProperties::default()
+        .with_content_type(text(&ours.content_type))
+        .with_content_encoding(text(&ours.content_encoding))
+        .with_headers(table(&message.headers.0))
+        .with_delivery_mode(ours.delivery_mode.unwrap_or(2))
+        .with_priority(ours.priority.unwrap_or(0))
+        .with_correlation_id(text(&ours.correlation_id))
+        .with_reply_to(text(&ours.reply_to))
+}
+
+fn table(entries: &[(String, HeaderValue)]) -> FieldTable {
+    let mut table = FieldTable::default();
+    for (name, value) in entries {
+        table.insert(name.as_str().into(), field(value));
+    }
+    table
+}
+
+fn field(value: &HeaderValue) -> AMQPValue {
+    match value {
+        HeaderValue::Null => AMQPValue::Void,
+        HeaderValue::Bool(value) => AMQPValue::Boolean(*value),
+        HeaderValue::Int(value) => match i32::try_from(*value) {
+            Ok(value) => AMQPValue::LongInt(value),
+            Err(_) => AMQPValue::LongLongInt(*value),
+        },
+        HeaderValue::Double(value) => AMQPValue::Double(*value),
+        HeaderValue::Text(text) | HeaderValue::Json(text) => AMQPValue::LongString(text.as_str().into()),
+        HeaderValue::Bytes(bytes) => AMQPValue::ByteArray(bytes.as_slice().into()),
+        HeaderValue::Timestamp(seconds) => AMQPValue::Timestamp(*seconds),
+        HeaderValue::List(values) => {
+            AMQPValue::FieldArray(FieldArray::from(values.iter().map(field).collect::<Vec<_>>()))
+        }
+        HeaderValue::Map(entries) => AMQPValue::FieldTable(table(entries)),
+    }
+}

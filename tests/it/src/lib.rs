@@ -1,0 +1,17 @@
+//! What the black-box tests are made with: the host as a process, Celery clients in Python, servers.
+//!
+//! Knows no crate of the host: what is tested here is what a user has. `cargo xtask test` sets the
+//! environment that [`settings`] describes; a test that lacks something says so and counts as skipped.
+
+pub mod client;
+pub mod host;
+pub mod process;
+pub mod server;
+pub mod settings;
+pub mod site;
+
+pub use client::Client;
+pub use host::Host;
+pub use process::{PATIENCE, Process};
+pub use server::Server;
+pub use site::{Engine, Site};

@@ -1,0 +1,40 @@
+//! Where the tests find what they need: the environment that `cargo xtask test` makes.
+
+use std::env;
+use std::path::PathBuf;
+
+/// The `host` binary.
+pub const HOST: &str = "TASKHOST_TEST_HOST";
+/// The demo plugin's component; its manifest lies beside it.
+pub const DEMO: &str = "TASKHOST_TEST_DEMO";
+/// A Python with Celery.
+pub const PYTHON: &str = "TASKHOST_TEST_PYTHON";
+/// The `xtask` binary, which starts a test's own servers.
+pub const XTASK: &str = "TASKHOST_TEST_XTASK";
+/// The URLs of servers that all tests share.
+pub const AMQP: &str = "TASKHOST_TEST_AMQP";
+pub const REDIS: &str = "TASKHOST_TEST_REDIS";
+
+/// The value, or none with the line that `cargo xtask test` counts.
+pub fn required(name: &str) -> Option<String> {
+    let value = env::var(name).ok().filter(|value| !value.is_empty());
+    if value.is_none() {
+        skip(&format!("{name} is not set; run `cargo xtask test`"));
+    }
+    value
+}
+
+/// As [`required`], for a file.
+pub fn required_path(name: &str) -> Option<PathBuf> {
+    let path = PathBuf::from(required(name)?);
+    if !path.exists() {
+        skip(&format!("{name} names {}, which does not exist", path.display()));
+        return None;
+    }
+    Some(path)
+}
+
+#[expect(clippy::print_stdout, reason = "libtest shows it and `cargo xtask test` counts it")]
+fn skip(reason: &str) {
+    println!("skipped: {reason}");
+}

@@ -1,0 +1,149 @@
+//! The place of one test: a folder, a queue, and the URLs of a broker and a result store.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::client::Client;
+use crate::host::{self, Ended, Host};
+use crate::settings;
+
+/// What carries the messages and keeps the results.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Engine {
+    RabbitMqRedis,
+    RabbitMqRpc,
+    /// One SQLite file and no server.
+    Embedded,
+}
+
+/// Everything a host and its clients need to meet, and to meet nobody else.
+pub struct Site {
+    pub engine: Engine,
+    pub queue: String,
+    /// As clients write them.
+    pub broker: String,
+    pub backend: String,
+    binary: PathBuf,
+    python: PathBuf,
+    folder: TempDir,
+    hosts: AtomicUsize,
+}
+
+impl Site {
+    /// Prepares one with the demo plugin in its plugins folder; none if this machine lacks something, which is said.
+    pub fn open(engine: Engine) -> Option<Site> {
+        let (broker, backend) = match engine {
+            Engine::RabbitMqRedis => (settings::required(settings::AMQP)?, settings::required(settings::REDIS)?),
+            Engine::RabbitMqRpc => (settings::required(settings::AMQP)?, "rpc://".to_owned()),
+            Engine::Embedded => (String::new(), String::new()),
+        };
+        Site::with_urls(engine, broker, backend)
+    }
+
+    /// As [`Site::open`], on a broker of the test's own.
+    pub fn with_broker(broker: &str) -> Option<Site> {
+        Site::with_urls(Engine::RabbitMqRedis, broker.to_owned(), settings::required(settings::REDIS)?)
+    }
+
+    fn with_urls(engine: Engine, broker: String, backend: String) -> Option<Site> {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let (binary, python) = (settings::required_path(settings::HOST)?, settings::required_path(settings::PYTHON)?);
+        let demo = settings::required_path(settings::DEMO)?;
+        let queue = format!("it-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let folder =
+            tempfile::Builder::new().prefix("taskhost-it-").tempdir().expect("the temporary folder is writable");
+        let mut site = Site { engine, queue, broker, backend, binary, python, folder, hosts: AtomicUsize::new(0) };
+        if engine == Engine::Embedded {
+            let file = site.path("host.db");
+            site.broker = format!("sqla+sqlite:///{}", file.display());
+            site.backend = format!("db+sqlite:///{}", file.display());
+        }
+        let plugin = site.path("plugins/demo");
+        fs::create_dir_all(&plugin).expect("the temporary folder is writable");
+        for file in [demo.clone(), demo.with_file_name("plugin.toml")] {
+            let name = file.file_name().expect("it is a file");
+            fs::copy(&file, plugin.join(name)).unwrap_or_else(|error| panic!("copy {}: {error}", file.display()));
+        }
+        Some(site)
+    }
+
+    /// A path in the site's folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Writes a file into the site's folder.
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().expect("it is below a folder")).expect("the temporary folder is writable");
+        fs::write(&path, text).expect("the temporary folder is writable");
+        path
+    }
+
+    /// Starts a worker on the site's plugins and queue, and waits until it is ready.
+    #[track_caller]
+    pub fn host(&self, options: &[&str]) -> Host {
+        let node = self.next_node();
+        Host::start(&node, &mut self.run_command(&node, options))
+    }
+
+    /// As [`Site::host`], without waiting.
+    #[track_caller]
+    pub fn launch_host(&self, options: &[&str]) -> Host {
+        let node = self.next_node();
+        Host::launch(&node, &mut self.run_command(&node, options))
+    }
+
+    fn next_node(&self) -> String {
+        format!("{}-{}@localhost", self.queue, self.hosts.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn run_command(&self, node: &str, options: &[&str]) -> Command {
+        let mut command = host::command(&self.binary, self.folder.path());
+        command.args(["run", "--plugins", "plugins", "-n", node, "-Q", &self.queue]).args(self.urls()).args(options);
+        command
+    }
+
+    /// The options that name broker and results; the embedded file in the current folder needs none.
+    fn urls(&self) -> Vec<&str> {
+        match self.engine {
+            Engine::Embedded => Vec::new(),
+            _ => vec!["-b", &self.broker, "-r", &self.backend],
+        }
+    }
+
+    /// Runs a command of the binary to its end in the site's folder, with the site's URLs.
+    #[track_caller]
+    pub fn command(&self, arguments: &[&str]) -> Ended {
+        let arguments = [arguments, &self.urls()].concat();
+        self.bare_command(&arguments)
+    }
+
+    /// Runs a command of the binary to its end in the site's folder.
+    #[track_caller]
+    pub fn bare_command(&self, arguments: &[&str]) -> Ended {
+        host::run(&self.binary, self.folder.path(), arguments)
+    }
+
+    /// Runs a Celery client with this code to its end and gives what it emitted last.
+    #[track_caller]
+    pub fn client(&self, code: &str) -> Value {
+        self.start_client(code).finish()
+    }
+
+    /// Starts a Celery client with this code.
+    #[track_caller]
+    pub fn start_client(&self, code: &str) -> Client {
+        let settings = [("BROKER", &*self.broker), ("BACKEND", &self.backend), ("QUEUE", &self.queue)];
+        Client::start(&self.python, self.folder.path(), &settings, code)
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+}

@@ -1,0 +1,41 @@
+//! Black-box tests: the real binary, real brokers and the real Python Celery client, a module a topic.
+//!
+//! What one crate can show alone is tested there.
+
+use it::{Engine, Site};
+
+/// Makes each scenario a test on every engine.
+macro_rules! on_every_engine {
+    ($($scenario:ident)*) => {
+        mod rabbitmq_redis {
+            $(#[test] fn $scenario() { crate::on(it::Engine::RabbitMqRedis, super::$scenario) })*
+        }
+        mod rabbitmq_rpc {
+            $(#[test] fn $scenario() { crate::on(it::Engine::RabbitMqRpc, super::$scenario) })*
+        }
+        mod embedded {
+            $(#[test] fn $scenario() { crate::on(it::Engine::Embedded, super::$scenario) })*
+        }
+    };
+}
+
+mod commands;
+mod configuration;
+mod connection;
+mod crash;
+mod documents;
+mod failures;
+mod messages;
+mod retries;
+mod sharing;
+mod shutdown;
+mod structure;
+mod timing;
+mod values;
+
+/// Runs a scenario, unless this machine lacks what it needs.
+fn on(engine: Engine, scenario: fn(&Site)) {
+    if let Some(site) = Site::open(engine) {
+        scenario(&site);
+    }
+}

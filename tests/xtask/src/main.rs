@@ -1,0 +1,69 @@
+//! The project's own commands, started as `cargo xtask <command>`.
+//!
+//! Uses nothing but std: it must build within seconds on a fresh machine.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+mod cache;
+mod debian;
+mod demo;
+mod group;
+mod plugins;
+mod python;
+mod serve;
+mod servers;
+mod test;
+mod wasm_toolchain;
+
+const HELP: &str = "\
+The project's own commands.
+
+Usage: cargo xtask <command>
+
+Commands:
+  demo [OPTION..]    build and start a worker with the demo plugin, and say what to type next;
+                     options go to `host run`
+  test [FILTER]      fetch what tests need, start private servers, run every test (or those whose
+                     name contains FILTER), and count them; options for libtest follow `--`
+  plugins [NAME..]   build plugins/* and tests/guests/* (or only those named) to WebAssembly components
+  help               show this text
+";
+
+/// The result of a command: an error is text for the person who typed it.
+type Result<T> = std::result::Result<T, String>;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let Some((command, rest)) = arguments.split_first() else {
+        eprint!("{HELP}");
+        return ExitCode::from(2);
+    };
+    let result = match command.as_str() {
+        "demo" => demo::run(rest),
+        "test" => test::run(rest),
+        "plugins" => plugins::run(rest).map(|()| ExitCode::SUCCESS),
+        // The next two are for this program's own use.
+        "guard" => group::guard(rest),
+        "serve" => serve::run(rest).map(|()| ExitCode::SUCCESS),
+        "help" | "--help" | "-h" => {
+            eprint!("{HELP}");
+            Ok(ExitCode::SUCCESS)
+        }
+        other => Err(format!("unknown command `{other}`; `cargo xtask help` lists them")),
+    };
+    match result {
+        Ok(code) => code,
+        Err(message) => {
+            eprintln!("error: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The folder of the checkout.
+fn root() -> Result<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    root.canonicalize().map_err(|error| format!("find the checkout at {}: {error}", root.display()))
+}

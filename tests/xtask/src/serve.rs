@@ -1,0 +1,84 @@
+//! One private server behind a pipe: `xtask serve rabbitmq|redis`, for tests and for `xtask test` itself.
+//!
+//! Says `ready URL`, then obeys lines (`stop`, `kill`, `start`, `control ARGUMENT..`), each answered by one line,
+//! `ok ..` or `error ..`, and ends with everything it started when its standard input does.
+
+use std::env;
+use std::ffi::OsStr;
+use std::io::{self, BufRead, BufReader, Write};
+use std::process::{Child, Stdio};
+
+use crate::Result;
+use crate::group;
+use crate::servers::{Kind, Server};
+
+/// `xtask serve NAME`.
+pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    let [name] = arguments else { return Err("serve needs the name of one server".to_owned()) };
+    let mut server = Server::new(Kind::parse(name)?)?;
+    let started = server.start();
+    answer("ready", started.clone().map(|()| server.url()))?;
+    started?;
+    for line in io::stdin().lock().lines() {
+        let line = line.map_err(|error| format!("read a command: {error}"))?;
+        answer("ok", obey(&mut server, &line))?;
+    }
+    Ok(())
+}
+
+fn answer(good: &str, result: Result<String>) -> Result<()> {
+    let (word, text) = match result {
+        Ok(text) => (good, text),
+        Err(error) => ("error", error),
+    };
+    writeln!(io::stdout(), "{word} {}", text.replace('\n', " | ")).map_err(|error| format!("answer: {error}"))
+}
+
+fn obey(server: &mut Server, line: &str) -> Result<String> {
+    let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+    match words.first().map(String::as_str) {
+        Some("stop") => server.stop(),
+        Some("kill") => server.kill(),
+        Some("start") => server.start()?,
+        Some("control") => return server.control(&words[1..]),
+        _ => return Err(format!("unknown command `{line}`")),
+    }
+    Ok(String::new())
+}
+
+/// A server in a process of its own, which ends when this value or this process does.
+pub(crate) struct Served {
+    child: Child,
+}
+
+impl Served {
+    /// Begins to start it; [`Served::url`] waits.
+    pub(crate) fn start(kind: Kind) -> Result<Served> {
+        let name = match kind {
+            Kind::RabbitMq => "rabbitmq",
+            Kind::Redis => "redis",
+        };
+        let mut command = group::this_program(&[OsStr::new("serve"), OsStr::new(name)])?;
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+        Ok(Served { child: child.map_err(|error| format!("start a {name} server: {error}"))? })
+    }
+
+    /// Waits until it is ready and gives its address.
+    pub(crate) fn url(&mut self) -> Result<String> {
+        let output = self.child.stdout.take().ok_or("the server's address was asked for before")?;
+        let mut line = String::new();
+        BufReader::new(output).read_line(&mut line).map_err(|error| format!("read the server's address: {error}"))?;
+        match line.trim().split_once(' ') {
+            Some(("ready", url)) => Ok(url.to_owned()),
+            Some(("error", text)) => Err(text.replace(" | ", "\n")),
+            _ => Err(format!("{} ended before the server was ready", env::args().next().unwrap_or_default())),
+        }
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
+    }
+}

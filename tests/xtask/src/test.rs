@@ -1,0 +1,218 @@
+//! Runs every test on a machine that need not have anything but Rust, and counts them.
+//!
+//! Fetches what tests need, builds guests and the host, starts private servers, and stops what it started.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::io::{BufRead, BufReader, Write, stdout};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Instant;
+
+use crate::debian::{self, Installed};
+use crate::python::{self, Python};
+use crate::serve::Served;
+use crate::servers::Kind;
+use crate::{Result, group, plugins};
+
+/// `cargo xtask test [FILTER] [-- OPTION..]`: the filter is libtest's, and so are the options.
+pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
+    let started = Instant::now();
+    let mut environment = Environment::default();
+    environment.set("TASKHOST_TEST_XTASK", env::current_exe().map_err(|error| format!("find this program: {error}"))?);
+
+    match python::obtain()? {
+        Python::Ready(interpreter) => environment.set("TASKHOST_TEST_PYTHON", interpreter),
+        Python::Missing(reason) => say(&format!("tests with a Celery client will be skipped: {reason}")),
+    }
+    let kinds = install_servers(&[Kind::RabbitMq, Kind::Redis])?;
+
+    let root = crate::root()?;
+    plugins::run(&[])?;
+    environment.set("TASKHOST_TEST_DEMO", root.join("plugins/demo/demo.wasm"));
+    let host = build(&root)?;
+    environment.set("TASKHOST_TEST_HOST", host);
+
+    say("starting private servers");
+    let mut servers = Vec::new();
+    for kind in kinds {
+        servers.push((kind, Served::start(kind)?));
+    }
+    for (kind, server) in &mut servers {
+        let url = server.url()?;
+        say(&format!("{} at {url}", kind.package()));
+        let name = match kind {
+            Kind::RabbitMq => "TASKHOST_TEST_AMQP",
+            Kind::Redis => "TASKHOST_TEST_REDIS",
+        };
+        environment.set(name, url);
+    }
+
+    let count = test(&root, arguments, &environment)?;
+    drop(servers);
+    say(&format!("took {} s", started.elapsed().as_secs()));
+    writeln!(stdout(), "{count}").map_err(|error| format!("print the summary: {error}"))?;
+    Ok(if count.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What tests find in their environment.
+#[derive(Default)]
+struct Environment(Vec<(&'static str, OsString)>);
+
+impl Environment {
+    fn set(&mut self, name: &'static str, value: impl Into<OsString>) {
+        self.0.push((name, value.into()));
+    }
+}
+
+/// Tests by how they ended.
+#[derive(Debug, Default, PartialEq)]
+struct Count {
+    passed: usize,
+    failed: usize,
+    skipped: usize,
+}
+
+impl Count {
+    /// Reads one line of what cargo and the test programs print.
+    fn add(&mut self, line: &str) {
+        if line.starts_with("skipped:") {
+            self.skipped += 1;
+        }
+        // test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 2 filtered out; finished in 0.00s
+        let Some(result) = line.strip_prefix("test result: ") else { return };
+        for part in result.split([';', '.']) {
+            let Some((number, word)) = part.trim().split_once(' ') else { continue };
+            let Ok(number) = number.parse::<usize>() else { continue };
+            match word {
+                "passed" => self.passed += number,
+                "failed" => self.failed += number,
+                "ignored" => self.skipped += number,
+                _ => {}
+            }
+        }
+    }
+
+    /// A test that says it cannot run has passed for libtest. A test program that died has said nothing.
+    fn finish(mut self, succeeded: bool) -> Count {
+        self.passed = self.passed.saturating_sub(self.skipped);
+        if !succeeded && self.failed == 0 {
+            self.failed = 1;
+        }
+        self
+    }
+}
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
+    }
+}
+
+/// Those of the servers that this machine has, or could be given.
+fn install_servers(kinds: &[Kind]) -> Result<Vec<Kind>> {
+    let missing: Vec<_> = kinds.iter().filter(|kind| !kind.is_installed()).map(|kind| kind.package()).collect();
+    if missing.is_empty() {
+        return Ok(kinds.to_vec());
+    }
+    if let Installed::No(reason) = debian::install(&missing)? {
+        say(&format!("tests with these servers will be skipped: {reason}"));
+        return Ok(kinds.iter().copied().filter(|kind| kind.is_installed()).collect());
+    }
+    match kinds.iter().find(|kind| !kind.is_installed()) {
+        Some(kind) => Err(format!("{} was installed, but its programs are not where they should be", kind.package())),
+        None => Ok(kinds.to_vec()),
+    }
+}
+
+/// Builds everything in the shape in which the tests need it, and gives the host's binary.
+fn build(root: &Path) -> Result<PathBuf> {
+    say("building the host and the tests (the first time takes some minutes)");
+    let mut command = cargo(root);
+    // With `--all-targets` the features of dependencies are those of `cargo test`, so that nothing is built twice.
+    command.args(["build", "--workspace", "--all-targets", "--message-format", "json-render-diagnostics"]);
+    let output = command.stderr(Stdio::inherit()).output().map_err(|error| format!("start cargo: {error}"))?;
+    if !output.status.success() {
+        return Err(format!("the build failed: cargo ended with {}", output.status));
+    }
+    let messages = String::from_utf8_lossy(&output.stdout);
+    executable(&messages, "host").ok_or_else(|| "cargo named no binary `host`".to_owned())
+}
+
+/// The path of a binary among cargo's messages, one JSON object a line.
+pub(crate) fn executable(messages: &str, name: &str) -> Option<PathBuf> {
+    let file = format!("{name}{}", env::consts::EXE_SUFFIX);
+    let paths = messages.lines().filter_map(|line| line.split_once(r#""executable":""#)?.1.split('"').next());
+    let mut paths = paths.map(|path| PathBuf::from(path.replace(r"\\", r"\")));
+    paths.find(|path| path.file_name() == Some(OsStr::new(&file)))
+}
+
+/// Runs the tests where no Ctrl-C reaches them, so that they end with us and not before.
+fn test(root: &Path, arguments: &[String], environment: &Environment) -> Result<Count> {
+    let separator = arguments.iter().position(|argument| argument == "--").unwrap_or(arguments.len());
+    let (filter, options) = arguments.split_at(separator);
+    let cargo = cargo(root);
+    let mut command = group::this_program(&[OsStr::new("guard"), cargo.get_program()])?;
+    command.args(["test", "--workspace", "--no-fail-fast"]).args(filter);
+    // What a passing test prints is shown too, since a test that cannot run says why.
+    command.args(["--", "--show-output"]).args(options.iter().skip(1));
+    command.current_dir(root).envs(environment.0.iter().map(|(name, value)| (name, value)));
+    let mut child = command.stdout(Stdio::piped()).spawn().map_err(|error| format!("start the tests: {error}"))?;
+    let input = child.stdin.take();
+    let mut count = Count::default();
+    let mut lines = BufReader::new(child.stdout.take().expect("it was piped above"));
+    let mut line = Vec::new();
+    while lines.read_until(b'\n', &mut line).map_err(|error| format!("read what the tests print: {error}"))? > 0 {
+        stdout().write_all(&line).map_err(|error| format!("print: {error}"))?;
+        count.add(String::from_utf8_lossy(&line).trim_end());
+        line.clear();
+    }
+    let status = child.wait().map_err(|error| format!("wait for the tests: {error}"))?;
+    drop(input);
+    Ok(count.finish(status.success()))
+}
+
+fn cargo(root: &Path) -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root).stdin(Stdio::null());
+    command
+}
+
+fn say(message: &str) {
+    eprintln!("test: {message}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(output: &str, succeeded: bool, expected: &str) {
+        let mut count = Count::default();
+        output.lines().for_each(|line| count.add(line));
+        assert_eq!(count.finish(succeeded).to_string(), expected);
+    }
+
+    #[test]
+    fn results_of_all_test_programs_are_added_up() {
+        let ok = "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 2 filtered out; finished in 0.00s";
+        check(ok, true, "2 passed, 0 failed, 1 skipped");
+        let both = format!("{ok}\ntest result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out");
+        check(&both, false, "3 passed, 2 failed, 1 skipped");
+    }
+
+    #[test]
+    fn a_test_that_says_it_cannot_run_is_skipped() {
+        check(
+            "skipped: no RabbitMQ\ntest result: ok. 2 passed; 0 failed; 0 ignored",
+            true,
+            "1 passed, 0 failed, 1 skipped",
+        );
+    }
+
+    #[test]
+    fn a_test_program_that_died_is_a_failure() {
+        check("running 3 tests", false, "0 passed, 1 failed, 0 skipped");
+    }
+}
