@@ -83,7 +83,9 @@ mod tests {
 
     #[test]
     fn urls_are_checked_without_connecting() {
-        for url in ["amqp://box//", "pyamqp://me:x@box/v", "sqlite:///host.db", "sqla+sqlite:////tmp/host.db", "memory://"] {
+        for url in
+            ["amqp://box//", "pyamqp://me:x@box/v", "sqlite:///host.db", "sqla+sqlite:////tmp/host.db", "memory://"]
+        {
             assert!(check_url(url).is_ok(), "{url}");
         }
         let reason = |url| check_url(url).unwrap_err().to_string();

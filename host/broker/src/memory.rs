@@ -377,7 +377,9 @@ mod tests {
         let queue = QueueName::parse("q").unwrap();
         MemoryBroker::named("shared").connect().unwrap().declare(&queue).await.unwrap();
         let publication = Publication { message: Message::default(), route: Route::queue(&queue) };
-        assert!(MemoryBroker::named("shared").connect().unwrap().publish(&[publication.clone()]).await.is_ok());
+        assert!(
+            MemoryBroker::named("shared").connect().unwrap().publish(std::slice::from_ref(&publication)).await.is_ok()
+        );
         assert!(MemoryBroker::named("other").connect().unwrap().publish(&[publication]).await.is_err());
     }
 }

@@ -82,6 +82,12 @@ pub trait Broker: Send + Sync {
     /// Creates a queue as [`Broker::consume`] does, without consuming it.
     async fn declare(&self, queue: &QueueName) -> Result<(), BrokerError>;
 
+    /// Makes a queue for answers to this connection, which is gone when the connection is, and consumes
+    /// it. `None` where the transport knows no such thing.
+    async fn replies(&self) -> Result<Option<(QueueName, Box<dyn Consumer>)>, BrokerError> {
+        Ok(None)
+    }
+
     /// How many messages wait in a queue. Zero for one that does not exist.
     async fn depth(&self, queue: &QueueName) -> Result<u64, BrokerError>;
 

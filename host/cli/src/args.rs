@@ -11,7 +11,7 @@ use crate::config::{self, Flag};
 
 /// Run sandboxed WebAssembly tasks for Celery clients.
 #[derive(Debug, Parser)]
-#[command(name = "host", version, max_term_width = 100, after_help = EXAMPLES, disable_help_subcommand = true)]
+#[command(name = "host", version, max_term_width = 100, after_help = EXAMPLES, disable_help_subcommand = true, args_override_self = true)]
 pub(crate) struct CommandLine {
     #[command(subcommand)]
     pub(crate) command: Command,

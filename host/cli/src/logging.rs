@@ -180,7 +180,7 @@ mod tests {
             .event_format(TextFormat)
             .finish();
         tracing::subscriber::with_default(subscriber, log);
-        let text = String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap();
+        let text = String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap().replace('\x1b', "ESC");
         let dateless = |line: &str| {
             let start = line.find("[20").expect("a line begins with its date") + 1;
             format!("{}<date>{}\n", &line[..start], &line[start + "2026-11-22 10:32:08,348".len()..])
@@ -197,14 +197,31 @@ mod tests {
             info!(target: "lapin", "chatter of others");
             warn!(target: "lapin", port = 5672, "trouble of others");
             let (id, name, plugin) = ("t-1", "tasks.add", "demo");
-            info!(target: "task", task.id = %id, task.name = %name, plugin = %plugin, "hello");
+            info!(target: "task", { task.id = %id, task.name = %name, plugin = %plugin }, "hello");
             info!(target: "task", plugin = %plugin, "loading");
         };
-        check(false, log, expect![[""]]);
+        check(
+            false,
+            log,
+            expect![[r#"
+            [<date>: INFO] Task tasks.add[t-1] received
+            [<date>: WARNING] careful\u{1b}[2J
+            [<date>: ERROR] cannot load
+            [<date>: WARNING] trouble of others
+            [<date>: INFO] tasks.add[t-1]: hello
+            [<date>: INFO] plugin demo: loading
+        "#]],
+        );
     }
 
     #[test]
     fn colours_are_for_terminals() {
-        check(true, || warn!("careful"), expect![[""]]);
+        check(
+            true,
+            || warn!("careful"),
+            expect![[r#"
+            ESC[33m[<date>: WARNING] carefulESC[0m
+        "#]],
+        );
     }
 }

@@ -66,7 +66,7 @@ pub struct Finished {
 pub struct Usage {
     /// Wall time from start to end.
     pub wall: Duration,
-    /// Time spent running wasm, in steps of the sandbox's tick.
+    /// Time that the guest kept a processor, host functions that do not wait included.
     pub cpu: Duration,
     /// Largest sum of the guest's memories and tables, in bytes.
     pub memory_bytes_peak: u64,

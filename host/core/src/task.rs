@@ -9,6 +9,7 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 
 use crate::name::{PluginName, TaskName};
+use crate::rate::Rate;
 
 /// One task as the worker knows it.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,7 +45,8 @@ pub struct TaskOptions {
     pub ignore_result: Option<bool>,
     pub store_errors_even_if_ignored: Option<bool>,
     pub track_started: Option<bool>,
-    pub rate_limit: Option<crate::rate::Rate>,
+    /// `Some(None)` is no limit, whatever the worker's default is.
+    pub rate_limit: Option<Option<Rate>>,
 }
 
 impl Default for TaskOptions {

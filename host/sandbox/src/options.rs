@@ -86,7 +86,7 @@ pub(crate) fn set(options: &mut TaskOptions, option: &str, value: &Json) -> Resu
         "handles_soft_limit" => truth(value).map(|on| options.handles_soft_limit = on),
         "ignore_result" => flag(value).map(|on| options.ignore_result = on),
         "max_retries" => count(value).map(|retries| options.max_retries = retries),
-        "rate_limit" => rate(value).map(|rate| options.rate_limit = rate),
+        "rate_limit" => rate(value).map(|rate| options.rate_limit = Some(rate)),
         "retry_backoff" => factor(value).map(|factor| options.retry_backoff = factor),
         "retry_backoff_max" => seconds(value).map(|longest| options.retry_backoff_max = longest),
         "retry_jitter" => truth(value).map(|on| options.retry_jitter = on),
@@ -209,7 +209,7 @@ mod tests {
         assert_eq!(options.soft_time_limit, None);
         assert!(options.handles_soft_limit);
         assert_eq!(options.acks_late, Some(false));
-        assert_eq!(options.rate_limit.map(|rate| rate.interval), Some(Duration::from_secs(6)));
+        assert_eq!(options.rate_limit.flatten().map(|rate| rate.interval), Some(Duration::from_secs(6)));
     }
 
     #[test]

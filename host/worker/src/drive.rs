@@ -19,6 +19,7 @@ use tracing::{info, warn};
 use crate::attempt::Attempts;
 use crate::commit::{Committer, chain};
 use crate::connection::{Connection, Connector};
+use crate::expire;
 use crate::invoker::Invoker;
 use crate::log;
 use crate::orders::{Order, Orders};
@@ -53,6 +54,8 @@ pub struct Settings {
     pub node: NodeName,
     pub queues: Vec<QueueName>,
     pub limits: Limits,
+    /// Results older than this are deleted; none are, if this is none.
+    pub results_expire: Option<Duration>,
     /// For the jitter of retries.
     pub seed: u64,
 }
@@ -101,6 +104,7 @@ pub async fn run(settings: Settings, ports: Ports, shutdowns: mpsc::Receiver<Shu
         store: ports.store.clone(),
         inputs: inputs_in.clone(),
     };
+    let expiring = settings.results_expire.map(|age| tokio::spawn(expire::run(ports.store.clone(), age)));
     let supervising = tokio::spawn(supervisor.run());
     let committing = tokio::spawn(committer.run());
     let driver = Driver {
@@ -122,6 +126,9 @@ pub async fn run(settings: Settings, ports: Ports, shutdowns: mpsc::Receiver<Shu
         stopped: false,
     };
     let result = driver.run(links, deliveries, inputs, shutdowns).await;
+    if let Some(expiring) = expiring {
+        expiring.abort();
+    }
     orders.close();
     if timeout(COLD_SHUTDOWN_MAX, committing).await.is_err() {
         warn!("gave up waiting for open commits; the broker will deliver their messages again");

@@ -6,6 +6,7 @@ mod attempt;
 mod commit;
 mod connection;
 mod drive;
+mod expire;
 mod invoker;
 mod log;
 mod orders;

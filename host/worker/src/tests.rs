@@ -10,9 +10,9 @@ use broker::{Broker, BrokerError, Consumer, Delivery, MemoryBroker};
 use store::{MemoryStore, ResultStore, StoreError};
 use taskhost_core::dispatcher::{Limits, Shutdown, TaskDefaults};
 use taskhost_core::{
-    Attempt, Catalog, Finished, HeaderValue, Headers, Json, Message, NodeName, Outcome, PluginName,
-    Publication, QueueName, Request, ResultRecord, RetryDelay, RetryRequest, Route, State, StoredResult, TaskId,
-    TaskName, TaskOptions, TaskSpec, Timestamp, Usage,
+    Attempt, Catalog, Finished, HeaderValue, Headers, Json, Message, NodeName, Outcome, PluginName, Publication,
+    QueueName, Request, ResultRecord, RetryDelay, RetryRequest, Route, State, StoredResult, TaskId, TaskName,
+    TaskOptions, TaskSpec, Timestamp, Usage,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
@@ -251,6 +251,7 @@ impl World {
             node: NodeName::parse("test@host").expect("valid"),
             queues: vec![queue()],
             limits: limits(),
+            results_expire: None,
             seed: 1,
         };
         let ports = Ports {
@@ -518,8 +519,13 @@ async fn a_broker_that_can_never_work_ends_the_worker() {
         }
     }
     let world = World::start().await;
-    let settings =
-        Settings { node: NodeName::parse("x@y").expect("valid"), queues: vec![queue()], limits: limits(), seed: 1 };
+    let settings = Settings {
+        node: NodeName::parse("x@y").expect("valid"),
+        queues: vec![queue()],
+        limits: limits(),
+        results_expire: None,
+        seed: 1,
+    };
     let ports = Ports {
         connector: Arc::new(Refusing),
         connection: Arc::new(Connection::default()),

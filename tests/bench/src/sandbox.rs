@@ -36,12 +36,12 @@ pub(crate) async fn measure(args: &SandboxArgs) -> Result<ExitCode> {
     let pool = if sandbox.is_pooled() { "instances from a pool" } else { "no pool: instances are allocated on demand" };
     let load = process::load().map_or(String::new(), |load| format!(", load {load:.1}"));
     writeln!(stdout(), "no-op task in the sandbox, one thread, {} calls ({pool}; {}{load})", args.calls, kernel())?;
-    let mut line = |what: &str, times: &mut Vec<Duration>| -> Result<()> {
+    let line = |what: &str, times: &[Duration]| -> Result<()> {
         let Spread { median, p90, .. } = Spread::of(times.iter().map(|time| time.as_secs_f64() * 1e6));
         Ok(writeln!(stdout(), "  {what:<28} median {median:>6.2} µs   p90 {p90:>6.2} µs")?)
     };
-    line("instantiate + call + drop", &mut whole)?;
-    line("of it instantiate + call", &mut inside)?;
+    line("instantiate + call + drop", &whole)?;
+    line("of it instantiate + call", &inside)?;
     Ok(ExitCode::SUCCESS)
 }
 

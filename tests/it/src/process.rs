@@ -7,6 +7,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use crate::settings;
+
 /// How long a test waits for anything: generous, since a busy machine is no failure.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 const POLL: Duration = Duration::from_millis(10);
@@ -147,7 +149,7 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
-        if thread::panicking() {
+        if thread::panicking() || settings::is_set(settings::VERBOSE) {
             eprintln!("{}", self.transcript());
         }
     }

@@ -21,6 +21,13 @@ impl Server {
         Server::start("rabbitmq")
     }
 
+    /// As [`Server::rabbitmq`]. It forgets everything when it is stopped.
+    #[track_caller]
+    pub fn redis() -> Option<Server> {
+        settings::required(settings::REDIS)?;
+        Server::start("redis")
+    }
+
     #[track_caller]
     fn start(name: &str) -> Option<Server> {
         let xtask = settings::required_path(settings::XTASK)?;

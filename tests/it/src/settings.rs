@@ -15,6 +15,13 @@ pub const XTASK: &str = "TASKHOST_TEST_XTASK";
 pub const AMQP: &str = "TASKHOST_TEST_AMQP";
 pub const REDIS: &str = "TASKHOST_TEST_REDIS";
 
+/// Set by hand: print what processes wrote even if their test passes.
+pub const VERBOSE: &str = "TASKHOST_TEST_VERBOSE";
+
+pub fn is_set(name: &str) -> bool {
+    env::var_os(name).is_some_and(|value| !value.is_empty())
+}
+
 /// The value, or none with the line that `cargo xtask test` counts.
 pub fn required(name: &str) -> Option<String> {
     let value = env::var(name).ok().filter(|value| !value.is_empty());

@@ -28,6 +28,8 @@ pub struct Site {
     /// As clients write them.
     pub broker: String,
     pub backend: String,
+    /// The plugins folder of its workers.
+    pub plugins: String,
     binary: PathBuf,
     python: PathBuf,
     folder: TempDir,
@@ -50,6 +52,11 @@ impl Site {
         Site::with_urls(Engine::RabbitMqRedis, broker.to_owned(), settings::required(settings::REDIS)?)
     }
 
+    /// As [`Site::open`], with results in a Redis of the test's own.
+    pub fn with_results(backend: &str) -> Option<Site> {
+        Site::with_urls(Engine::RabbitMqRedis, settings::required(settings::AMQP)?, backend.to_owned())
+    }
+
     fn with_urls(engine: Engine, broker: String, backend: String) -> Option<Site> {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let (binary, python) = (settings::required_path(settings::HOST)?, settings::required_path(settings::PYTHON)?);
@@ -57,7 +64,17 @@ impl Site {
         let queue = format!("it-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let folder =
             tempfile::Builder::new().prefix("taskhost-it-").tempdir().expect("the temporary folder is writable");
-        let mut site = Site { engine, queue, broker, backend, binary, python, folder, hosts: AtomicUsize::new(0) };
+        let mut site = Site {
+            engine,
+            queue,
+            broker,
+            backend,
+            plugins: "plugins".to_owned(),
+            binary,
+            python,
+            folder,
+            hosts: AtomicUsize::new(0),
+        };
         if engine == Engine::Embedded {
             let file = site.path("host.db");
             site.broker = format!("sqla+sqlite:///{}", file.display());
@@ -105,7 +122,10 @@ impl Site {
 
     fn run_command(&self, node: &str, options: &[&str]) -> Command {
         let mut command = host::command(&self.binary, self.folder.path());
-        command.args(["run", "--plugins", "plugins", "-n", node, "-Q", &self.queue]).args(self.urls()).args(options);
+        command
+            .args(["run", "--plugins", &self.plugins, "-n", node, "-Q", &self.queue])
+            .args(self.urls())
+            .args(options);
         command
     }
 

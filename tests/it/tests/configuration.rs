@@ -62,9 +62,9 @@ fn bad_plugins_are_reported_and_the_others_serve() {
 
 #[test]
 fn the_banner_says_what_runs_where() {
-    let Some(site) = Site::open(Engine::RabbitMqRedis) else { return };
-    let broker = site.broker.replace("guest:guest", "guest:%67uest");
-    let host = site.host(&["-c", "3", "-b", &broker]);
+    let Some(mut site) = Site::open(Engine::RabbitMqRedis) else { return };
+    site.broker = site.broker.replace("guest:guest", "guest:%67uest");
+    let host = site.host(&["-c", "3"]);
     let banner = host.transcript();
     for part in [&*host.node, &site.queue, "tasks.add", "demo", "127.0.0.1", "3"] {
         assert!(banner.contains(part), "no `{part}` in the banner");
@@ -82,9 +82,10 @@ fn the_banner_of_the_embedded_default_has_the_clients_url() {
 
 #[test]
 fn the_banner_says_what_to_do_without_plugins() {
-    let Some(site) = Site::open(Engine::Embedded) else { return };
+    let Some(mut site) = Site::open(Engine::Embedded) else { return };
     std::fs::create_dir(site.path("empty")).expect("the temporary folder is writable");
-    let host = site.host(&["--plugins", "empty"]);
+    site.plugins = "empty".to_owned();
+    let host = site.host(&[]);
     host.wait_for("empty");
     assert!(host.transcript().contains(".wasm"), "it does not say what to put there");
 }

@@ -1,4 +1,4 @@
-//! A broker that goes away: the worker comes back by itself, and runs nothing twice.
+//! A broker or a result store that goes away: the worker comes back by itself, and runs nothing twice.
 
 use it::{Server, Site};
 use serde_json::json;
@@ -10,9 +10,9 @@ fn a_worker_resumes_when_rabbitmq_comes_back() {
     let mut host = site.host(&["-c", "2"]);
     let client = site.start_client(
         r#"
-results = [send("tasks.sleep", 0.1 + n * 1e-6) for n in range(100)]
+results = [send("tasks.sleep", 0.125 + n / 2**20) for n in range(100)]
 emit("published")
-emit([get(result) == 0.1 + n * 1e-6 for n, result in enumerate(results)].count(True))
+emit([get(result) == 0.125 + n / 2**20 for n, result in enumerate(results)].count(True))
 "#,
     );
     client.wait_for("published");
@@ -74,4 +74,35 @@ emit([get(result) for result in results])
     let queues = rabbitmq.control("list_queues name messages messages_unacknowledged");
     let ours = queues.lines().find(|line| line.starts_with(&site.queue));
     assert_eq!(ours, Some(&*format!("{}\t0\t0", site.queue)), "a delivery was not settled:\n{queues}");
+}
+
+#[test]
+fn a_worker_without_its_broker_still_ends_as_it_should() {
+    let Some(mut rabbitmq) = Server::rabbitmq() else { return };
+    let Some(site) = Site::with_broker(&rabbitmq.url) else { return };
+    let mut host = site.host(&[]);
+    rabbitmq.kill();
+    host.wait_for("Connection to broker lost");
+    assert!(host.stop().success());
+}
+
+#[test]
+fn a_result_waits_for_its_store() {
+    let Some(mut redis) = Server::redis() else { return };
+    let Some(site) = Site::with_results(&redis.url) else { return };
+    let mut host = site.host(&["-c", "1"]);
+    site.client("emit(call('tasks.add', 1, 1))");
+    redis.kill();
+    // A client without results of its own, since it could not reach them.
+    site.client(
+        r#"
+other = Celery("other", broker=os.environ["BROKER"], backend="disabled://")
+other.send_task("tasks.add", (2, 2), task_id="patient", queue=QUEUE)
+"#,
+    );
+    host.wait_for("tasks.add[patient] received");
+    redis.start_again();
+    assert_eq!(site.client("emit(get(app.AsyncResult('patient')))"), json!(4));
+    assert_eq!(site.client("emit(call('tasks.add', 3, 3))"), json!(6));
+    assert!(host.stop().success());
 }

@@ -21,10 +21,10 @@ fn nothing_is_lost(site: &Site) {
     // Slow enough that the kills fall between the first task and the last.
     let client = site.start_client(&format!(
         r#"
-results = [send("tasks.sleep", 0.01 + n * 1e-6) for n in range({TASKS})]
+results = [send("tasks.sleep", 0.01 + n / 2**20) for n in range({TASKS})]
 emit("published")
 values = [get(result) for result in results]
-emit([value == 0.01 + n * 1e-6 for n, value in enumerate(values)].count(True))
+emit([abs(value - 0.01 - n / 2**20) < 1e-9 for n, value in enumerate(values)].count(True))
 "#
     ));
     let kill_midway = |host: &mut Host| {

@@ -23,6 +23,7 @@ mod commands;
 mod configuration;
 mod connection;
 mod crash;
+mod demo;
 mod documents;
 mod failures;
 mod messages;

@@ -6,6 +6,7 @@ use serde_json::json;
 on_every_engine! {
     a_sum_comes_back
     values_come_back_unchanged
+    numbers_survive_a_task_that_takes_them_as_its_own
     a_megabyte_comes_back
     the_client_chooses_the_task_id
     an_ignored_result_is_not_stored
@@ -38,6 +39,17 @@ values = [
 results = [send("tasks.echo", value) for value in values]
 returned = [get(result) for result in results]
 emit([[repr(value), repr(got)] for value, got in zip(values, returned) if repr(value) != repr(got)])
+"#;
+    assert_eq!(site.client(code), json!([]), "pairs of sent and received that differ");
+}
+
+fn numbers_survive_a_task_that_takes_them_as_its_own(site: &Site) {
+    let _host = site.host(&[]);
+    let code = r#"
+numbers = [n * 1e-6 + 0.01 for n in range(0, 1000, 20)] + [0.1, 1e-300, 1.7976931348623157e308, 2**53 + 1, -2**63, 2**63 - 1]
+results = [send("tasks.add", number, 0) for number in numbers]
+sums = [get(result) for result in results]
+emit([[repr(number), repr(total)] for number, total in zip(numbers, sums) if repr(number) != repr(total)])
 "#;
     assert_eq!(site.client(code), json!([]), "pairs of sent and received that differ");
 }

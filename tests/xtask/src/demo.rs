@@ -1,35 +1,21 @@
 //! Starts a worker with the demo plugin on the embedded broker, and says what to type next.
 
 use std::env;
-use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::path::Path;
+use std::process::{Command, ExitCode};
 
-use crate::test::executable;
-use crate::{Result, plugins};
+use crate::{Result, cargo, plugins};
 
 /// `cargo xtask demo`: ends when the worker does.
 pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     let root = crate::root()?;
     plugins::run(&["demo".to_owned()])?;
-    let host = build(&root)?;
+    eprintln!("demo: building the host (the first time takes some minutes)");
+    let host = cargo::build_host(&root)?;
     eprint!("{}", next_steps(&root, &host));
     let mut command = Command::new(&host);
     command.args(["run", "--plugins", "./plugins"]).args(arguments).current_dir(&root);
     run_in_our_place(&mut command)
-}
-
-fn build(root: &Path) -> Result<PathBuf> {
-    eprintln!("demo: building the host (the first time takes some minutes)");
-    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsStr::new("cargo").to_owned()));
-    command.args(["build", "--package", "host", "--message-format", "json-render-diagnostics"]);
-    command.current_dir(root).stdin(Stdio::null()).stderr(Stdio::inherit());
-    let output = command.output().map_err(|error| format!("start cargo: {error}"))?;
-    if !output.status.success() {
-        return Err(format!("the build failed: cargo ended with {}", output.status));
-    }
-    let messages = String::from_utf8_lossy(&output.stdout);
-    executable(&messages, "host").ok_or_else(|| "cargo named no binary `host`".to_owned())
 }
 
 fn next_steps(root: &Path, host: &Path) -> String {

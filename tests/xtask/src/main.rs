@@ -6,7 +6,9 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+mod bench;
 mod cache;
+mod cargo;
 mod debian;
 mod demo;
 mod group;
@@ -28,6 +30,9 @@ Commands:
   test [FILTER]      fetch what tests need, start private servers, run every test (or those whose
                      name contains FILTER), and count them; options for libtest follow `--`
   plugins [NAME..]   build plugins/* and tests/guests/* (or only those named) to WebAssembly components
+  bench [WHAT] [OPTION..]
+                     measure `sandbox`, `worker` or `all` in release builds, beside a bare loop and
+                     Celery; --tasks N and others (`bench worker --help`) go to the worker's measurement
   help               show this text
 ";
 
@@ -44,6 +49,7 @@ fn main() -> ExitCode {
         "demo" => demo::run(rest),
         "test" => test::run(rest),
         "plugins" => plugins::run(rest).map(|()| ExitCode::SUCCESS),
+        "bench" => bench::run(rest),
         // The next two are for this program's own use.
         "guard" => group::guard(rest),
         "serve" => serve::run(rest).map(|()| ExitCode::SUCCESS),

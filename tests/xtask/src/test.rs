@@ -6,15 +6,19 @@ use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io::{BufRead, BufReader, Write, stdout};
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::path::Path;
+use std::process::{ExitCode, Stdio};
 use std::time::Instant;
 
 use crate::debian::{self, Installed};
 use crate::python::{self, Python};
 use crate::serve::Served;
 use crate::servers::Kind;
-use crate::{Result, group, plugins};
+use crate::{Result, cargo, group, plugins};
+
+pub(crate) use crate::cargo::executable;
+
+const TEST_THREADS_MIN: usize = 4;
 
 /// `cargo xtask test [FILTER] [-- OPTION..]`: the filter is libtest's, and so are the options.
 pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
@@ -31,8 +35,10 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     let root = crate::root()?;
     plugins::run(&[])?;
     environment.set("TASKHOST_TEST_DEMO", root.join("plugins/demo/demo.wasm"));
-    let host = build(&root)?;
-    environment.set("TASKHOST_TEST_HOST", host);
+    say("building the host (the first time takes some minutes)");
+    environment.set("TASKHOST_TEST_HOST", cargo::build_host(&root)?);
+    say("building the tests (the first time takes some minutes)");
+    build_tests(&root)?;
 
     say("starting private servers");
     let mut servers = Vec::new();
@@ -49,6 +55,11 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
         environment.set(name, url);
     }
 
+    if env::var_os("RUST_TEST_THREADS").is_none() {
+        // Most of the time tests wait for something; few processors are no reason to wait one after the other.
+        let processors = std::thread::available_parallelism().map_or(1, |number| number.get());
+        environment.set("RUST_TEST_THREADS", processors.max(TEST_THREADS_MIN).to_string());
+    }
     let count = test(&root, arguments, &environment)?;
     drop(servers);
     say(&format!("took {} s", started.elapsed().as_secs()));
@@ -126,33 +137,18 @@ fn install_servers(kinds: &[Kind]) -> Result<Vec<Kind>> {
     }
 }
 
-/// Builds everything in the shape in which the tests need it, and gives the host's binary.
-fn build(root: &Path) -> Result<PathBuf> {
-    say("building the host and the tests (the first time takes some minutes)");
-    let mut command = cargo(root);
-    // With `--all-targets` the features of dependencies are those of `cargo test`, so that nothing is built twice.
-    command.args(["build", "--workspace", "--all-targets", "--message-format", "json-render-diagnostics"]);
-    let output = command.stderr(Stdio::inherit()).output().map_err(|error| format!("start cargo: {error}"))?;
-    if !output.status.success() {
-        return Err(format!("the build failed: cargo ended with {}", output.status));
-    }
-    let messages = String::from_utf8_lossy(&output.stdout);
-    executable(&messages, "host").ok_or_else(|| "cargo named no binary `host`".to_owned())
-}
-
-/// The path of a binary among cargo's messages, one JSON object a line.
-pub(crate) fn executable(messages: &str, name: &str) -> Option<PathBuf> {
-    let file = format!("{name}{}", env::consts::EXE_SUFFIX);
-    let paths = messages.lines().filter_map(|line| line.split_once(r#""executable":""#)?.1.split('"').next());
-    let mut paths = paths.map(|path| PathBuf::from(path.replace(r"\\", r"\")));
-    paths.find(|path| path.file_name() == Some(OsStr::new(&file)))
+/// Builds what will be run, so that a mistake in the source is not taken for a failed test.
+fn build_tests(root: &Path) -> Result<()> {
+    let status = cargo::command(root).args(["test", "--workspace", "--no-run", "--quiet"]).status();
+    let status = status.map_err(|error| format!("start cargo: {error}"))?;
+    if status.success() { Ok(()) } else { Err(format!("cannot build the tests: cargo ended with {status}")) }
 }
 
 /// Runs the tests where no Ctrl-C reaches them, so that they end with us and not before.
 fn test(root: &Path, arguments: &[String], environment: &Environment) -> Result<Count> {
     let separator = arguments.iter().position(|argument| argument == "--").unwrap_or(arguments.len());
     let (filter, options) = arguments.split_at(separator);
-    let cargo = cargo(root);
+    let cargo = cargo::command(root);
     let mut command = group::this_program(&[OsStr::new("guard"), cargo.get_program()])?;
     command.args(["test", "--workspace", "--no-fail-fast"]).args(filter);
     // What a passing test prints is shown too, since a test that cannot run says why.
@@ -171,12 +167,6 @@ fn test(root: &Path, arguments: &[String], environment: &Environment) -> Result<
     let status = child.wait().map_err(|error| format!("wait for the tests: {error}"))?;
     drop(input);
     Ok(count.finish(status.success()))
-}
-
-fn cargo(root: &Path) -> Command {
-    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(root).stdin(Stdio::null());
-    command
 }
 
 fn say(message: &str) {

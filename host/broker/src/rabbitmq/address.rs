@@ -76,7 +76,10 @@ mod tests {
     #[test]
     fn what_we_cannot_do_is_said_without_the_password() {
         let reason = |text| parse(text).unwrap_err().to_string();
-        assert_eq!(reason("amqps://me:secret@box"), "broker URL `amqps://me:**@box`: TLS is not supported by this version");
+        assert_eq!(
+            reason("amqps://me:secret@box"),
+            "broker URL `amqps://me:**@box`: TLS is not supported by this version"
+        );
         assert!(reason("amqp://box//?ssl=true").ends_with("TLS is not supported by this version"));
         assert!(reason("amqp://a//;amqp://b//").ends_with("a list of brokers is not supported by this version"));
         assert!(reason("amqp://me:secret@box:port/").starts_with("broker URL `amqp://me:**@box:port/`: "));

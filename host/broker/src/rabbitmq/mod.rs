@@ -15,14 +15,13 @@ mod unsettled;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lapin::options::{
-    ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueuePurgeOptions,
-};
+use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueuePurgeOptions};
 use lapin::types::{FieldTable, ShortString};
 use lapin::uri::AMQPUri;
 use lapin::{Connection, ConnectionProperties, ExchangeKind};
 use taskhost_core::{Publication, QueueName, RedactedUrl};
 use tracing::info;
+use uuid::Uuid;
 
 use self::consumer::RabbitConsumer;
 use self::failure::{Failure, timely};
@@ -34,6 +33,9 @@ pub(crate) use self::address::{SCHEMES, parse as parse_url};
 
 /// AMQP's code and text for "nothing is wrong".
 const REPLY_SUCCESS: u16 = 200;
+
+/// Answers that may be on their way to whoever waits for one.
+const REPLIES_PREFETCH: u32 = 100;
 
 /// How long closing in good order may take.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
@@ -147,6 +149,24 @@ impl Broker for RabbitMq {
             let transient = failure.is_transient();
             BrokerError::Declare { queue: queue.clone(), source: failure.into(), transient }
         })
+    }
+
+    async fn replies(&self) -> Result<Option<(QueueName, Box<dyn Consumer>)>, BrokerError> {
+        let name = Uuid::new_v4().to_string();
+        let queue = QueueName::parse(&name).expect("a UUID is a name");
+        let consume = async {
+            let channel = self.channel().await?;
+            let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
+            timely(channel.queue_declare(short(&queue)?, options, FieldTable::default())).await?;
+            RabbitConsumer::start(&queue, channel, REPLIES_PREFETCH).await
+        };
+        match consume.await {
+            Ok(consumer) => Ok(Some((queue, Box::new(consumer)))),
+            Err(failure) => {
+                let transient = failure.is_transient();
+                Err(BrokerError::Consume { queue, source: failure.into(), transient })
+            }
+        }
     }
 
     async fn depth(&self, queue: &QueueName) -> Result<u64, BrokerError> {

@@ -20,8 +20,14 @@ pub(super) struct Unsettled {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Frame {
     /// With `multiple`, everything unsettled up to the tag.
-    Ack { tag: u64, multiple: bool },
-    Reject { tag: u64, requeue: bool },
+    Ack {
+        tag: u64,
+        multiple: bool,
+    },
+    Reject {
+        tag: u64,
+        requeue: bool,
+    },
 }
 
 impl Unsettled {

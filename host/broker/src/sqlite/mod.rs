@@ -5,6 +5,7 @@
 
 mod address;
 mod claimant;
+mod commit;
 mod consumer;
 mod failure;
 mod inbox;
@@ -15,7 +16,6 @@ mod tests;
 mod thread;
 mod writer;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -32,8 +32,8 @@ use self::rows::NewRow;
 use self::writer::{NewConsumer, Work, Writer};
 use crate::port::{Broker, BrokerError, Consumer};
 
-pub use self::address::sqlite_path;
 pub(crate) use self::address::SCHEMES;
+pub use self::address::sqlite_path;
 
 /// Most messages, and about how many bytes, that are published in one transaction.
 const PUBLISH_ROWS_MAX: usize = 256;
@@ -82,7 +82,7 @@ impl SqliteBroker {
 
     /// As another process would open it.
     #[cfg(test)]
-    fn alone(path: &Path, options: &SqliteOptions) -> Self {
+    fn alone(path: &std::path::Path, options: &SqliteOptions) -> Self {
         Self::new(Arc::new(Writer::start(path, options.lease).expect("open")), options.node.clone())
     }
 

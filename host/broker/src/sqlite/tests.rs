@@ -1,7 +1,7 @@
 //! What is special to the embedded broker: clients' rows, leases, ETAs, several processes.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rusqlite::{Connection, params};
@@ -169,7 +169,8 @@ async fn a_client_sees_our_rows_as_its_own() {
     let bench = Bench::new();
     let broker = bench.broker();
     broker.publish(&[publication("ours")]).await.unwrap();
-    let row = "SELECT visible, timestamp, version, payload, name FROM kombu_message m, kombu_queue q WHERE q.id = queue_id";
+    let row =
+        "SELECT visible, timestamp, version, payload, name FROM kombu_message m, kombu_queue q WHERE q.id = queue_id";
     let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?));
     let (visible, timestamp, version, payload, queue): (bool, Option<String>, i64, String, String) =
         bench.client.query_row(row, [], read).unwrap();
@@ -389,7 +390,10 @@ fn claims_use_our_indexes() {
         assert!(plan.contains(index) && !plan.contains("TEMP B-TREE"), "{sql}: {plan}");
     };
     let waiting = "FROM kombu_message WHERE queue_id = 1 AND visible = 1 AND eta IS NULL";
-    check(&format!("SELECT id {waiting} AND priority IS NOT NULL ORDER BY priority DESC, id LIMIT 9"), "ix_taskhost_ready");
+    check(
+        &format!("SELECT id {waiting} AND priority IS NOT NULL ORDER BY priority DESC, id LIMIT 9"),
+        "ix_taskhost_ready",
+    );
     check(&format!("SELECT id {waiting} AND priority IS NULL ORDER BY id LIMIT 9"), "ix_taskhost_ready");
     check(&format!("SELECT 1 {waiting} LIMIT 1"), "ix_taskhost_ready");
     check("SELECT min(eta) FROM kombu_message WHERE queue_id = 1 AND eta IS NOT NULL", "ix_taskhost_eta");

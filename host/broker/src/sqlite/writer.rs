@@ -30,13 +30,27 @@ pub(super) enum Work {
     Depth(QueueName),
     Purge(QueueName),
     Consume(NewConsumer),
-    Settle { consumer: u64, owner: Arc<str>, receipts: Vec<(i64, Acknowledgement)> },
-    SetPrefetch { consumer: u64, prefetch: u32 },
-    Cancel { consumer: u64 },
-    SetAside { consumer: u64, row: i64 },
+    Settle {
+        consumer: u64,
+        owner: Arc<str>,
+        receipts: Vec<(i64, Acknowledgement)>,
+    },
+    SetPrefetch {
+        consumer: u64,
+        prefetch: u32,
+    },
+    Cancel {
+        consumer: u64,
+    },
+    SetAside {
+        consumer: u64,
+        row: i64,
+    },
     /// A consumer has taken what lay in its inbox, or is gone.
     LookAgain,
-    Close { connection: u64 },
+    Close {
+        connection: u64,
+    },
 }
 
 pub(super) struct NewConsumer {

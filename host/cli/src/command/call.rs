@@ -1,14 +1,17 @@
 //! `host call`: publishes a task, and waits for its result if asked to.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use broker::{Broker, Consumer};
+use store::ResultStore;
 use taskhost_core::protocol::content::{Json, Kind};
 use taskhost_core::protocol::v2::{self, Call};
 use taskhost_core::{Publication, QueueName, Route, TaskId, TaskName, Timestamp};
 
-use super::outcome::{exception_text, is_failed, wait_for};
+use super::outcome::{exception_text, is_failed, wait_for, wait_for_reply};
 use super::{Wait, duration, wiring};
 use crate::args::CallArgs;
 use crate::config::{self, Config, parse_duration, show_duration};
@@ -20,39 +23,57 @@ pub(crate) fn run(args: &CallArgs) -> Result<ExitCode, Failure> {
     let config = config::load(args.settings.config.as_deref(), &args.settings.sets, args.flags())?;
     let wait = Wait::parse(&args.wait)?;
     let now = wiring::now();
-    let call = read_call(args, now)?;
+    let mut call = read_call(args, now)?;
     let queue = match &args.queue {
         Some(name) => QueueName::parse(name).map_err(Failure::usage)?,
         None => config.task.default_queue.clone(),
     };
-    wiring::client_runtime()?.block_on(carry_out(&config, &call, &queue, wait, now))
+    wiring::client_runtime()?.block_on(carry_out(&config, &mut call, &queue, wait, now))
+}
+
+/// Where the result is going to be seen.
+enum Listening {
+    Store(Arc<dyn ResultStore>),
+    /// A queue of our own, which rpc:// results are sent to.
+    Replies(Box<dyn Consumer>),
 }
 
 async fn carry_out(
     config: &Config,
-    call: &Call,
+    call: &mut Call,
     queue: &QueueName,
     wait: Wait,
     now: Timestamp,
 ) -> Result<ExitCode, Failure> {
+    let broker = wiring::broker(config).await?;
     // Before the task is on its way: otherwise it would run, and nobody would see the result.
-    let store = match wait {
+    let listening = match wait {
         Wait::No => None,
-        Wait::AtMost(_) | Wait::WithoutEnd => Some(wiring::readable_store(config, "--wait").await?),
+        Wait::AtMost(_) | Wait::WithoutEnd => Some(listen(config, &*broker, call).await?),
     };
-    publish(config, call, queue, now).await?;
-    let Some(store) = store else {
+    publish(&*broker, call, queue, now).await?;
+    let result = match &listening {
+        None => None,
+        Some(Listening::Store(store)) => wait_for(&**store, &call.id, wait).await?,
+        Some(Listening::Replies(replies)) => wait_for_reply(&**replies, &call.id, wait).await?,
+    };
+    broker.close().await;
+    if listening.is_none() {
         print(&format!("{}\n", call.id))?;
         return Ok(ExitCode::SUCCESS);
-    };
-    let result = wait_for(&*store, &call.id, wait).await?;
+    }
     let Some(result) = result.filter(|result| result.state.is_ready()) else {
         let waited = match wait {
             Wait::AtMost(duration) => show_duration(duration),
             Wait::No | Wait::WithoutEnd => "some time".to_owned(),
         };
-        let hint = format!("it may still run; ask with: host result {}", call.id);
-        return Err(anyhow!("no result of task {} after {waited}", call.id)).or_hint(hint);
+        let failure = anyhow!("no result of task {} after {waited}", call.id);
+        return Err(failure).or_hint(match listening {
+            Some(Listening::Replies(_)) => {
+                "it may still run; its result went to this command alone (rpc://)".to_owned()
+            }
+            _ => format!("it may still run; ask with: host result {}", call.id),
+        });
     };
     if is_failed(&result.state) {
         eprint!("{}", exception_text(&result));
@@ -62,13 +83,23 @@ async fn carry_out(
     Ok(ExitCode::SUCCESS)
 }
 
-async fn publish(config: &Config, call: &Call, queue: &QueueName, now: Timestamp) -> Result<(), Failure> {
-    let broker = wiring::broker(config).await?;
+/// Gets ready for the result, and tells the worker where to send it if it is sent.
+async fn listen(config: &Config, broker: &dyn Broker, call: &mut Call) -> Result<Listening, Failure> {
+    if config.result.backend.scheme() == "rpc" {
+        let replies = broker.replies().await.context("cannot make a queue for the result")?;
+        if let Some((queue, replies)) = replies {
+            call.reply_to = Some(queue.to_string());
+            return Ok(Listening::Replies(replies));
+        }
+    }
+    Ok(Listening::Store(wiring::readable_store(config, "--wait").await?))
+}
+
+async fn publish(broker: &dyn Broker, call: &Call, queue: &QueueName, now: Timestamp) -> Result<(), Failure> {
     let publication = Publication { message: v2::message(call, now), route: Route::queue(queue) };
     // As Celery's producers do: the first who speaks of a queue creates it.
     broker.declare(queue).await.with_context(|| format!("cannot call `{}`", call.task))?;
     broker.publish(&[publication]).await.with_context(|| format!("cannot call `{}`", call.task))?;
-    broker.close().await;
     Ok(())
 }
 
@@ -95,7 +126,10 @@ fn read_call(args: &CallArgs, now: Timestamp) -> Result<Call, Failure> {
         call.eta = Some(now + duration("--countdown", text)?);
     }
     if let Some(text) = &args.eta {
-        call.eta = Some(Timestamp::parse(text).map_err(|error| Failure::usage(anyhow!("--eta: {error}")))?);
+        call.eta = Some(
+            Timestamp::parse(text)
+                .map_err(|error| Failure::usage(anyhow!("--eta: {error} such as 2026-12-24T18:00:00Z")))?,
+        );
     }
     if let Some(text) = &args.expires {
         call.expires = Some(expires(text, call.eta.unwrap_or(now), now)?);
@@ -125,4 +159,92 @@ fn json(option: &str, text: &str, kind: Kind, expected: &str) -> Result<Json, Fa
         return Err(Failure::usage(anyhow!("{option}: expected {expected}, found {value}")));
     }
     Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use expect_test::{Expect, expect};
+
+    use super::*;
+    use crate::args::{Command, CommandLine};
+
+    const NOW: Timestamp = Timestamp::from_micros(1_795_343_528_000_000);
+
+    fn call(options: &[&str]) -> Result<Call, Failure> {
+        let words = ["host", "call", "tasks.add"].iter().chain(options);
+        let Command::Call(args) = CommandLine::try_parse_from(words).expect("options are right").command else {
+            panic!("not `call`");
+        };
+        read_call(&args, NOW)
+    }
+
+    #[track_caller]
+    fn check_error(options: &[&str], expected: Expect) {
+        expected.assert_eq(&call(options).expect_err("this is a mistake").to_string());
+    }
+
+    #[test]
+    fn a_call_has_what_the_options_say() {
+        let call = call(&["-a", "[1, NaN]", "-k", r#"{"x": 1}"#, "--countdown", "1m", "--expires", "2m", "--id", "i"]);
+        let call = call.expect("options are right");
+        assert_eq!((call.args.as_str(), call.kwargs.as_str()), ("[1, NaN]", r#"{"x": 1}"#));
+        assert_eq!((call.task.as_str(), call.id.as_str()), ("tasks.add", "i"));
+        assert_eq!(call.eta, Some(NOW + Duration::from_secs(60)));
+        assert_eq!(call.expires, Some(NOW + Duration::from_secs(120)));
+    }
+
+    #[test]
+    fn times_are_dates_as_well() {
+        let call =
+            call(&["--eta", "2026-11-22T12:00:00Z", "--expires", "2026-11-23 00:00"]).expect("options are right");
+        assert_eq!(call.eta.map(Timestamp::isoformat).as_deref(), Some("2026-11-22T12:00:00+00:00"));
+        assert_eq!(call.expires.map(Timestamp::isoformat).as_deref(), Some("2026-11-23T00:00:00+00:00"));
+    }
+
+    #[test]
+    fn a_wrong_option_is_an_error_that_shows_a_right_one() {
+        check_error(
+            &["-a", "{}"],
+            expect![[r#"
+            error: --args: expected a JSON array such as '[2, 2]', found {}
+        "#]],
+        );
+        check_error(
+            &["-k", "width=3"],
+            expect![[r#"
+            error: --kwargs: expected a JSON object such as '{"width": 800}': no value at byte 0
+        "#]],
+        );
+        check_error(
+            &["--countdown", "soon"],
+            expect![[r#"
+            error: --countdown: expected seconds, or a time such as "30s", "5m" or "1h", found "soon"
+        "#]],
+        );
+        check_error(
+            &["--eta", "soon"],
+            expect![[r#"
+                error: --eta: `soon` is not an ISO 8601 time such as 2026-12-24T18:00:00Z
+            "#]],
+        );
+        check_error(
+            &["--expires", "soon"],
+            expect![[r#"
+            error: --expires: expected seconds, a time such as "5m", or a date such as 2026-12-24T18:00:00Z, found "soon"
+        "#]],
+        );
+        check_error(
+            &["--expires", "5", "--countdown", "10"],
+            expect![[r#"
+            error: --expires: the task would expire before it may start
+        "#]],
+        );
+        check_error(
+            &["--id", ""],
+            expect![[r#"
+            error: task id is empty
+        "#]],
+        );
+    }
 }

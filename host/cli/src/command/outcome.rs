@@ -3,8 +3,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use broker::{Acknowledgement, Consumer, Delivery};
 use store::{ResultStore, StoreError};
 use taskhost_core::protocol::content::{Json, Kind};
+use taskhost_core::protocol::document;
 use taskhost_core::{Exception, State, StoredResult, TaskId};
 
 use super::Wait;
@@ -30,6 +32,36 @@ pub(super) async fn wait_for(
             return Ok(answer);
         }
         store.changed(id, left.min(POLL)).await;
+    }
+}
+
+/// Reads a queue of replies until the final one of this task is there or the time is over.
+pub(super) async fn wait_for_reply(
+    replies: &dyn Consumer,
+    id: &TaskId,
+    wait: Wait,
+) -> Result<Option<StoredResult>, anyhow::Error> {
+    let reading = async {
+        while let Some(deliveries) = replies.next().await.context("cannot read the result")? {
+            let mut receipts = Vec::with_capacity(deliveries.len());
+            let mut last = None;
+            for Delivery { message, receipt, .. } in deliveries {
+                receipts.push((receipt, Acknowledgement::Ack));
+                if message.properties.correlation_id.as_deref() == Some(id.as_str()) {
+                    last = Some(document::decode(&message.body).context("cannot read the result")?);
+                }
+            }
+            replies.settle(receipts).await.context("cannot read the result")?;
+            if let Some(result) = last.filter(|result| result.state.is_ready()) {
+                return Ok(Some(result));
+            }
+        }
+        Ok(None)
+    };
+    match wait {
+        Wait::No => Ok(None),
+        Wait::WithoutEnd => reading.await,
+        Wait::AtMost(duration) => tokio::time::timeout(duration, reading).await.unwrap_or(Ok(None)),
     }
 }
 

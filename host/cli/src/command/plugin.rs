@@ -94,3 +94,57 @@ fn describe(report: &PluginReport) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use expect_test::expect;
+    use sandbox::{Import, TaskReport};
+    use taskhost_core::{PluginName, TaskName, TaskOptions, TaskSpec};
+
+    use super::*;
+
+    #[test]
+    fn a_report_says_everything_about_a_plugin() {
+        let import = |name: &str, known| Import { name: name.to_owned(), known };
+        let spec = TaskSpec {
+            name: TaskName::parse("images.resize").unwrap(),
+            plugin: PluginName::parse("images").unwrap(),
+            summary: "Makes a picture smaller.".to_owned(),
+            options: TaskOptions::default(),
+        };
+        let options = vec![("max_retries".to_owned(), "5".to_owned())];
+        let report = PluginReport {
+            name: "images".to_owned(),
+            version: Some("1.2.0".to_owned()),
+            path: "plugins/images/images.wasm".into(),
+            sha256: "ab12".to_owned(),
+            size_bytes: 70_000,
+            compile_time: Duration::from_millis(80),
+            exports: vec!["taskhost:task/tasks@0.1.0".to_owned()],
+            imports: vec![import("wasi:cli/stdout@0.2.6", true), import("acme:gpu/device", false)],
+            tasks: vec![TaskReport { spec, schema: None, options }],
+            warnings: vec!["task `images.resize`: unknown option `colour` is ignored".to_owned()],
+            refused: Some("it imports acme:gpu/device, which this host does not have".to_owned()),
+        };
+        expect![[r#"
+            images 1.2.0
+              file      plugins/images/images.wasm
+              size      69 KiB, compiled in 80 ms
+              sha256    ab12
+              exports   taskhost:task/tasks@0.1.0
+              imports   wasi:cli/stdout@0.2.6
+                        acme:gpu/device  (this host does not have it)
+
+            task images.resize
+              Makes a picture smaller.
+              max_retries = 5
+
+            warning: task `images.resize`: unknown option `colour` is ignored
+
+            refused: it imports acme:gpu/device, which this host does not have
+        "#]]
+        .assert_eq(&describe(&report));
+    }
+}

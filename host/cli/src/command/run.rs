@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use sandbox::Loaded;
 use taskhost_core::dispatcher::{Limits, Shutdown, TaskDefaults};
 use taskhost_core::protocol::content::Json;
@@ -67,6 +67,10 @@ async fn work(
     let loaded = plugin::load(config, &sandbox).await;
     let catalog = override_options(config, &loaded.catalog);
     announce(config, &loaded)?;
+    if loaded.catalog.is_empty() {
+        // A worker without tasks would take every message and reject it.
+        return Err(anyhow!("there are no tasks to run")).or_hint("the lines above say what to do");
+    }
 
     let connection = Arc::new(Connection::default());
     let store = wiring::store(config, Some(connection.clone())).await?;
@@ -80,6 +84,7 @@ async fn work(
         node: config.worker.hostname.clone(),
         queues: config.task.queues.clone(),
         limits: limits(config, store.is_durable()),
+        results_expire: config.result.expires,
         seed: uuid::Uuid::new_v4().as_u64_pair().0,
     };
     let ports = Ports {
@@ -115,11 +120,12 @@ fn announce(config: &Config, loaded: &Loaded) -> Result<(), Failure> {
         print(&banner::text(config, loaded))?;
         return Ok(());
     }
+    let queues = banner::queues(config);
     info!(node = %config.worker.hostname, broker = %config.broker.url, results = %config.result.backend,
-        queues = ?config.task.queues, concurrency = config.worker.concurrency, "starting {}", config.worker.hostname);
+        queues, concurrency = config.worker.concurrency, "starting {}", config.worker.hostname);
     for plugin in &loaded.plugins {
         let tasks: Vec<&str> = plugin.tasks.iter().map(|task| task.spec.name.as_str()).collect();
-        info!(plugin = %plugin.name, ?tasks, "plugin `{}` has {} tasks", plugin.name, tasks.len());
+        info!(plugin = %plugin.name, tasks = tasks.join(","), "plugin `{}` has {} tasks", plugin.name, tasks.len());
     }
     for refused in &loaded.refused {
         warn!(path = %refused.path.display(), "refused {}: {}", refused.path.display(), refused.reason);

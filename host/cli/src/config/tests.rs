@@ -331,9 +331,11 @@ fn every_option_of_a_task_can_be_overridden() {
                 true,
             ),
             rate_limit: Some(
-                Rate {
-                    interval: 6s,
-                },
+                Some(
+                    Rate {
+                        interval: 6s,
+                    },
+                ),
             ),
         }
     "#]]

@@ -226,7 +226,7 @@ impl Dispatcher {
     }
 
     fn bucket(&mut self, work: &Work) -> Option<&mut Bucket> {
-        let rate = work.spec.options.rate_limit.or(self.limits.task.rate_limit)?;
+        let rate = work.spec.options.rate_limit.unwrap_or(self.limits.task.rate_limit)?;
         Some(self.buckets.entry(work.request.task.clone()).or_insert_with(|| Bucket::new(rate)))
     }
 

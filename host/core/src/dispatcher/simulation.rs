@@ -48,7 +48,7 @@ fn key(request: &Request) -> String {
 
 impl World {
     fn new(seed: u64) -> Self {
-        let limited = TaskOptions { rate_limit: Some(Rate { interval: INTERVAL }), ..TaskOptions::default() };
+        let limited = TaskOptions { rate_limit: Some(Some(Rate { interval: INTERVAL })), ..TaskOptions::default() };
         let early = TaskOptions { acks_late: Some(false), ..TaskOptions::default() };
         let tasks =
             [spec("tasks.add", TaskOptions::default()), spec("tasks.limited", limited), spec("tasks.early", early)];

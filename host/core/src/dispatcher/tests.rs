@@ -18,7 +18,7 @@ fn at(ms: u64) -> Timestamp {
 
 fn dispatcher(concurrency: usize) -> Dispatcher {
     let limited =
-        TaskOptions { rate_limit: Some(Rate { interval: Duration::from_millis(100) }), ..TaskOptions::default() };
+        TaskOptions { rate_limit: Some(Some(Rate { interval: Duration::from_millis(100) })), ..TaskOptions::default() };
     let early = TaskOptions { acks_late: Some(false), track_started: Some(true), ..TaskOptions::default() };
     let tasks = [spec("tasks.add", TaskOptions::default()), spec("tasks.limited", limited), spec("tasks.early", early)];
     Dispatcher::new(limits(concurrency), Arc::new(Catalog::new(tasks)), 1)

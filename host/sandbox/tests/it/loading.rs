@@ -77,8 +77,6 @@ async fn a_later_version_of_the_same_interface_is_served() {
 #[tokio::test]
 async fn an_unknown_import_is_named() {
     let import = "(import \"acme:gpu/compute@1.0.0\" (instance (export \"f\" (func))))";
-    let mut text = String::from_utf8(Vec::new()).expect("empty");
-    text.push_str(import);
     let bytes =
         wat(&format!("(component {import} (instance $i) (export \"taskhost:task/tasks@0.1.0\" (instance $i)))"));
     let reason = refusal(bytes.clone()).await;
@@ -167,7 +165,7 @@ async fn options_come_from_describe_and_the_manifest_has_the_last_word() {
     let options = &world.loaded.catalog.get(&TaskName::parse("t").expect("a name")).expect("served").options;
     assert_eq!(options.max_retries, Some(5));
     assert_eq!(options.time_limit, Some(Duration::from_millis(2500)));
-    assert_eq!(options.rate_limit.map(|rate| rate.interval), Some(Duration::from_secs(6)));
+    assert_eq!(options.rate_limit.flatten().map(|rate| rate.interval), Some(Duration::from_secs(6)));
     let report = &world.loaded.plugins[1];
     assert_eq!((report.name.as_str(), report.version.as_deref()), ("p", Some("1.2")));
     assert_eq!(
@@ -301,7 +299,7 @@ async fn a_check_reports_what_a_plugin_is_without_serving_it() {
 
 #[tokio::test]
 async fn a_sandbox_without_a_pool_does_the_same() {
-    // HOST_POOLING is read once per sandbox; no other test of this binary depends on its value.
+    // No machine has the addresses for so many, which is the same as having none for a pool.
     let hostname = NodeName::parse("taskhost@test").expect("a name");
     let huge = Config { concurrency: 1 << 24, hostname, limits: Limits::default() };
     let sandbox = Sandbox::new(huge).expect("a sandbox, if not a pooled one");

@@ -1,3 +1,5 @@
+//! The Redis store against servers that misbehave, and against a real one if there is one.
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

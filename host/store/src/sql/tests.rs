@@ -1,3 +1,5 @@
+//! The SQLite store: its tables, its locks, and files that others made.
+
 use rusqlite::Connection;
 use taskhost_core::State;
 use tempfile::TempDir;

@@ -1,0 +1,133 @@
+//! Measures workers: each drains the same backlog from the same servers, one after the other.
+
+use std::io::{Write, stdout};
+use std::process::ExitCode;
+
+use crate::drain::{self, Slope};
+use crate::lane::{LANES, Lane, Setting, Who};
+use crate::process::{self, Process};
+use crate::services::Services;
+use crate::table::{Spread, decimal, grouped};
+use crate::{Result, WorkerArgs, contender};
+
+/// What was measured in one lane, round after round.
+struct Row {
+    lane: Lane,
+    tasks: u64,
+    slopes: Vec<Slope>,
+    problems: Vec<String>,
+}
+
+/// Measures and prints. Trouble in one lane does not keep the others from being measured, but fails the command.
+pub(crate) async fn measure(args: &WorkerArgs) -> Result<ExitCode> {
+    let mut rows = rows(args)?;
+    let mut services = Services::connect(args).await?;
+    let mut loads = Vec::new();
+    for round in 1..=args.rounds {
+        for row in &mut rows {
+            let load = process::load();
+            loads.extend(load);
+            let Row { lane, tasks, .. } = *row;
+            let at = format!("round {round}/{}: {}, {}", args.rounds, lane.who.title(), lane.setting.title());
+            match run(lane, tasks, args, &mut services).await {
+                Ok((slope, problem)) => {
+                    let verdict = problem.as_deref().unwrap_or("all tasks accounted for");
+                    eprintln!(
+                        "bench: {at}: {}/s, {} µs, {verdict} (load {})",
+                        grouped(slope.tasks_per_second),
+                        decimal(slope.worker_us),
+                        decimal(load)
+                    );
+                    row.slopes.push(slope);
+                    row.problems.extend(problem);
+                }
+                Err(error) => {
+                    eprintln!("bench: {at}: {error}");
+                    row.problems.push(error.to_string().lines().next().unwrap_or_default().to_owned());
+                }
+            }
+        }
+    }
+    print(args, &rows, Spread::of(loads))?;
+    let well = rows.iter().all(|row| row.problems.is_empty());
+    Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn rows(args: &WorkerArgs) -> Result<Vec<Row>> {
+    if let Some(unknown) = args.only.iter().find(|name| LANES.iter().all(|lane| lane.name != **name)) {
+        let known: Vec<&str> = LANES.iter().map(|lane| lane.name).collect();
+        return Err(format!("no lane is called `{unknown}`; there are: {}", known.join(", ")).into());
+    }
+    let mut rows = Vec::new();
+    for lane in LANES {
+        let wanted = args.only.is_empty() || args.only.iter().any(|name| name == lane.name);
+        if !wanted || lane.who == Who::Celery && args.python.is_none() {
+            continue;
+        }
+        let tasks = if lane.who == Who::Celery { args.celery_tasks } else { args.tasks };
+        rows.push(Row { lane: *lane, tasks, slopes: Vec::new(), problems: Vec::new() });
+    }
+    Ok(rows)
+}
+
+async fn run(lane: Lane, tasks: u64, args: &WorkerArgs, services: &mut Services) -> Result<(Slope, Option<String>)> {
+    let folder = tempfile::tempdir()?;
+    services.fill(lane.setting, tasks, folder.path()).await?;
+    let mut worker = Process::start(&mut contender::command(lane, args, folder.path())?, folder.path())?;
+    let slope = drain::watch(&mut worker, services, lane.setting, tasks, folder.path()).await?;
+    // Only now the broker knows what was not acknowledged.
+    worker.stop()?;
+    let problem = services.problem(lane.setting, tasks, folder.path()).await?;
+    Ok((slope, problem))
+}
+
+fn print(args: &WorkerArgs, rows: &[Row], load: Spread) -> Result<()> {
+    let mut out = stdout();
+    writeln!(
+        out,
+        "no-op tasks, durable classic queue, persistent messages, prefetch {}, host with -c {}; median of {} rounds; load {:.1} to {:.1}",
+        args.prefetch, args.concurrency, args.rounds, load.min, load.max
+    )?;
+    writeln!(
+        out,
+        "{:<26} {:>7} {:>8} {:>17} {:>9} {:>8} {:>9} {:>12} {:>8}  check",
+        "", "tasks", "tasks/s", "(min–max)", "worker µs", "of bare", "× Celery", "RabbitMQ µs", "Redis µs"
+    )?;
+    let mut shown: Option<Setting> = None;
+    for row in rows {
+        let Lane { who, setting, .. } = row.lane;
+        if shown != Some(setting) {
+            writeln!(out, "{}", setting.title())?;
+            shown = Some(setting);
+        }
+        let rate = rate(row);
+        let relative = |to: Who| {
+            let to = rows.iter().find(|row| (row.lane.who, row.lane.setting) == (to, setting) && row.lane.who != who)?;
+            Some(rate.median / self::rate(to).median).filter(|ratio| ratio.is_finite())
+        };
+        let median = |of: fn(&Slope) -> Option<f64>| {
+            let values: Vec<f64> = row.slopes.iter().filter_map(of).collect();
+            decimal((!values.is_empty()).then(|| Spread::of(values).median))
+        };
+        let dash = || "–".to_owned();
+        writeln!(
+            out,
+            "  {:<24} {:>7} {:>8} {:>17} {:>9} {:>8} {:>9} {:>12} {:>8}  {}",
+            who.title(),
+            grouped(row.tasks as f64),
+            grouped(rate.median),
+            format!("{}–{}", grouped(rate.min), grouped(rate.max)),
+            median(|slope| slope.worker_us),
+            relative(Who::Bare).map_or_else(dash, |ratio| format!("{:.0} %", ratio * 100.0)),
+            relative(Who::Celery).map_or_else(dash, |ratio| format!("{ratio:.1}")),
+            median(|slope| slope.rabbitmq_us),
+            median(|slope| slope.redis_us),
+            if row.problems.is_empty() { "ok".to_owned() } else { row.problems.join("; ") }
+        )?;
+    }
+    Ok(())
+}
+
+fn rate(row: &Row) -> Spread {
+    Spread::of(row.slopes.iter().map(|slope| slope.tasks_per_second))
+}

@@ -1,0 +1,103 @@
+//! Measures the sandbox and the worker in release builds, beside a bare loop and Celery on the same servers.
+//!
+//! What is measured, and how, is in the package `bench`; here it is given what it needs.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use crate::debian::{self, Installed};
+use crate::python::{self, Python};
+use crate::serve::Served;
+use crate::servers::Kind;
+use crate::test::executable;
+use crate::{Result, group, plugins};
+
+/// `cargo xtask bench [sandbox|worker|all] [OPTION..]`: options go to the measuring program.
+pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
+    let named = arguments.first().filter(|first| !first.starts_with('-'));
+    let options = &arguments[usize::from(named.is_some())..];
+    let what = named.map_or("all", String::as_str);
+    if !["sandbox", "worker", "all"].contains(&what) {
+        return Err(format!("bench measures `sandbox`, `worker` or `all`, not `{what}`"));
+    }
+    let root = crate::root()?;
+    plugins::run(&["demo".to_owned()])?;
+    let programs = Programs::build(&root)?;
+    let mut code = ExitCode::SUCCESS;
+    if what != "worker" {
+        // With `all`, options are the worker's: it has nearly all of them.
+        let options = if what == "all" { &[] } else { options };
+        code = programs.sandbox(options)?;
+    }
+    if what != "sandbox" && code == ExitCode::SUCCESS {
+        code = programs.worker(options)?;
+    }
+    Ok(code)
+}
+
+/// The release builds, and the folder of plugins.
+struct Programs {
+    host: PathBuf,
+    bench: PathBuf,
+    plugins: PathBuf,
+}
+
+impl Programs {
+    fn build(root: &Path) -> Result<Programs> {
+        say("building the host in release (the first time takes many minutes)");
+        let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        command.args(["build", "--release", "--package", "host", "--package", "bench"]);
+        command.args(["--message-format", "json-render-diagnostics"]);
+        command.current_dir(root).stdin(Stdio::null()).stderr(Stdio::inherit());
+        let output = command.output().map_err(|error| format!("start cargo: {error}"))?;
+        if !output.status.success() {
+            return Err(format!("the build failed: cargo ended with {}", output.status));
+        }
+        let messages = String::from_utf8_lossy(&output.stdout);
+        let program = |name| executable(&messages, name).ok_or_else(|| format!("cargo named no binary `{name}`"));
+        Ok(Programs { host: program("host")?, bench: program("bench")?, plugins: root.join("plugins") })
+    }
+
+    fn sandbox(&self, options: &[String]) -> Result<ExitCode> {
+        say("measuring the sandbox");
+        self.measure("sandbox", vec!["--plugins".into(), self.plugins.clone().into()], options)
+    }
+
+    fn worker(&self, options: &[String]) -> Result<ExitCode> {
+        let kinds = [Kind::RabbitMq, Kind::Redis];
+        let missing: Vec<_> = kinds.iter().filter(|kind| !kind.is_installed()).map(|kind| kind.package()).collect();
+        if !missing.is_empty()
+            && let Installed::No(reason) = debian::install(&missing)?
+        {
+            return Err(format!("the worker is measured with real servers: {reason}"));
+        }
+        let python = python::obtain()?;
+        say("starting private servers");
+        let [mut rabbitmq, mut redis] = [Served::start(Kind::RabbitMq)?, Served::start(Kind::Redis)?];
+        let mut given: Vec<OsString> = vec!["--host".into(), self.host.clone().into()];
+        given.extend(["--plugins".into(), self.plugins.clone().into()]);
+        given.extend(["--amqp".into(), rabbitmq.url()?.into(), "--redis".into(), redis.url()?.into()]);
+        match python {
+            Python::Ready(interpreter) => given.extend(["--python".into(), interpreter.into()]),
+            Python::Missing(reason) => say(&format!("Celery is left out: {reason}")),
+        }
+        say("measuring the worker; other work on this machine distorts rates, and CPU times less so");
+        self.measure("worker", given, options)
+    }
+
+    /// Runs the measuring program where no Ctrl-C reaches it, so that it and its workers end with us.
+    fn measure(&self, what: &str, given: Vec<OsString>, options: &[String]) -> Result<ExitCode> {
+        let mut command = group::this_program(&[OsStr::new("guard"), self.bench.as_os_str(), OsStr::new(what)])?;
+        let mut child = command.args(given).args(options).spawn().map_err(|error| format!("start bench: {error}"))?;
+        let input = child.stdin.take();
+        let status = child.wait().map_err(|error| format!("wait for bench: {error}"))?;
+        drop(input);
+        Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+fn say(message: &str) {
+    eprintln!("bench: {message}");
+}
