@@ -42,8 +42,10 @@ fn filter(level: Level) -> EnvFilter {
         // Nothing is worse than an error here.
         Level::Error | Level::Critical => ("error", "error"),
     };
+    // lapin calls it an error when a queue that we look for is missing. What matters comes from us again.
+    let lapin = if level == Level::Debug { "debug" } else { "off" };
     let directives: Vec<String> = OURS.iter().map(|target| format!("{target}={ours}")).collect();
-    EnvFilter::new(format!("{others},{}", directives.join(",")))
+    EnvFilter::new(format!("{others},lapin={lapin},{}", directives.join(",")))
 }
 
 /// Colours are for people (<https://no-color.org>).
@@ -194,8 +196,9 @@ mod tests {
             info!(task.id = "t-1", task.name = "tasks.add", "Task tasks.add[t-1] received");
             warn!("careful\x1b[2J");
             error!(target: "sandbox::plugin", reason = "x", "cannot load");
-            info!(target: "lapin", "chatter of others");
-            warn!(target: "lapin", port = 5672, "trouble of others");
+            info!(target: "mio", "chatter of others");
+            warn!(target: "mio", port = 5672, "trouble of others");
+            tracing::error!(target: "lapin", "what we say ourselves");
             let (id, name, plugin) = ("t-1", "tasks.add", "demo");
             info!(target: "task", { task.id = %id, task.name = %name, plugin = %plugin }, "hello");
             info!(target: "task", plugin = %plugin, "loading");

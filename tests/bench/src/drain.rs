@@ -7,10 +7,10 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::Result;
 use crate::lane::Setting;
 use crate::process::{self, Process};
 use crate::services::{self, Services};
-use crate::Result;
 
 /// Often enough for a drain of one second; an answer costs the servers some microseconds.
 const POLL: Duration = Duration::from_millis(5);
@@ -99,9 +99,8 @@ fn slope(samples: &[Sample], tasks: u64) -> Option<Slope> {
         return None;
     }
     let count = (last.done - first.done) as f64;
-    let each = |of: fn(&Sample) -> Option<Duration>| {
-        Some(of(last)?.checked_sub(of(first)?)?.as_secs_f64() * 1e6 / count)
-    };
+    let each =
+        |of: fn(&Sample) -> Option<Duration>| Some(of(last)?.checked_sub(of(first)?)?.as_secs_f64() * 1e6 / count);
     Some(Slope {
         tasks_per_second: count / last.at.duration_since(first.at).as_secs_f64(),
         worker_us: each(|sample| sample.worker),

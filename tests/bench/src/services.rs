@@ -88,8 +88,7 @@ impl Services {
             scan.arg(cursor).arg("MATCH").arg("celery-task-meta-*").arg("COUNT").arg(KEYS_MAX);
             let (next, keys): (u64, Vec<String>) = scan.query_async(&mut self.redis).await?;
             if !keys.is_empty() {
-                let documents: Vec<Option<String>> =
-                    redis::cmd("MGET").arg(&keys).query_async(&mut self.redis).await?;
+                let documents: Vec<Option<String>> = redis::cmd("MGET").arg(&keys).query_async(&mut self.redis).await?;
                 let good = |document: &&String| document.contains(r#""status": "SUCCESS""#);
                 successes += documents.iter().flatten().filter(good).count() as u64;
             }

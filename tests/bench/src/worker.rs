@@ -102,7 +102,8 @@ fn print(args: &WorkerArgs, rows: &[Row], load: Spread) -> Result<()> {
         }
         let rate = rate(row);
         let relative = |to: Who| {
-            let to = rows.iter().find(|row| (row.lane.who, row.lane.setting) == (to, setting) && row.lane.who != who)?;
+            let to =
+                rows.iter().find(|row| (row.lane.who, row.lane.setting) == (to, setting) && row.lane.who != who)?;
             Some(rate.median / self::rate(to).median).filter(|ratio| ratio.is_finite())
         };
         let median = |of: fn(&Slope) -> Option<f64>| {

@@ -139,7 +139,7 @@ fn install_servers(kinds: &[Kind]) -> Result<Vec<Kind>> {
 
 /// Builds what will be run, so that a mistake in the source is not taken for a failed test.
 fn build_tests(root: &Path) -> Result<()> {
-    let status = cargo::command(root).args(["test", "--workspace", "--no-run", "--quiet"]).status();
+    let status = cargo::command(root).args(["test", "--workspace", "--no-run"]).status();
     let status = status.map_err(|error| format!("start cargo: {error}"))?;
     if status.success() { Ok(()) } else { Err(format!("cannot build the tests: cargo ended with {status}")) }
 }

@@ -51,7 +51,7 @@ pub struct SqliteOptions {
 
 impl Default for SqliteOptions {
     fn default() -> Self {
-        Self { node: "taskhost".to_owned(), lease: Duration::from_secs(30) }
+        Self { node: "taskhost".to_owned(), lease: Duration::from_secs(12) }
     }
 }
 
