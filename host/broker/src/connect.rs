@@ -3,15 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use taskhost_core::RedactedUrl;
+use taskhost_core::{QueueKind, RedactedUrl};
 
 use crate::memory::MemoryBroker;
 use crate::port::{Broker, BrokerError};
 use crate::rabbitmq::{self, RabbitMq};
+use crate::redis::{self, RedisBroker, RedisOptions};
 use crate::sqlite::{self, SqliteBroker, SqliteOptions};
 
 /// The schemes that [`connect`] knows, as an error message lists them.
-const KNOWN: &str = "amqp, pyamqp, sqlite, sqla+sqlite, memory";
+const KNOWN: &str = "amqp, pyamqp, redis, redis+socket, sqlite, sqla+sqlite, memory";
 
 /// How to connect.
 #[derive(Debug, Clone)]
@@ -20,16 +21,20 @@ pub struct ConnectOptions {
     pub node: String,
     /// How long connecting may take.
     pub timeout: Duration,
+    /// Which kind of queues messages wait in until their time comes, where a broker has kinds of queues
+    /// (Celery's `broker_native_delayed_delivery_queue_type`).
+    pub delayed_queue_type: QueueKind,
 }
 
 impl Default for ConnectOptions {
     fn default() -> Self {
-        Self { node: "taskhost".to_owned(), timeout: Duration::from_secs(10) }
+        Self { node: "taskhost".to_owned(), timeout: Duration::from_secs(10), delayed_queue_type: QueueKind::Quorum }
     }
 }
 
 enum Scheme {
     RabbitMq,
+    Redis,
     Sqlite,
     Memory,
 }
@@ -38,6 +43,11 @@ enum Scheme {
 pub async fn connect(url: &str, options: &ConnectOptions) -> Result<Arc<dyn Broker>, BrokerError> {
     Ok(match scheme(url)? {
         Scheme::RabbitMq => Arc::new(RabbitMq::connect(url, options).await?),
+        Scheme::Redis => {
+            let (node, timeout) = (options.node.clone(), options.timeout);
+            let options = RedisOptions { node, timeout, ..RedisOptions::default() };
+            Arc::new(RedisBroker::connect(url, &options).await?)
+        }
         Scheme::Sqlite => {
             let options = SqliteOptions { node: options.node.clone(), ..SqliteOptions::default() };
             Arc::new(SqliteBroker::connect(url, &options).await?)
@@ -50,6 +60,7 @@ pub async fn connect(url: &str, options: &ConnectOptions) -> Result<Arc<dyn Brok
 pub fn check_url(url: &str) -> Result<(), BrokerError> {
     match scheme(url)? {
         Scheme::RabbitMq => rabbitmq::parse_url(url).map(drop),
+        Scheme::Redis => redis::check_redis_url(url),
         Scheme::Sqlite => sqlite::sqlite_path(url).map(drop),
         Scheme::Memory => Ok(()),
     }
@@ -65,10 +76,9 @@ fn scheme(url: &str) -> Result<Scheme, BrokerError> {
         // The adapter says why not.
         "amqps" => Ok(Scheme::RabbitMq),
         _ if rabbitmq::SCHEMES.contains(&scheme) => Ok(Scheme::RabbitMq),
+        _ if redis::SCHEMES.contains(&scheme) => Ok(Scheme::Redis),
         _ if sqlite::SCHEMES.contains(&scheme) => Ok(Scheme::Sqlite),
-        "redis" | "rediss" | "sentinel" | "sqs" => {
-            Err(refuse(format!("`{scheme}` comes later: not in this version (known: {KNOWN})")))
-        }
+        "sqs" => Err(refuse(format!("`{scheme}` comes later: not in this version (known: {KNOWN})"))),
         _ => Err(refuse(format!("unknown scheme `{scheme}` (known: {KNOWN})"))),
     }
 }
@@ -83,17 +93,24 @@ mod tests {
 
     #[test]
     fn urls_are_checked_without_connecting() {
-        for url in
-            ["amqp://box//", "pyamqp://me:x@box/v", "sqlite:///host.db", "sqla+sqlite:////tmp/host.db", "memory://"]
-        {
+        for url in [
+            "amqp://box//",
+            "pyamqp://me:x@box/v",
+            "redis://:x@box/0",
+            "sqlite:///host.db",
+            "sqla+sqlite:////tmp/host.db",
+            "memory://",
+        ] {
             assert!(check_url(url).is_ok(), "{url}");
         }
         let reason = |url| check_url(url).unwrap_err().to_string();
         assert_eq!(
-            reason("redis://:secret@box/0"),
-            "broker URL `redis://:**@box/0`: `redis` comes later: not in this version \
-             (known: amqp, pyamqp, sqlite, sqla+sqlite, memory)"
+            reason("sqs://key:secret@box"),
+            "broker URL `sqs://key:**@box`: `sqs` comes later: not in this version \
+             (known: amqp, pyamqp, redis, redis+socket, sqlite, sqla+sqlite, memory)"
         );
+        assert!(reason("rediss://box").contains("TLS"));
+        assert!(reason("sentinel://box").contains("Sentinel"));
         assert!(reason("kafka://box").contains("unknown scheme `kafka` (known: amqp,"));
         assert!(reason("host.db").contains("has no scheme"));
         assert!(reason("sqlite://").contains("a file is needed"));
@@ -105,7 +122,7 @@ mod tests {
         let options = ConnectOptions::default();
         let queue = taskhost_core::QueueName::parse("q").unwrap();
         let broker = connect("memory://connect", &options).await.unwrap();
-        broker.declare(&queue).await.unwrap();
+        broker.declare(&queue.clone().into()).await.unwrap();
         assert_eq!(connect("memory://connect", &options).await.unwrap().depth(&queue).await.unwrap(), 0);
     }
 

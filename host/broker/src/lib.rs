@@ -9,12 +9,15 @@ mod connect;
 mod memory;
 mod port;
 mod rabbitmq;
+mod redis;
 mod sqlite;
 
 pub use connect::{ConnectOptions, check_url, connect};
 pub use memory::{MemoryBroker, MemoryConnection};
 pub use port::{
-    Acknowledgement, BoxError, Broker, BrokerError, Consumer, DELIVERY_COUNT_HEADER, Delivery, Receipt, Receipts, Token,
+    Acknowledgement, BoxError, Broker, BrokerError, Capabilities, Consumer, DELIVERY_COUNT_HEADER, Delivery, PutBack,
+    PutBackFailed, Receipt, Receipts, Token,
 };
 pub use rabbitmq::RabbitMq;
+pub use redis::{RedisBroker, RedisOptions};
 pub use sqlite::{SqliteBroker, SqliteOptions, sqlite_path};

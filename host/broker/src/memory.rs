@@ -6,13 +6,16 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
-use taskhost_core::{DeliveryInfo, HeaderValue, Message, Publication, QueueName, RedactedUrl, Route};
+use taskhost_core::{DeliveryInfo, HeaderValue, Message, Publication, Queue, QueueName, RedactedUrl, Route, Timestamp};
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 
 use crate::port::{
-    Acknowledgement, Broker, BrokerError, Consumer, DELIVERY_COUNT_HEADER, Delivery, Receipt, Receipts, Token,
+    Acknowledgement, Broker, BrokerError, Capabilities, Consumer, DELIVERY_COUNT_HEADER, Delivery, PutBack,
+    PutBackFailed, Receipt, Receipts, Token,
 };
 
 /// The server: queues that several connections share.
@@ -36,11 +39,14 @@ struct Shared {
     state: Mutex<State>,
     /// Told of every change that may concern a waiting consumer.
     changes: watch::Sender<()>,
+    clock: fn() -> Timestamp,
 }
 
 #[derive(Default)]
 struct State {
     queues: HashMap<QueueName, BTreeMap<Place, Stored>>,
+    /// Messages that were put back, by the time at which they return to their queue.
+    later: BTreeMap<(Timestamp, u64), (QueueName, Place, Stored)>,
     connections: Vec<u64>,
     consumers: HashMap<u64, Taker>,
     last_number: u64,
@@ -83,7 +89,13 @@ impl Default for MemoryBroker {
 impl MemoryBroker {
     /// An empty broker.
     pub fn new() -> Self {
-        Self { shared: Arc::new(Shared { state: Mutex::default(), changes: watch::Sender::new(()) }) }
+        Self::with_clock(wall_time)
+    }
+
+    /// An empty broker that reads the time there: for tests with a clock of their own.
+    pub fn with_clock(clock: fn() -> Timestamp) -> Self {
+        let (state, changes) = (Mutex::default(), watch::Sender::new(()));
+        Self { shared: Arc::new(Shared { state, changes, clock }) }
     }
 
     /// The broker of that name, one for the whole process: what `memory://NAME` means.
@@ -134,13 +146,17 @@ impl MemoryConnection {
 
 #[async_trait]
 impl Broker for MemoryConnection {
-    async fn consume(&self, queue: &QueueName, prefetch: u32) -> Result<Box<dyn Consumer>, BrokerError> {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { puts_back: true }
+    }
+
+    async fn consume(&self, queue: &Queue, prefetch: u32) -> Result<Box<dyn Consumer>, BrokerError> {
         let mut state = self.state()?;
-        state.queues.entry(queue.clone()).or_default();
+        state.queues.entry(queue.name.clone()).or_default();
         let id = state.next_number();
         let taker = Taker {
             connection: self.id,
-            queue: queue.clone(),
+            queue: queue.name.clone(),
             prefetch: bound(prefetch),
             held: HashMap::new(),
             end: None,
@@ -157,8 +173,8 @@ impl Broker for MemoryConnection {
         result
     }
 
-    async fn declare(&self, queue: &QueueName) -> Result<(), BrokerError> {
-        self.state()?.queues.entry(queue.clone()).or_default();
+    async fn declare(&self, queue: &Queue) -> Result<(), BrokerError> {
+        self.state()?.queues.entry(queue.name.clone()).or_default();
         Ok(())
     }
 
@@ -180,14 +196,23 @@ impl Consumer for MemoryConsumer {
     async fn next(&self) -> Result<Option<Vec<Delivery>>, BrokerError> {
         let mut changes = self.shared.changes.subscribe();
         loop {
-            match self.shared.state().take(self.id) {
-                Ok(deliveries) if !deliveries.is_empty() => return Ok(Some(deliveries)),
-                Ok(_) => {}
-                Err(End::Cancelled) => return Ok(None),
-                Err(End::Lost) => return Err(lost()),
+            let now = (self.shared.clock)();
+            let due = {
+                let mut state = self.shared.state();
+                state.return_due(now);
+                match state.take(self.id) {
+                    Ok(deliveries) if !deliveries.is_empty() => return Ok(Some(deliveries)),
+                    Ok(_) => {}
+                    Err(End::Cancelled) => return Ok(None),
+                    Err(End::Lost) => return Err(lost()),
+                }
+                state.later.first_key_value().map(|((at, _), _)| Instant::now() + at.since(now))
+            };
+            tokio::select! {
+                // Fails only when the sender is gone, and we own a share of it.
+                _ = changes.changed() => {}
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
             }
-            // Fails only when the sender is gone, and we own a share of it.
-            let _ = changes.changed().await;
         }
     }
 
@@ -195,6 +220,19 @@ impl Consumer for MemoryConsumer {
         let mut state = self.shared.state();
         for (receipt, acknowledgement) in receipts {
             state.settle(self.id, &receipt, acknowledgement)?;
+        }
+        drop(state);
+        self.shared.changes.send_replace(());
+        Ok(())
+    }
+
+    async fn put_back(&self, deliveries: Vec<PutBack>) -> Result<(), PutBackFailed> {
+        let mut state = self.shared.state();
+        for delivery in &deliveries {
+            if let Err(error) = state.put_back(self.id, delivery) {
+                drop(state);
+                return Err(PutBackFailed { error, deliveries });
+            }
         }
         drop(state);
         self.shared.changes.send_replace(());
@@ -305,7 +343,23 @@ impl State {
         Ok(())
     }
 
-    /// Puts back all that a consumer holds.
+    fn put_back(&mut self, consumer: u64, delivery: &PutBack) -> Result<(), BrokerError> {
+        let taker = self.consumers.get_mut(&consumer).filter(|taker| taker.end != Some(End::Lost)).ok_or_else(lost)?;
+        let Token::Number(number) = delivery.receipt.token() else { return Ok(()) };
+        let Some((place, stored)) = taker.held.remove(number) else { return Ok(()) };
+        self.later.insert((delivery.until, *number), (taker.queue.clone(), place, stored));
+        Ok(())
+    }
+
+    /// Returns to their queues what was put back until now.
+    fn return_due(&mut self, now: Timestamp) {
+        while let Some(first) = self.later.first_entry().filter(|first| first.key().0 <= now) {
+            let (queue, place, stored) = first.remove();
+            self.queues.entry(queue).or_default().insert(place, stored);
+        }
+    }
+
+    /// Gives back all that a consumer holds.
     fn give_back(&mut self, consumer: u64) {
         let Some(taker) = self.consumers.get_mut(&consumer) else { return };
         let queue = self.queues.entry(taker.queue.clone()).or_default();
@@ -333,6 +387,11 @@ fn bound(prefetch: u32) -> usize {
     if prefetch == 0 { usize::MAX } else { prefetch as usize }
 }
 
+fn wall_time() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_micros(0) + since
+}
+
 fn lost() -> BrokerError {
     BrokerError::Lost { reason: "the connection to the memory broker was closed".to_owned() }
 }
@@ -354,7 +413,7 @@ mod tests {
         let server = MemoryBroker::new();
         let queue = QueueName::parse("q").unwrap();
         let broker = server.connect().unwrap();
-        let consumer = broker.consume(&queue, 0).await.unwrap();
+        let consumer = broker.consume(&queue.clone().into(), 0).await.unwrap();
         let publication = Publication { message: Message::default(), route: Route::queue(&queue) };
         broker.publish(std::slice::from_ref(&publication)).await.unwrap();
         let held = consumer.next().await.unwrap().unwrap();
@@ -368,14 +427,15 @@ mod tests {
         assert!(server.connect().is_err());
 
         server.refuse_connections(false);
-        let again = server.connect().unwrap().consume(&queue, 0).await.unwrap().next().await.unwrap().unwrap();
+        let again =
+            server.connect().unwrap().consume(&queue.clone().into(), 0).await.unwrap().next().await.unwrap().unwrap();
         assert!(again[0].info.redelivered);
     }
 
     #[tokio::test]
     async fn names_are_shared_by_the_process() {
         let queue = QueueName::parse("q").unwrap();
-        MemoryBroker::named("shared").connect().unwrap().declare(&queue).await.unwrap();
+        MemoryBroker::named("shared").connect().unwrap().declare(&queue.clone().into()).await.unwrap();
         let publication = Publication { message: Message::default(), route: Route::queue(&queue) };
         assert!(
             MemoryBroker::named("shared").connect().unwrap().publish(std::slice::from_ref(&publication)).await.is_ok()

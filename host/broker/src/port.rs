@@ -6,7 +6,7 @@
 
 use async_trait::async_trait;
 pub use taskhost_core::Acknowledgement;
-use taskhost_core::{DeliveryInfo, Message, Publication, QueueName, RedactedUrl};
+use taskhost_core::{DeliveryInfo, Message, Publication, Queue, QueueName, RedactedUrl, Timestamp};
 
 /// The cause of an error of an adapter.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -53,13 +53,43 @@ impl Receipt {
 /// Receipts to be settled together, each with what is to happen.
 pub type Receipts = Vec<(Receipt, Acknowledgement)>;
 
+/// A delivery whose time has not come, on its way back to the broker.
+#[derive(Debug)]
+pub struct PutBack {
+    pub receipt: Receipt,
+    /// The message as it came, and the route that it came by ([`DeliveryInfo`]).
+    pub publication: Publication,
+    /// When to deliver it again.
+    pub until: Timestamp,
+}
+
+/// Deliveries could not be put back.
+#[derive(Debug, thiserror::Error)]
+#[error("put deliveries back")]
+pub struct PutBackFailed {
+    #[source]
+    pub error: BrokerError,
+    /// Those that are still ours to settle.
+    pub deliveries: Vec<PutBack>,
+}
+
+/// What a connected broker can do beyond what all of them can.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities {
+    /// [`Consumer::put_back`] works.
+    pub puts_back: bool,
+}
+
 /// A connected broker.
 #[async_trait]
 pub trait Broker: Send + Sync {
-    /// Starts to take messages from a queue, which is created (durable, with its exchange and binding
-    /// as Celery declares them) if it does not exist. At most `prefetch` deliveries are unsettled at a
-    /// time; zero is no bound.
-    async fn consume(&self, queue: &QueueName, prefetch: u32) -> Result<Box<dyn Consumer>, BrokerError>;
+    /// What this broker can do.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Starts to take messages from a queue, which is created as it is described here, with its exchange
+    /// and binding, if it does not exist; if it does, it stays as it is. At most `prefetch` deliveries are
+    /// unsettled at a time; zero is no bound.
+    async fn consume(&self, queue: &Queue, prefetch: u32) -> Result<Box<dyn Consumer>, BrokerError>;
 
     /// Publishes all of these. Returns once the broker has confirmed every one: they survive whatever
     /// the queue survives. A message that no queue took is an error. On an error some of them may have
@@ -80,7 +110,7 @@ pub trait Broker: Send + Sync {
     }
 
     /// Creates a queue as [`Broker::consume`] does, without consuming it.
-    async fn declare(&self, queue: &QueueName) -> Result<(), BrokerError>;
+    async fn declare(&self, queue: &Queue) -> Result<(), BrokerError>;
 
     /// Makes a queue for answers to this connection, which is gone when the connection is, and consumes
     /// it. `None` where the transport knows no such thing.
@@ -109,6 +139,12 @@ pub trait Consumer: Send + Sync {
     /// Settles these. Returns when it is on its way (AMQP) or done (SQLite: on disk). Settling a receipt
     /// whose message is already gone is no error.
     async fn settle(&self, receipts: Receipts) -> Result<(), BrokerError>;
+
+    /// Gives these back to the broker, to be delivered again when their time has come: unchanged, by the
+    /// queue that they came by, and to whoever consumes it then. A little early is as good; the worker
+    /// looks at the eta again. Returns once that is durable and the originals are settled. Works only
+    /// where [`Capabilities::puts_back`] says so.
+    async fn put_back(&self, deliveries: Vec<PutBack>) -> Result<(), PutBackFailed>;
 
     /// Changes how many unsettled deliveries are wanted. How and how soon is the adapter's affair.
     async fn set_prefetch(&self, prefetch: u32) -> Result<(), BrokerError>;

@@ -36,6 +36,8 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Plugin(PluginCommand),
     Purge(PurgeArgs),
+    #[command(subcommand)]
+    Dead(DeadCommand),
     Config(ConfigArgs),
 }
 
@@ -54,8 +56,8 @@ pub(crate) struct SettingsArgs {
 /// Options of commands that talk to a broker.
 #[derive(Debug, Args, Default)]
 pub(crate) struct BrokerArgs {
-    /// Where tasks are: amqp://user:password@host// for RabbitMQ, or sqlite:///FILE
-    /// [default: sqlite:///host.db]
+    /// Where tasks are: amqp://user:password@host// for RabbitMQ, redis://:password@host/0, or
+    /// sqlite:///FILE [default: sqlite:///host.db]
     #[arg(short, long, value_name = "URL")]
     pub(crate) broker: Option<String>,
 }
@@ -64,7 +66,7 @@ pub(crate) struct BrokerArgs {
 #[derive(Debug, Args, Default)]
 pub(crate) struct BackendArgs {
     /// Where results are: redis://:password@host/0, sqlite:///FILE, rpc:// or disabled://
-    /// [default: the broker's file, or rpc:// with RabbitMQ]
+    /// [default: the broker itself, or rpc:// with RabbitMQ]
     #[arg(short, long, value_name = "URL")]
     pub(crate) result_backend: Option<String>,
 }
@@ -79,9 +81,13 @@ pub(crate) struct WorkerArgs {
     pub(crate) broker: BrokerArgs,
     #[command(flatten)]
     pub(crate) backend: BackendArgs,
-    /// Queues to take tasks from, with commas between them [default: celery]
+    /// Queues to take tasks from, with commas between them [default: those of [queues] in the
+    /// configuration, or celery]
     #[arg(short = 'Q', long, value_name = "NAMES")]
     pub(crate) queues: Option<String>,
+    /// Of these, queues to take no tasks from, with commas between them
+    #[arg(short = 'X', long, value_name = "NAMES")]
+    pub(crate) exclude_queues: Option<String>,
     /// How many tasks run at a time [default: number of CPUs]
     #[arg(short, long, value_name = "N")]
     pub(crate) concurrency: Option<String>,
@@ -280,6 +286,90 @@ Examples:
       Says how many messages wait in each queue and asks before it deletes them.
       Tasks that a worker has already fetched are not touched.";
 
+/// Look at messages that were kept aside because nobody could finish them
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeadCommand {
+    List(DeadListArgs),
+    Show(DeadShowArgs),
+    Requeue(DeadRequeueArgs),
+    Drop(DeadDropArgs),
+}
+
+/// Where dead letters are.
+#[derive(Debug, Args, Default)]
+pub(crate) struct DeadArgs {
+    /// Queues whose dead letters are meant, with commas between them [default: celery]
+    #[arg(short = 'Q', long, value_name = "NAMES")]
+    pub(crate) queues: Option<String>,
+    #[command(flatten)]
+    pub(crate) broker: BrokerArgs,
+    #[command(flatten)]
+    pub(crate) settings: SettingsArgs,
+}
+
+/// Which of them.
+#[derive(Debug, Args, Default)]
+#[group(required = true, multiple = false)]
+pub(crate) struct PickArgs {
+    /// Ids of tasks
+    #[arg(value_name = "ID")]
+    pub(crate) ids: Vec<String>,
+    /// All of them
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+/// List dead letters: task, id, why and how often it was delivered
+#[derive(Debug, Args)]
+#[command(after_help = DEAD_LIST_EXAMPLES)]
+pub(crate) struct DeadListArgs {
+    /// Print one JSON object a line
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) dead: DeadArgs,
+}
+
+const DEAD_LIST_EXAMPLES: &str = "\
+Examples:
+  host dead list -Q celery,images
+      Dead letters of a queue are in the queue of the same name with .dead behind it.";
+
+/// Show one dead letter with all its headers and its body
+#[derive(Debug, Args)]
+pub(crate) struct DeadShowArgs {
+    /// Id of the task
+    #[arg(value_name = "ID")]
+    pub(crate) id: String,
+    #[command(flatten)]
+    pub(crate) dead: DeadArgs,
+}
+
+/// Send dead letters back to the queue that they came from
+#[derive(Debug, Args)]
+pub(crate) struct DeadRequeueArgs {
+    #[command(flatten)]
+    pub(crate) pick: PickArgs,
+    #[command(flatten)]
+    pub(crate) dead: DeadArgs,
+}
+
+/// Delete dead letters for good
+#[derive(Debug, Args)]
+pub(crate) struct DeadDropArgs {
+    #[command(flatten)]
+    pub(crate) pick: PickArgs,
+    #[command(flatten)]
+    pub(crate) dead: DeadArgs,
+}
+
+impl DeadArgs {
+    /// The settings that these options stand for.
+    pub(crate) fn flags(&self) -> Vec<Flag> {
+        Flags::default().broker(&self.broker).add("--queues", "task.queues", &self.queues).0
+    }
+}
+
 /// Show every setting in effect, and where its value came from
 #[derive(Debug, Args)]
 #[command(after_help = CONFIG_EXAMPLES, after_long_help = config_help())]
@@ -334,6 +424,7 @@ impl WorkerArgs {
             .broker(&self.broker)
             .backend(&self.backend)
             .add("--queues", "task.queues", &self.queues)
+            .add("--exclude-queues", "task.exclude_queues", &self.exclude_queues)
             .add("--concurrency", "worker.concurrency", &self.concurrency)
             .add("--hostname", "worker.hostname", &self.hostname)
             .add("--prefetch-multiplier", "worker.prefetch_multiplier", &self.prefetch_multiplier)

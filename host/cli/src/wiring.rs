@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use broker::{Broker, BrokerError};
 use sandbox::Sandbox;
 use store::{ReplySender, ResultStore, StoreOptions};
-use taskhost_core::{Attempt, Finished, Timestamp};
+use taskhost_core::{Attempt, Codec, Finished, Timestamp};
 use tokio::runtime::{Builder, Runtime};
 use worker::{Cancel, Connector, Invoker};
 
@@ -72,8 +72,11 @@ impl Connector for BrokerConnector {
 
 /// What makes connections to the broker.
 pub(crate) fn connector(config: &Config) -> Arc<dyn Connector> {
-    let options =
-        broker::ConnectOptions { node: config.worker.hostname.to_string(), timeout: config.broker.connection_timeout };
+    let options = broker::ConnectOptions {
+        node: config.worker.hostname.to_string(),
+        timeout: config.broker.connection_timeout,
+        delayed_queue_type: config.broker.native_delayed_delivery_queue_type,
+    };
     Arc::new(BrokerConnector { url: config.broker.url.clone(), options })
 }
 
@@ -113,6 +116,12 @@ pub(crate) async fn readable_store(config: &Config, what: &str) -> Result<Arc<dy
     };
     let error = Failure::usage(anyhow!("{what} needs results that can be asked for: {unreadable}"));
     Err(error.hint("name the result backend of the worker with -r, such as redis://localhost/0"))
+}
+
+/// Which bodies of messages are read.
+pub(crate) fn codec(config: &Config) -> Codec {
+    let body_bytes_max = usize::try_from(config.limits.body_bytes).unwrap_or(usize::MAX);
+    Codec { accept: config.accept.content.clone(), body_bytes_max }
 }
 
 /// The sandbox, with the operator's limits.

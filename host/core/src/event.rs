@@ -48,6 +48,10 @@ pub enum Happening {
     },
     /// Its name is not in the catalog.
     Unregistered,
+    /// Kept aside, since nobody could finish it.
+    DeadLettered {
+        deliveries: u32,
+    },
     /// Stopped half-way because the worker stops at once.
     Interrupted,
 }

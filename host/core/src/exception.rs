@@ -56,6 +56,11 @@ impl Exception {
         Self::new("celery.exceptions", "TaskRevokedError", [Json::text(reason)])
     }
 
+    /// Celery: whoever ran the task is gone.
+    pub fn worker_lost(text: &str) -> Self {
+        Self::new("billiard.exceptions", "WorkerLostError", [Json::text(text)])
+    }
+
     /// Celery: the task gave its message back for good.
     pub fn rejected(reason: &str) -> Self {
         Self::new("celery.exceptions", "Reject", [Json::text(reason), Json::bool(false)])

@@ -4,6 +4,7 @@
 //! has to be done is returned as a value for another crate to do.
 
 pub mod admit;
+pub mod dead;
 pub mod dispatcher;
 pub mod event;
 pub mod exception;
@@ -11,6 +12,7 @@ pub mod message;
 pub mod name;
 pub mod outcome;
 pub mod protocol;
+pub mod queue;
 pub mod rate;
 pub mod record;
 pub mod redacted;
@@ -28,7 +30,9 @@ pub use name::{NameError, NodeName, PluginName, QueueName, TaskId, TaskName};
 pub use outcome::{
     Attempt, AttemptId, DeliveryId, Finished, Limit, Outcome, Policy, RetryDelay, RetryRequest, Trap, Usage,
 };
+pub use protocol::codec::Codec;
 pub use protocol::content::Json;
+pub use queue::{Exchange, ExchangeKind, Queue, QueueKind};
 pub use record::{ResultRecord, State, StoredResult};
 pub use redacted::RedactedUrl;
 pub use request::{DecodeError, Request};

@@ -6,6 +6,14 @@ use bytes::Bytes;
 
 use crate::name::QueueName;
 
+/// The header in which a broker says how often it delivered a message before: RabbitMQ writes it for
+/// quorum queues, the adapters of other brokers as far as they count.
+pub const DELIVERY_COUNT_HEADER: &str = "x-delivery-count";
+
+/// Marks a message that was given back to the broker to wait for its ETA. On RabbitMQ that is a
+/// publication and an acknowledgement; a crash between them leaves two messages of one execution.
+pub const PUT_BACK_HEADER: &str = "x-put-back";
+
 /// One message of AMQP, or of kombu's envelope.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Message {
@@ -60,6 +68,14 @@ impl Headers {
         match self.0.iter_mut().find(|(name, _)| name == key) {
             Some((_, old)) => *old = value,
             None => self.0.push((key.to_owned(), value)),
+        }
+    }
+
+    /// How often the broker says it delivered this message before.
+    pub fn delivery_count(&self) -> u32 {
+        match self.get(DELIVERY_COUNT_HEADER) {
+            Some(HeaderValue::Int(count)) => u32::try_from(*count).unwrap_or(0),
+            _ => 0,
         }
     }
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use crate::message::{DeliveryInfo, HeaderValue, Message};
 use crate::name::{NameError, NodeName, TaskId, TaskName};
-use crate::protocol::content::{Json, JsonError, MapWriter};
+use crate::protocol::codec::{BodyError, Codec};
+use crate::protocol::content::{Json, MapWriter};
 use crate::protocol::{v1, v2};
 use crate::timestamp::{Timestamp, TimestampError};
 
@@ -41,11 +42,11 @@ pub struct Request {
 }
 
 impl Request {
-    /// Reads a message of any task protocol.
-    pub fn decode(message: Message, delivery: DeliveryInfo) -> Result<Self, DecodeError> {
+    /// Reads a message of any task protocol, if its body is in a form that the codec reads.
+    pub fn decode(message: Message, delivery: DeliveryInfo, codec: &Codec) -> Result<Self, DecodeError> {
         match message.headers.get("task") {
-            None | Some(HeaderValue::Null) => v1::decode(message, delivery),
-            Some(_) => v2::decode(message, delivery),
+            None | Some(HeaderValue::Null) => v1::decode(message, delivery, codec),
+            Some(_) => v2::decode(message, delivery, codec),
         }
     }
 
@@ -143,9 +144,7 @@ pub enum DecodeError {
     #[error("content type `{content_type}` is refused: accept_content is {accepted}{hint}")]
     ContentType { content_type: String, accepted: String, hint: &'static str },
     #[error("undecodable body: {0}")]
-    Body(#[source] JsonError),
-    #[error("body is compressed with `{0}`, which this host does not read")]
-    Compression(String),
+    Body(#[from] BodyError),
     #[error("body is not [args, kwargs, embed]: {0}")]
     Shape(&'static str),
     #[error("{0}")]
@@ -171,7 +170,7 @@ mod tests {
             routing_key: "a.b".to_owned(),
             redelivered: true,
         };
-        Request::decode(v2::message(call, T0), delivery).expect("a request")
+        Request::decode(v2::message(call, T0), delivery, &Codec::default()).expect("a request")
     }
 
     fn call() -> Call {

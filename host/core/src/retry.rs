@@ -66,9 +66,14 @@ fn backoff(options: &TaskOptions, retries: u32, Jitter(chance): Jitter) -> Retry
     RetryDelay::Countdown(Duration::try_from_secs_f64(seconds).unwrap_or(options.retry_backoff_max))
 }
 
+/// The message as it came, to where it came from.
+pub(crate) fn publication(request: &Request) -> Publication {
+    Publication { message: request.message.clone(), route: route(request) }
+}
+
 /// Back to where the message came from: straight to its queue when it was published to the default
 /// exchange, else the same exchange and routing key.
-pub(crate) fn route(request: &Request) -> Route {
+fn route(request: &Request) -> Route {
     let delivery = &request.delivery;
     if delivery.exchange.is_empty() {
         return Route::queue(&delivery.queue);

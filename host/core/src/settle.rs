@@ -5,9 +5,11 @@
 //! `records`, `acknowledgement`, `events` (worker `commit`), so that a crash between two steps repeats
 //! work and never loses it.
 
+use crate::dead;
 use crate::event::{Event, Happening};
 use crate::exception::Exception;
-use crate::message::{Acknowledgement, Publication};
+use crate::message::{Acknowledgement, Message, Publication};
+use crate::name::QueueName;
 use crate::outcome::{Attempt, Finished, Limit, Outcome, Policy, RetryRequest};
 use crate::protocol::content::Json;
 use crate::record::{ResultRecord, ResultValue, State};
@@ -18,14 +20,23 @@ use crate::timestamp::{Jitter, Timestamp};
 /// What we do about a delivery.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Settlement {
-    /// Published and confirmed before anything else.
-    pub before: Vec<Publication>,
+    /// Published and confirmed before anything else, in this order.
+    pub before: Vec<Step>,
     /// Then stored.
     pub records: Vec<ResultRecord>,
     /// Then the delivery is settled; none if that was done when the attempt started.
     pub acknowledgement: Option<Acknowledgement>,
     /// Then announced.
     pub events: Vec<Event>,
+}
+
+/// Something that is published.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// Where it goes is there, or it is an error.
+    Send(Publication),
+    /// Kept aside in a queue that is created if it is missing.
+    Shelve { queue: QueueName, message: Message },
 }
 
 /// Why a delivery never became an attempt.
@@ -37,6 +48,8 @@ pub enum Refusal {
     Unknown(Request),
     /// It expired.
     Expired(Request, Policy),
+    /// It was delivered so many times, and nobody ever finished it.
+    Undeliverable(Request, u32),
 }
 
 /// Decides about an attempt that ended.
@@ -108,6 +121,22 @@ pub fn refuse(refusal: Refusal, now: Timestamp) -> Settlement {
                 ..Settlement::default()
             }
         }
+        Refusal::Undeliverable(request, deliveries) => dead_letter(&request, deliveries, now),
+    }
+}
+
+/// What lost worker after worker is kept aside for people to look at.
+fn dead_letter(request: &Request, deliveries: u32, now: Timestamp) -> Settlement {
+    let error = format!("delivered {deliveries} times, and each time the worker was lost");
+    let exception = ResultValue::Exception(Exception::worker_lost(&error));
+    let reason = dead::Reason { reason: "delivery_limit", error: &error, count: deliveries };
+    let message = dead::letter(&request.message, &request.delivery.queue, &reason);
+    Settlement {
+        // Without a name for its queue (the own one is as long as can be) there is nowhere to keep it.
+        before: dead::queue(&request.delivery.queue).map(|queue| Step::Shelve { queue, message }).into_iter().collect(),
+        records: vec![record(request, State::Failure, exception, None, now)],
+        acknowledgement: Some(Acknowledgement::Ack),
+        events: vec![event(request, Happening::DeadLettered { deliveries })],
     }
 }
 
@@ -175,7 +204,7 @@ impl Desk<'_> {
                 let (cause, traceback) = wish.cause.unzip();
                 let result = cause.clone().map_or(ResultValue::Json(Json::null()), ResultValue::Exception);
                 Settlement {
-                    before: vec![*publication],
+                    before: vec![Step::Send(*publication)],
                     records: self.record_unless_ignored(State::Retry, result, traceback.flatten()),
                     ..self.done(Happening::Retried { cause, delay })
                 }
@@ -189,7 +218,7 @@ impl Desk<'_> {
         let request = &self.attempt.request;
         let before = match self.attempt.policy.acks_late {
             true => Vec::new(),
-            false => vec![Publication { message: request.message.clone(), route: retry::route(request) }],
+            false => vec![Step::Send(retry::publication(request))],
         };
         Settlement {
             before,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use sandbox::{Config, Limits, Sandbox};
 use taskhost_core::protocol::v2;
 use taskhost_core::{
-    Attempt, AttemptId, DeliveryId, DeliveryInfo, Json, NodeName, Outcome, Policy, QueueName, Request, TaskId,
+    Attempt, AttemptId, Codec, DeliveryId, DeliveryInfo, Json, NodeName, Outcome, Policy, QueueName, Request, TaskId,
     TaskName, Timestamp,
 };
 
@@ -78,7 +78,7 @@ fn attempt(loaded: &sandbox::Loaded, name: &str) -> Attempt {
     let started = Timestamp::from_micros(1_795_343_528_000_000);
     let queue = QueueName::parse("celery").expect("a name");
     let delivery = DeliveryInfo { queue, exchange: String::new(), routing_key: "celery".into(), redelivered: false };
-    let request = Request::decode(v2::message(&call, started), delivery).expect("a task message");
+    let request = Request::decode(v2::message(&call, started), delivery, &Codec::default()).expect("a task message");
     Attempt {
         id: AttemptId(1),
         delivery: DeliveryId(1),

@@ -5,11 +5,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use broker::Consumer;
+use broker::{BrokerError, Consumer};
 use store::{ResultStore, StoreError};
 use taskhost_core::dispatcher::{CommitFailure, Input};
-use taskhost_core::settle::Settlement;
-use taskhost_core::{Acknowledgement, DeliveryId, Event, ResultRecord};
+use taskhost_core::settle::{Settlement, Step};
+use taskhost_core::{Acknowledgement, DeliveryId, Event, Publication, Queue, ResultRecord, Route};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
@@ -17,6 +17,7 @@ use tracing::{debug, warn};
 use crate::connection::Connection;
 use crate::log;
 use crate::orders::{Order, Orders};
+use crate::put_back::{self, Wait};
 use crate::receipts::Receipts;
 
 /// Takes orders until they are closed.
@@ -36,6 +37,7 @@ struct Batch {
     owners: Vec<Option<usize>>,
     commits: Vec<(DeliveryId, Option<Acknowledgement>, Vec<Event>)>,
     settles: Vec<(DeliveryId, Acknowledgement)>,
+    put_backs: Vec<Wait>,
 }
 
 impl Committer {
@@ -58,7 +60,12 @@ impl Committer {
                         batch.records.push(record);
                         batch.owners.push(None);
                     }
+                    Order::PutBack(wait) => batch.put_backs.push(wait),
                 }
+            }
+            if !batch.put_backs.is_empty() {
+                let waits = std::mem::take(&mut batch.put_backs);
+                publishing.spawn(put_back::run(waits, self.receipts.clone(), self.inputs.clone()));
             }
             self.carry_out(batch).await;
         }
@@ -151,7 +158,7 @@ async fn publish(
     orders: Arc<Orders>,
     inputs: mpsc::Sender<Input>,
 ) {
-    match connection.publish(&settlement.before).await {
+    match carry_out(&settlement.before, &connection).await {
         Ok(()) => {
             settlement.before.clear();
             orders.push(&mut vec![Order::Commit(delivery, settlement)]);
@@ -160,6 +167,21 @@ async fn publish(
             let _ = inputs.send(failed(delivery, settlement, error.is_transient(), chain(&error))).await;
         }
     }
+}
+
+async fn carry_out(steps: &[Step], connection: &Connection) -> Result<(), BrokerError> {
+    for step in steps {
+        match step {
+            Step::Send(publication) => connection.publish(std::slice::from_ref(publication)).await?,
+            Step::Shelve { queue, message } => {
+                let queue = Queue::named(queue.clone());
+                connection.broker()?.declare(&queue).await?;
+                let route = Route::queue(&queue.name);
+                connection.publish(&[Publication { message: message.clone(), route }]).await?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn failed(delivery: DeliveryId, remaining: Settlement, transient: bool, reason: String) -> Input {

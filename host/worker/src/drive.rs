@@ -9,7 +9,7 @@ use broker::BrokerError;
 
 use store::ResultStore;
 use taskhost_core::dispatcher::{Action, Dispatcher, Input, Limits, Lookup, Shutdown};
-use taskhost_core::{Catalog, DeliveryId, NodeName, QueueName, State, TaskId, Timestamp};
+use taskhost_core::{Catalog, Codec, DeliveryId, NodeName, Queue, State, TaskId, Timestamp};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -23,6 +23,7 @@ use crate::expire;
 use crate::invoker::Invoker;
 use crate::log;
 use crate::orders::{Order, Orders};
+use crate::put_back::Wait;
 use crate::receipts::{Held, Receipts};
 use crate::supervise::{Link, Received, Supervisor, Want};
 
@@ -52,7 +53,9 @@ const CLOSE_MAX: Duration = Duration::from_secs(5);
 /// Who this worker is and how much it does at a time.
 pub struct Settings {
     pub node: NodeName,
-    pub queues: Vec<QueueName>,
+    pub queues: Vec<Queue>,
+    /// The forms in which bodies are read.
+    pub codec: Codec,
     pub limits: Limits,
     /// Results older than this are deleted; none are, if this is none.
     pub results_expire: Option<Duration>,
@@ -90,6 +93,7 @@ pub async fn run(settings: Settings, ports: Ports, shutdowns: mpsc::Receiver<Shu
     let supervisor = Supervisor {
         node: settings.node.to_string(),
         queues: settings.queues,
+        codec: Arc::new(settings.codec),
         connector: ports.connector,
         connection: ports.connection.clone(),
         links: links_in,
@@ -182,7 +186,7 @@ impl Driver {
                 biased;
                 Some(shutdown) = shutdowns.recv() => self.shut_down(shutdown),
                 Some(link) = links.recv() => match link {
-                    Link::Up => self.handle(Input::BrokerBack),
+                    Link::Up { puts_back } => self.handle(Input::BrokerBack { puts_back }),
                     Link::Lost(heard) => {
                         // What the old connection delivered and nobody has looked at is void as well.
                         while deliveries.try_recv().is_ok() {}
@@ -262,6 +266,9 @@ impl Driver {
             }
             Action::Settle(delivery, acknowledgement) => {
                 self.open_orders.push(Order::Settle(delivery, acknowledgement));
+            }
+            Action::PutBack { delivery, publication, until } => {
+                self.open_orders.push(Order::PutBack(Wait { delivery, publication: *publication, until }));
             }
             Action::Record(record) => self.open_orders.push(Order::Record(record)),
             Action::Adopt { known, redelivered } => self.receipts.adopt(known, redelivered),

@@ -1,5 +1,6 @@
 //! What happens to tasks, as log lines with Celery's texts (celery/worker/strategy.py, celery/app/trace.py).
 
+use taskhost_core::dead;
 use taskhost_core::protocol::repr::repr;
 use taskhost_core::{Event, Happening, Limit};
 use tracing::{debug, error, info, warn};
@@ -48,6 +49,9 @@ pub(crate) fn event(event: &Event) {
         }
         Happening::Unregistered => {
             error!(task.id = %id, task.name = %task, "Received unregistered task of type '{task}'");
+        }
+        Happening::DeadLettered { deliveries } => {
+            error!(task.id = %id, task.name = %task, deliveries, "Task {task}[{id}] was delivered {deliveries} times and never finished: it is kept aside in the queue with the suffix {}", dead::SUFFIX);
         }
         Happening::Interrupted => {
             warn!(task.id = %id, task.name = %task, "Task {task}[{id}] interrupted: the worker stops; it is given back");

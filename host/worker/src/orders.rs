@@ -10,12 +10,15 @@ use taskhost_core::settle::Settlement;
 use taskhost_core::{Acknowledgement, DeliveryId, ResultRecord};
 use tokio::sync::Notify;
 
+use crate::put_back::Wait;
+
 /// One thing to be done by the committer.
 #[derive(Debug)]
 pub(crate) enum Order {
     Commit(DeliveryId, Settlement),
     Settle(DeliveryId, Acknowledgement),
     Record(ResultRecord),
+    PutBack(Wait),
 }
 
 /// The orders that nobody has taken yet.

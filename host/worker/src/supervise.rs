@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broker::{Broker, BrokerError, Consumer, Receipt};
-use taskhost_core::{DecodeError, QueueName, Request};
+use taskhost_core::{Codec, DecodeError, Queue, Request};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -27,7 +27,7 @@ const BODY_SHOWN_BYTES: usize = 256;
 /// What the supervisor tells the driver.
 pub(crate) enum Link {
     /// Connected; deliveries of this epoch may follow.
-    Up,
+    Up { puts_back: bool },
     /// Every receipt of this epoch is void. The answer is awaited before anything of the next epoch is
     /// sent, so that old and new cannot be mixed up.
     Lost(oneshot::Sender<()>),
@@ -56,7 +56,8 @@ pub(crate) enum Want {
 /// Owns the connection.
 pub(crate) struct Supervisor {
     pub(crate) node: String,
-    pub(crate) queues: Vec<QueueName>,
+    pub(crate) queues: Vec<Queue>,
+    pub(crate) codec: Arc<Codec>,
     pub(crate) connector: Arc<dyn Connector>,
     pub(crate) connection: Arc<Connection>,
     pub(crate) links: mpsc::Sender<Link>,
@@ -141,7 +142,7 @@ impl Supervisor {
             }
         }
         self.connection.set(Some(broker.clone()));
-        if self.links.send(Link::Up).await.is_err() {
+        if self.links.send(Link::Up { puts_back: broker.capabilities().puts_back }).await.is_err() {
             return Ended::Wanted;
         }
         if first {
@@ -150,7 +151,7 @@ impl Supervisor {
             info!("consumer: Connected again. Resuming normal operations following a restart.");
         }
         for consumer in &consumers {
-            receiving.spawn(receive(consumer.clone(), self.deliveries.clone()));
+            receiving.spawn(receive(consumer.clone(), self.codec.clone(), self.deliveries.clone()));
         }
         loop {
             tokio::select! {
@@ -193,12 +194,16 @@ async fn ending(mut wants: watch::Receiver<Want>) {
 }
 
 /// Reads what a consumer delivers. Decoding is done here, beside the driver and not in it.
-async fn receive(consumer: Arc<dyn Consumer>, deliveries: mpsc::Sender<Received>) -> Result<(), BrokerError> {
+async fn receive(
+    consumer: Arc<dyn Consumer>,
+    codec: Arc<Codec>,
+    deliveries: mpsc::Sender<Received>,
+) -> Result<(), BrokerError> {
     while let Some(batch) = consumer.next().await? {
         let batch = batch.into_iter().map(|delivery| {
             let body = delivery.message.body.clone();
             let queue = delivery.info.queue.clone();
-            let request = Request::decode(delivery.message, delivery.info).map(Box::new);
+            let request = Request::decode(delivery.message, delivery.info, &codec).map(Box::new);
             if let Err(error) = &request {
                 let shown = String::from_utf8_lossy(&body[..body.len().min(BODY_SHOWN_BYTES)]).into_owned();
                 error!(queue = %queue, "Received and deleted unreadable message from `{queue}`: {}; body ({} bytes): {shown:?}", chain(error), body.len());

@@ -6,12 +6,12 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use broker::{Broker, BrokerError, Consumer, Delivery, MemoryBroker};
+use broker::{Broker, BrokerError, Capabilities, Consumer, Delivery, MemoryBroker, PutBack, PutBackFailed};
 use store::{MemoryStore, ResultStore, StoreError};
 use taskhost_core::dispatcher::{Limits, Shutdown, TaskDefaults};
 use taskhost_core::{
-    Attempt, Catalog, Finished, HeaderValue, Headers, Json, Message, NodeName, Outcome, PluginName, Publication,
-    QueueName, Request, ResultRecord, RetryDelay, RetryRequest, Route, State, StoredResult, TaskId, TaskName,
+    Attempt, Catalog, Codec, Finished, HeaderValue, Headers, Json, Message, NodeName, Outcome, PluginName, Publication,
+    Queue, QueueName, Request, ResultRecord, RetryDelay, RetryRequest, Route, State, StoredResult, TaskId, TaskName,
     TaskOptions, TaskSpec, Timestamp, Usage,
 };
 use tokio::runtime::Handle;
@@ -104,7 +104,11 @@ impl Connector for NotingConnector {
 
 #[async_trait]
 impl Broker for NotingBroker {
-    async fn consume(&self, queue: &QueueName, prefetch: u32) -> Result<Box<dyn Consumer>, BrokerError> {
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    async fn consume(&self, queue: &Queue, prefetch: u32) -> Result<Box<dyn Consumer>, BrokerError> {
         let inner = self.inner.consume(queue, prefetch).await?;
         Ok(Box::new(NotingConsumer { inner, journal: self.journal.clone() }))
     }
@@ -115,7 +119,7 @@ impl Broker for NotingBroker {
         Ok(())
     }
 
-    async fn declare(&self, queue: &QueueName) -> Result<(), BrokerError> {
+    async fn declare(&self, queue: &Queue) -> Result<(), BrokerError> {
         self.inner.declare(queue).await
     }
 
@@ -143,6 +147,11 @@ impl Consumer for NotingConsumer {
             self.journal.note(format!("{acknowledgement:?}").to_lowercase());
         }
         self.inner.settle(receipts).await
+    }
+
+    async fn put_back(&self, deliveries: Vec<PutBack>) -> Result<(), PutBackFailed> {
+        deliveries.iter().for_each(|_| self.journal.note("put back".to_owned()));
+        self.inner.put_back(deliveries).await
     }
 
     async fn set_prefetch(&self, prefetch: u32) -> Result<(), BrokerError> {
@@ -214,6 +223,8 @@ fn limits() -> Limits {
     Limits {
         concurrency: 2,
         prefetch_multiplier: 4,
+        eta_hold: Duration::from_secs(60),
+        delivery_limit: Some(3),
         held_max: 100,
         committing_max: 10,
         remembered_max: std::num::NonZeroUsize::new(100).expect("not zero"),
@@ -235,9 +246,9 @@ fn limits() -> Limits {
 impl World {
     async fn start() -> Self {
         let (journal, gate) = (Journal::default(), Arc::new(Notify::new()));
-        let broker = MemoryBroker::new();
+        let broker = MemoryBroker::with_clock(clock);
         let client: Arc<dyn Broker> = broker.connect().expect("not told to refuse");
-        client.declare(&queue()).await.expect("memory");
+        client.declare(&queue().into()).await.expect("memory");
         let store =
             Arc::new(NotingStore { inner: MemoryStore::new(), journal: journal.clone(), down: AtomicBool::new(false) });
         let spec = |name: &str| TaskSpec {
@@ -249,7 +260,8 @@ impl World {
         let (shutdowns, shutdowns_out) = mpsc::channel(2);
         let settings = Settings {
             node: NodeName::parse("test@host").expect("valid"),
-            queues: vec![queue()],
+            queues: vec![queue().into()],
+            codec: Codec::default(),
             limits: limits(),
             results_expire: None,
             seed: 1,
@@ -521,7 +533,8 @@ async fn a_broker_that_can_never_work_ends_the_worker() {
     let world = World::start().await;
     let settings = Settings {
         node: NodeName::parse("x@y").expect("valid"),
-        queues: vec![queue()],
+        queues: vec![queue().into()],
+        codec: Codec::default(),
         limits: limits(),
         results_expire: None,
         seed: 1,
@@ -538,5 +551,38 @@ async fn a_broker_that_can_never_work_ends_the_worker() {
     let (_keep, shutdowns) = mpsc::channel(1);
     let error = timeout(PATIENCE, run(settings, ports, shutdowns)).await.expect("it ends").expect_err("it fails");
     assert_eq!(crate::commit::chain(&error), "cannot consume: connect to amqp://me:**@box: access refused");
+    world.stop(Shutdown::Warm).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_eta_waits_at_the_broker() {
+    let world = World::start().await;
+    let eta = clock() + Duration::from_secs(3_600);
+    let due = Instant::now() + Duration::from_secs(3_600);
+    world.send_with("add", "a", |headers| headers.set("eta", HeaderValue::Text(eta.isoformat()))).await;
+    world.until(|world| world.journal.count("put back") == 1).await;
+    // The worker that put it back need not be there any more.
+    world.broker.lose_connections();
+    let waiting = async {
+        while world.journal.count("run a #0") == 0 {
+            sleep(Duration::from_secs(1)).await;
+        }
+    };
+    timeout(Duration::from_secs(4_000), waiting).await.expect("it runs");
+    assert!(Instant::now() >= due, "early");
+    world.until_state("a", State::Success).await;
+    let journal = world.stop(Shutdown::Warm).await;
+    assert_eq!(journal.count("run a #0"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_loses_worker_after_worker_is_kept_aside() {
+    let world = World::start().await;
+    world.send_with("add", "b", |headers| headers.set("x-delivery-count", HeaderValue::Int(3))).await;
+    world.until_state("b", State::Failure).await;
+    let dead = QueueName::parse("celery.dead").expect("valid");
+    let client = world.broker.connect().expect("not told to refuse");
+    assert_eq!(client.depth(&dead).await.expect("memory"), 1);
+    assert_eq!(world.journal.count("run b #0"), 0);
     world.stop(Shutdown::Warm).await;
 }

@@ -37,6 +37,8 @@ pub(crate) async fn serve(args: &BareArgs) -> Result<ExitCode> {
     let mut told_to_stop = std::pin::pin!(told_to_stop());
     loop {
         let batch = tokio::select! {
+            // What has arrived is finished before the loop stops.
+            biased;
             batch = batches.next() => batch.ok_or("the broker ended the consumer")?,
             () = &mut told_to_stop => break,
         };

@@ -16,6 +16,9 @@ use crate::services::{self, Services};
 const POLL: Duration = Duration::from_millis(5);
 /// A worker that gets nothing done for so long has broken down.
 const STALL_MAX: Duration = Duration::from_secs(60);
+/// A worker with nothing to do spends less CPU time than this between two looks.
+const IDLE_SPACING: Duration = Duration::from_millis(500);
+const IDLE_CPU_MAX: Duration = Duration::from_millis(5);
 
 /// How things stood at one moment.
 #[derive(Debug, Clone, Copy)]
@@ -77,6 +80,22 @@ pub(crate) async fn watch(
         tokio::time::sleep(POLL).await;
     }
     slope(&samples, tasks).ok_or_else(|| "that was too quick to be measured; use more --tasks".into())
+}
+
+/// Waits until a worker without tasks uses next to no CPU time.
+pub(crate) async fn wait_until_idle(worker: &Process) {
+    let family = worker.family();
+    let mut before = process::cpu_time(&family);
+    let deadline = Instant::now() + STALL_MAX;
+    while Instant::now() < deadline {
+        tokio::time::sleep(IDLE_SPACING).await;
+        let now = process::cpu_time(&family);
+        let spent = now.zip(before).map(|(now, before)| now.saturating_sub(before));
+        if spent.is_none_or(|spent| spent < IDLE_CPU_MAX) {
+            return;
+        }
+        before = now;
+    }
 }
 
 async fn done(services: &mut Services, setting: Setting, tasks: u64, folder: &Path) -> Result<u64> {

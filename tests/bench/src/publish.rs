@@ -56,7 +56,7 @@ pub(crate) async fn to_rabbitmq(channel: &Channel, tasks: u64, ignore_result: bo
 /// Publishes so many into an embedded file.
 pub(crate) async fn to_broker(broker: &dyn broker::Broker, tasks: u64, ignore_result: bool) -> Result<()> {
     let queue = QueueName::parse(QUEUE)?;
-    broker.declare(&queue).await?;
+    broker.declare(&queue.clone().into()).await?;
     let mut remaining = tasks;
     while remaining > 0 {
         let count = remaining.min(ROWS_MAX as u64);

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use ::sandbox::{Config, Limits, Sandbox};
 use taskhost_core::{
-    Attempt, AttemptId, DeliveryId, DeliveryInfo, NodeName, Outcome, Policy, QueueName, Request, TaskName, Timestamp,
+    Attempt, AttemptId, Codec, DeliveryId, DeliveryInfo, NodeName, Outcome, Policy, QueueName, Request, TaskName,
+    Timestamp,
 };
 
 use crate::publish::{NOOP, QUEUE, noop};
@@ -63,7 +64,7 @@ async fn attempt(sandbox: &Sandbox, args: &SandboxArgs) -> Result<Attempt> {
     Ok(Attempt {
         id: AttemptId(0),
         delivery: DeliveryId(0),
-        request: Arc::new(Request::decode(noop(false)?, info)?),
+        request: Arc::new(Request::decode(noop(false)?, info, &Codec::default())?),
         spec: Arc::clone(spec),
         started: Timestamp::from_micros(0),
         time_limit: Duration::from_secs(60),

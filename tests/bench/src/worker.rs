@@ -30,8 +30,8 @@ pub(crate) async fn measure(args: &WorkerArgs) -> Result<ExitCode> {
             let Row { lane, tasks, .. } = *row;
             let at = format!("round {round}/{}: {}, {}", args.rounds, lane.who.title(), lane.setting.title());
             match run(lane, tasks, args, &mut services).await {
-                Ok((slope, problem)) => {
-                    let verdict = problem.as_deref().unwrap_or("all tasks accounted for");
+                Ok((slope, problems)) => {
+                    let verdict = verdict(&problems, "all tasks accounted for");
                     eprintln!(
                         "bench: {at}: {}/s, {} µs, {verdict} (load {})",
                         grouped(slope.tasks_per_second),
@@ -39,7 +39,7 @@ pub(crate) async fn measure(args: &WorkerArgs) -> Result<ExitCode> {
                         decimal(load)
                     );
                     row.slopes.push(slope);
-                    row.problems.extend(problem);
+                    row.problems.extend(problems);
                 }
                 Err(error) => {
                     eprintln!("bench: {at}: {error}");
@@ -70,15 +70,20 @@ fn rows(args: &WorkerArgs) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-async fn run(lane: Lane, tasks: u64, args: &WorkerArgs, services: &mut Services) -> Result<(Slope, Option<String>)> {
+async fn run(lane: Lane, tasks: u64, args: &WorkerArgs, services: &mut Services) -> Result<(Slope, Vec<String>)> {
     let folder = tempfile::tempdir()?;
     services.fill(lane.setting, tasks, folder.path()).await?;
     let mut worker = Process::start(&mut contender::command(lane, args, folder.path())?, folder.path())?;
     let slope = drain::watch(&mut worker, services, lane.setting, tasks, folder.path()).await?;
-    // Only now the broker knows what was not acknowledged.
-    worker.stop()?;
-    let problem = services.problem(lane.setting, tasks, folder.path()).await?;
-    Ok((slope, problem))
+    if lane.setting == Setting::Ignored {
+        // All are taken, not yet done, and a worker that stops gives back what it has not begun.
+        drain::wait_until_idle(&worker).await;
+    }
+    // What is not acknowledged now goes back to the queue.
+    let stopped = worker.stop();
+    let left = services.problem(lane.setting, tasks, folder.path()).await?;
+    let problems: Vec<String> = stopped.err().map(|error| error.to_string()).into_iter().chain(left).collect();
+    Ok((slope, problems))
 }
 
 fn print(args: &WorkerArgs, rows: &[Row], load: Spread) -> Result<()> {
@@ -111,22 +116,27 @@ fn print(args: &WorkerArgs, rows: &[Row], load: Spread) -> Result<()> {
             decimal((!values.is_empty()).then(|| Spread::of(values).median))
         };
         let dash = || "–".to_owned();
+        let known = |text: String| if row.slopes.is_empty() { dash() } else { text };
         writeln!(
             out,
             "  {:<24} {:>7} {:>8} {:>17} {:>9} {:>8} {:>9} {:>12} {:>8}  {}",
             who.title(),
             grouped(row.tasks as f64),
-            grouped(rate.median),
-            format!("{}–{}", grouped(rate.min), grouped(rate.max)),
+            known(grouped(rate.median)),
+            known(format!("{}–{}", grouped(rate.min), grouped(rate.max))),
             median(|slope| slope.worker_us),
             relative(Who::Bare).map_or_else(dash, |ratio| format!("{:.0} %", ratio * 100.0)),
             relative(Who::Celery).map_or_else(dash, |ratio| format!("{ratio:.1}")),
             median(|slope| slope.rabbitmq_us),
             median(|slope| slope.redis_us),
-            if row.problems.is_empty() { "ok".to_owned() } else { row.problems.join("; ") }
+            verdict(&row.problems, "ok")
         )?;
     }
     Ok(())
+}
+
+fn verdict(problems: &[String], good: &str) -> String {
+    if problems.is_empty() { good.to_owned() } else { problems.join("; ") }
 }
 
 fn rate(row: &Row) -> Spread {

@@ -17,6 +17,8 @@ use crate::settings;
 pub enum Engine {
     RabbitMqRedis,
     RabbitMqRpc,
+    /// Redis for both.
+    Redis,
     /// One SQLite file and no server.
     Embedded,
 }
@@ -42,6 +44,7 @@ impl Site {
         let (broker, backend) = match engine {
             Engine::RabbitMqRedis => (settings::required(settings::AMQP)?, settings::required(settings::REDIS)?),
             Engine::RabbitMqRpc => (settings::required(settings::AMQP)?, "rpc://".to_owned()),
+            Engine::Redis => (settings::required(settings::REDIS)?, settings::required(settings::REDIS)?),
             Engine::Embedded => (String::new(), String::new()),
         };
         Site::with_urls(engine, broker, backend)
@@ -161,6 +164,11 @@ impl Site {
     pub fn start_client(&self, code: &str) -> Client {
         let settings = [("BROKER", &*self.broker), ("BACKEND", &self.backend), ("QUEUE", &self.queue)];
         Client::start(&self.python, self.folder.path(), &settings, code)
+    }
+
+    /// The queue that is this site's alone.
+    pub fn queue(&self) -> &str {
+        &self.queue
     }
 
     pub fn folder(&self) -> &Path {

@@ -81,13 +81,11 @@ fn the_banner_of_the_embedded_default_has_the_clients_url() {
 }
 
 #[test]
-fn the_banner_says_what_to_do_without_plugins() {
-    let Some(mut site) = Site::open(Engine::Embedded) else { return };
+fn a_worker_without_plugins_says_what_to_do_and_rejects_nothing() {
+    let Some(site) = Site::open(Engine::Embedded) else { return };
     std::fs::create_dir(site.path("empty")).expect("the temporary folder is writable");
-    site.plugins = "empty".to_owned();
-    let host = site.host(&[]);
-    host.wait_for("empty");
-    assert!(host.transcript().contains(".wasm"), "it does not say what to put there");
+    let ended = site.bare_command(&["run", "--plugins", "empty"]).refused(&["no tasks to run"]);
+    assert!(ended.out.contains("put a plugin (.wasm) into empty"), "{}", ended.out);
 }
 
 #[test]

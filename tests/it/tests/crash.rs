@@ -11,6 +11,11 @@ fn nothing_is_lost_when_the_worker_is_killed_rabbitmq_redis() {
 }
 
 #[test]
+fn nothing_is_lost_when_the_worker_is_killed_redis() {
+    crate::on(Engine::Redis, nothing_is_lost);
+}
+
+#[test]
 fn nothing_is_lost_when_the_worker_is_killed_embedded() {
     crate::on(Engine::Embedded, nothing_is_lost);
 }

@@ -13,6 +13,9 @@ macro_rules! on_every_engine {
         mod rabbitmq_rpc {
             $(#[test] fn $scenario() { crate::on(it::Engine::RabbitMqRpc, super::$scenario) })*
         }
+        mod redis {
+            $(#[test] fn $scenario() { crate::on(it::Engine::Redis, super::$scenario) })*
+        }
         mod embedded {
             $(#[test] fn $scenario() { crate::on(it::Engine::Embedded, super::$scenario) })*
         }
@@ -23,6 +26,7 @@ mod commands;
 mod configuration;
 mod connection;
 mod crash;
+mod dead;
 mod demo;
 mod documents;
 mod failures;

@@ -4,6 +4,7 @@
 
 mod consuming;
 mod publishing;
+mod putting_back;
 mod settling;
 
 use std::collections::BTreeSet;
@@ -59,6 +60,7 @@ where
     publishing::run(capabilities, &connect).await;
     consuming::run(capabilities, &connect).await;
     settling::run(capabilities, &connect).await;
+    putting_back::run(&connect).await;
 }
 
 /// Names the case, so that a failure can be told from another in the output of a failed test.
@@ -98,13 +100,13 @@ async fn publish(broker: &dyn Broker, queue: &QueueName, texts: &[&str]) {
 /// A queue that holds these.
 async fn filled(broker: &dyn Broker, texts: &[&str]) -> QueueName {
     let queue = new_queue();
-    within("declare", broker.declare(&queue)).await.expect("declare");
+    within("declare", broker.declare(&queue.clone().into())).await.expect("declare");
     publish(broker, &queue, texts).await;
     queue
 }
 
 async fn consume(broker: &dyn Broker, queue: &QueueName, prefetch: u32) -> Box<dyn Consumer> {
-    within("consume", broker.consume(queue, prefetch)).await.expect("consume")
+    within("consume", broker.consume(&queue.clone().into(), prefetch)).await.expect("consume")
 }
 
 /// Waits for so many deliveries.

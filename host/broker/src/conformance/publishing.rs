@@ -170,7 +170,7 @@ async fn depth_and_purge(broker: &dyn Broker) {
     assert_eq!(broker.purge(&new_queue()).await.expect("purge of a missing queue"), 0);
     let queue = filled(broker, &["a", "b", "c"]).await;
     // Declaring what exists changes nothing.
-    broker.declare(&queue).await.expect("declare again");
+    broker.declare(&queue.clone().into()).await.expect("declare again");
     expect_depth(broker, &queue, 3).await;
     assert_eq!(broker.purge(&queue).await.expect("purge"), 3);
     expect_depth(broker, &queue, 0).await;

@@ -3,7 +3,7 @@
 //! While the prefetch changes there are two, since AMQP cannot change that of a running one.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -11,16 +11,17 @@ use async_trait::async_trait;
 use futures_util::{FutureExt, Stream, StreamExt};
 use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, BasicRejectOptions};
 use lapin::types::{FieldTable, ShortString};
-use taskhost_core::{DeliveryInfo, QueueName};
+use taskhost_core::{DeliveryInfo, Queue};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use super::convert;
 use super::failure::{Failure, OPERATION_DEADLINE, lost, timely};
+use super::put_back::Outcome;
 use super::unsettled::{Frame, Unsettled};
-use crate::port::{BrokerError, Consumer, Delivery, Receipt, Receipts, Token};
+use super::{Session, convert, delayed};
+use crate::port::{Acknowledgement, BrokerError, Consumer, Delivery, PutBack, PutBackFailed, Receipt, Receipts, Token};
 
 /// Most deliveries that `next` returns at once: enough to share the cost of waking, few enough to
 /// start work early.
@@ -33,10 +34,15 @@ pub(super) struct RabbitConsumer {
     shared: Arc<Shared>,
     wishes: watch::Sender<Wish>,
     resizer: tokio::sync::Mutex<Option<JoinHandle<()>>>,
+    session: Weak<Session>,
+    /// The chain of delays leads to our queue.
+    bound: tokio::sync::Mutex<bool>,
 }
 
 struct Shared {
-    queue: QueueName,
+    queue: Queue,
+    /// Its name at the broker.
+    at: ShortString,
     channel: lapin::Channel,
     streams: Mutex<Streams>,
     unsettled: Mutex<Unsettled>,
@@ -59,9 +65,16 @@ enum Wish {
 
 impl RabbitConsumer {
     /// Starts to consume an existing queue on a new channel.
-    pub(super) async fn start(queue: &QueueName, channel: lapin::Channel, prefetch: u32) -> Result<Self, Failure> {
+    pub(super) async fn start(
+        queue: Queue,
+        at: ShortString,
+        channel: lapin::Channel,
+        prefetch: u32,
+        session: Weak<Session>,
+    ) -> Result<Self, Failure> {
         let shared = Arc::new(Shared {
-            queue: queue.clone(),
+            queue,
+            at,
             channel,
             streams: Mutex::default(),
             unsettled: Mutex::default(),
@@ -70,7 +83,8 @@ impl RabbitConsumer {
         shared.add_stream(prefetch).await?;
         let (wishes, wished) = watch::channel(Wish::Prefetch(prefetch));
         let resizer = tokio::spawn(resize(Arc::clone(&shared), wished, prefetch));
-        Ok(Self { shared, wishes, resizer: tokio::sync::Mutex::new(Some(resizer)) })
+        let (resizer, bound) = (tokio::sync::Mutex::new(Some(resizer)), tokio::sync::Mutex::new(false));
+        Ok(Self { shared, wishes, resizer, session, bound })
     }
 }
 
@@ -97,6 +111,21 @@ impl Consumer for RabbitConsumer {
             self.shared.send(frame)?;
         }
         Ok(())
+    }
+
+    async fn put_back(&self, deliveries: Vec<PutBack>) -> Result<(), PutBackFailed> {
+        let Some(session) = self.session.upgrade() else {
+            return Err(PutBackFailed { error: lost("it was closed"), deliveries });
+        };
+        let Shared { queue, at, .. } = &*self.shared;
+        let Outcome { done, kept, mut error } = session.put_back(&queue.name, at, &self.bound, deliveries).await;
+        if let Err(failed) = self.settle(done).await {
+            error = Some(failed);
+        }
+        match error {
+            None => Ok(()),
+            Some(error) => Err(PutBackFailed { error, deliveries: kept }),
+        }
     }
 
     async fn set_prefetch(&self, prefetch: u32) -> Result<(), BrokerError> {
@@ -152,9 +181,8 @@ impl Shared {
         // AMQP counts to 65535; more is asked for only by somebody who means "as many as you have".
         let prefetch = u16::try_from(prefetch).unwrap_or(u16::MAX);
         timely(self.channel.basic_qos(prefetch, BasicQosOptions { global: false })).await?;
-        let queue = ShortString::try_new(self.queue.as_str()).map_err(|error| Failure::Refused(error.to_string()))?;
         let consume = self.channel.basic_consume(
-            queue,
+            self.at.clone(),
             ShortString::default(),
             BasicConsumeOptions::default(),
             FieldTable::default(),
@@ -182,7 +210,7 @@ impl Shared {
             let receipt = Receipt::new(Token::Number(tag));
             let mut unsettled = self.unsettled();
             unsettled.insert(tag);
-            for frame in unsettled.settle(&vec![(receipt, crate::port::Acknowledgement::Requeue)]) {
+            for frame in unsettled.settle(&vec![(receipt, Acknowledgement::Requeue)]) {
                 self.send(frame)?;
             }
         }
@@ -204,6 +232,16 @@ impl Shared {
     }
 
     fn poll_batch(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Vec<Delivery>>, BrokerError>> {
+        loop {
+            match self.poll_streams(cx) {
+                // All of them were strays.
+                Poll::Ready(Ok(Some(batch))) if batch.is_empty() => {}
+                polled => return polled,
+            }
+        }
+    }
+
+    fn poll_streams(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Vec<Delivery>>, BrokerError>> {
         let mut streams = self.streams();
         let mut batch = Vec::new();
         let mut index = 0;
@@ -219,7 +257,8 @@ impl Shared {
             let mut unsettled = self.unsettled();
             batch.iter().for_each(|delivery| unsettled.insert(delivery.delivery_tag));
             drop((unsettled, streams));
-            return Poll::Ready(Ok(Some(batch.into_iter().map(|delivery| self.convert(delivery)).collect())));
+            let batch = batch.into_iter().filter_map(|delivery| self.convert(delivery).transpose());
+            return Poll::Ready(batch.collect::<Result<Vec<_>, _>>().map(Some));
         }
         if !streams.running.is_empty() {
             return Poll::Pending;
@@ -227,16 +266,25 @@ impl Shared {
         if streams.cancelled {
             return Poll::Ready(Ok(None));
         }
-        Poll::Ready(Err(lost(format_args!("the broker ended the consumer of queue `{}`", self.queue))))
+        Poll::Ready(Err(lost(format_args!("the broker ended the consumer of queue `{}`", self.at))))
     }
 
-    fn convert(&self, delivery: lapin::message::Delivery) -> Delivery {
+    /// `None` if nobody is to see it.
+    fn convert(&self, delivery: lapin::message::Delivery) -> Result<Option<Delivery>, BrokerError> {
         let lapin::message::Delivery { delivery_tag, exchange, routing_key, redelivered, properties, data, .. } =
             delivery;
-        let message = convert::message(&properties, data);
+        let mut message = convert::message(&properties, data);
         let (exchange, routing_key) = (exchange.into(), routing_key.into());
-        let info = DeliveryInfo { queue: self.queue.clone(), exchange, routing_key, redelivered };
-        Delivery { message, info, receipt: Receipt::new(Token::Number(delivery_tag)) }
+        let mut info = DeliveryInfo { queue: self.queue.name.clone(), exchange, routing_key, redelivered };
+        let receipt = Receipt::new(Token::Number(delivery_tag));
+        if let Err(delayed::Stray) = delayed::restore(&mut message, &mut info, &self.queue, self.at.as_str()) {
+            let mut unsettled = self.unsettled();
+            for frame in unsettled.settle(&vec![(receipt, Acknowledgement::Ack)]) {
+                self.send(frame)?;
+            }
+            return Ok(None);
+        }
+        Ok(Some(Delivery { message, info, receipt }))
     }
 }
 
@@ -251,7 +299,8 @@ async fn resize(shared: Arc<Shared>, mut wishes: watch::Receiver<Wish>, mut pref
         let Wish::Prefetch(wanted) = *wishes.borrow_and_update() else { return };
         let Some(next) = resized(prefetch, wanted) else { continue };
         let old = shared.streams().running.last().cloned();
-        debug!(queue.name = %shared.queue, prefetch = next, "prefetch of queue `{}` changes to {next}", shared.queue);
+        let queue = &shared.queue.name;
+        debug!(queue.name = %queue, prefetch = next, "prefetch of queue `{queue}` changes to {next}");
         let replaced = async {
             shared.add_stream(next).await?;
             match &old {
@@ -261,7 +310,7 @@ async fn resize(shared: Arc<Shared>, mut wishes: watch::Receiver<Wish>, mut pref
         };
         if let Err(error) = replaced.await {
             // If this is the end of the channel, `next` says so.
-            warn!(queue.name = %shared.queue, %error, "cannot change the prefetch of queue `{}`", shared.queue);
+            warn!(queue.name = %queue, %error, "cannot change the prefetch of queue `{queue}`");
         }
         prefetch = next;
         resized_at = Instant::now();

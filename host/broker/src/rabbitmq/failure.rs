@@ -30,6 +30,19 @@ impl Failure {
         self.code() == Some(&AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED))
     }
 
+    /// We have no right to do that.
+    pub(super) fn is_refused_access(&self) -> bool {
+        self.code() == Some(&AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED))
+    }
+
+    /// The broker does not speak of such things: not every one knows RabbitMQ's extensions.
+    pub(super) fn is_unknown_method(&self) -> bool {
+        let code = self.code();
+        [AMQPHardError::COMMANDINVALID, AMQPHardError::NOTIMPLEMENTED, AMQPHardError::SYNTAXERROR]
+            .into_iter()
+            .any(|error| code == Some(&AMQPErrorKind::Hard(error)))
+    }
+
     /// True if the same may work later. What the broker itself refuses will be refused again, unless it
     /// was in use, had no resources or was shutting down.
     pub(super) fn is_transient(&self) -> bool {

@@ -6,28 +6,34 @@
 mod address;
 mod consumer;
 mod convert;
+mod declare;
+mod delayed;
 mod failure;
 mod publisher;
+mod put_back;
 #[cfg(test)]
 mod tests;
 mod unsettled;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueuePurgeOptions};
-use lapin::types::{FieldTable, ShortString};
+use lapin::options::QueueDeclareOptions;
+use lapin::types::FieldTable;
 use lapin::uri::AMQPUri;
-use lapin::{Connection, ConnectionProperties, ExchangeKind};
-use taskhost_core::{Publication, QueueName, RedactedUrl};
-use tracing::info;
+use lapin::{Connection, ConnectionProperties};
+use taskhost_core::{ExchangeKind, Publication, Queue, QueueKind, QueueName, RedactedUrl};
+use tracing::warn;
 use uuid::Uuid;
 
 use self::consumer::RabbitConsumer;
+use self::declare::{Declarer, short};
 use self::failure::{Failure, timely};
 use self::publisher::Publisher;
+use self::put_back::Delays;
 use crate::connect::ConnectOptions;
-use crate::port::{Broker, BrokerError, Consumer};
+use crate::port::{Broker, BrokerError, Capabilities, Consumer};
 
 pub(crate) use self::address::{SCHEMES, parse as parse_url};
 
@@ -42,8 +48,15 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// A connection to RabbitMQ.
 pub struct RabbitMq {
+    session: Arc<Session>,
+}
+
+/// What consumers need as well. They do not keep it alive.
+struct Session {
+    /// Consumes and declares.
     connection: Connection,
     publisher: Publisher,
+    delays: Delays,
 }
 
 /// Opens connections to one broker.
@@ -59,6 +72,8 @@ struct Connector {
 enum Role {
     Consume,
     Publish,
+    /// To declare what a broker may answer by closing the connection.
+    Declare,
 }
 
 impl RabbitMq {
@@ -66,99 +81,85 @@ impl RabbitMq {
     pub async fn connect(url: &str, options: &ConnectOptions) -> Result<Self, BrokerError> {
         let connector = Connector { url: RedactedUrl::new(url), uri: parse_url(url)?, options: options.clone() };
         let connection = connector.connect(Role::Consume).await?;
-        Ok(Self { connection, publisher: Publisher::new(connector) })
+        let (publisher, delays) = (Publisher::new(connector.clone()), Delays::new(connector));
+        Ok(Self { session: Arc::new(Session { connection, publisher, delays }) })
     }
 
+    /// Lets clients delay what they publish to a quorum queue: they take it for granted that the workers
+    /// of such a queue have made what that needs (celery/worker/consumer/delayed_delivery.py).
+    async fn offer_delays(&self, queue: &Queue) {
+        let session = &self.session;
+        let offered = async {
+            session.delays.ensure(&queue.name).await?;
+            let bound = delayed::bind_exchange(&mut session.declarer(), queue).await;
+            bound.map_err(|failure| queue_error("delay messages to", &queue.name, failure))
+        };
+        if let Err(error) = offered.await {
+            let queue = &queue.name;
+            let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+            warn!(queue.name = %queue, %error, "clients cannot delay messages to queue `{queue}`: cannot {error}{cause}");
+        }
+    }
+}
+
+impl Session {
     /// A channel that may be lost: the broker closes the channel of any operation that it refuses.
     async fn channel(&self) -> Result<lapin::Channel, Failure> {
         timely(self.connection.create_channel()).await
     }
 
-    /// Declares a queue passively, and creates it only if it is missing: arguments of an existing one
-    /// are never fought.
-    async fn ensure(&self, queue: &QueueName) -> Result<(), Failure> {
-        match self.count(queue).await {
-            Err(failure) if failure.is_missing() => {}
-            known => return known.map(drop),
-        }
-        match self.create(queue).await {
-            // Somebody else created it just now, with arguments of their own.
-            Err(failure) if failure.is_conflict() => self.count(queue).await.map(drop),
-            created => created,
-        }
-    }
-
-    /// How many messages wait in an existing queue.
-    async fn count(&self, queue: &QueueName) -> Result<u32, Failure> {
-        let channel = self.channel().await?;
-        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let found = timely(channel.queue_declare(short(queue)?, options, FieldTable::default())).await?;
-        Ok(found.message_count())
-    }
-
-    /// Creates a durable queue, a direct durable exchange of the same name and the binding between them,
-    /// as Celery does.
-    async fn create(&self, queue: &QueueName) -> Result<(), Failure> {
-        let name = short(queue)?;
-        let channel = self.channel().await?;
-        let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
-        let declare = channel.exchange_declare(name.clone(), ExchangeKind::Direct, options, FieldTable::default());
-        match timely(declare).await {
-            Err(failure) if failure.is_missing() => {
-                let channel = self.channel().await?;
-                let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
-                let kind = ExchangeKind::Direct;
-                timely(channel.exchange_declare(name.clone(), kind, options, FieldTable::default())).await?;
-            }
-            known => known?,
-        }
-        let channel = self.channel().await?;
-        let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-        timely(channel.queue_declare(name.clone(), options, FieldTable::default())).await?;
-        let options = QueueBindOptions::default();
-        timely(channel.queue_bind(name.clone(), name.clone(), name, options, FieldTable::default())).await?;
-        info!(queue.name = %queue, "queue `{queue}` was missing and has been created");
-        Ok(())
+    fn declarer(&self) -> Declarer<'_> {
+        Declarer::new(&self.connection)
     }
 }
 
 #[async_trait]
 impl Broker for RabbitMq {
-    async fn consume(&self, queue: &QueueName, prefetch: u32) -> Result<Box<dyn Consumer>, BrokerError> {
-        self.declare(queue).await?;
-        let consume = async { RabbitConsumer::start(queue, self.channel().await?, prefetch).await };
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { puts_back: self.session.delays.may_work() }
+    }
+
+    async fn consume(&self, queue: &Queue, prefetch: u32) -> Result<Box<dyn Consumer>, BrokerError> {
+        let session = &self.session;
+        let at = session.declarer().ensure(queue).await.map_err(|failure| declare_error(&queue.name, failure))?;
+        if queue.kind == QueueKind::Quorum && queue.exchange.kind != ExchangeKind::Direct && !queue.broadcast {
+            self.offer_delays(queue).await;
+        }
+        let consume = async {
+            let channel = session.channel().await?;
+            RabbitConsumer::start(queue.clone(), at, channel, prefetch, Arc::downgrade(session)).await
+        };
         match consume.await {
             Ok(consumer) => Ok(Box::new(consumer)),
             Err(failure) => {
                 let transient = failure.is_transient();
-                Err(BrokerError::Consume { queue: queue.clone(), source: failure.into(), transient })
+                Err(BrokerError::Consume { queue: queue.name.clone(), source: failure.into(), transient })
             }
         }
     }
 
     async fn publish(&self, publications: &[Publication]) -> Result<(), BrokerError> {
-        self.publisher.publish(publications).await
+        self.session.publisher.publish(publications).await
     }
 
     async fn send_unconfirmed(&self, publications: &[Publication]) -> Result<(), BrokerError> {
-        self.publisher.send_unconfirmed(publications).await
+        self.session.publisher.send_unconfirmed(publications).await
     }
 
-    async fn declare(&self, queue: &QueueName) -> Result<(), BrokerError> {
-        self.ensure(queue).await.map_err(|failure| {
-            let transient = failure.is_transient();
-            BrokerError::Declare { queue: queue.clone(), source: failure.into(), transient }
-        })
+    async fn declare(&self, queue: &Queue) -> Result<(), BrokerError> {
+        self.session.declarer().prepare(queue).await.map_err(|failure| declare_error(&queue.name, failure))
     }
 
     async fn replies(&self) -> Result<Option<(QueueName, Box<dyn Consumer>)>, BrokerError> {
         let name = Uuid::new_v4().to_string();
         let queue = QueueName::parse(&name).expect("a UUID is a name");
         let consume = async {
-            let channel = self.channel().await?;
+            let channel = self.session.channel().await?;
             let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
-            timely(channel.queue_declare(short(&queue)?, options, FieldTable::default())).await?;
-            RabbitConsumer::start(&queue, channel, REPLIES_PREFETCH).await
+            let at = short(&name)?;
+            timely(channel.queue_declare(at.clone(), options, FieldTable::default())).await?;
+            let session = Arc::downgrade(&self.session);
+            RabbitConsumer::start(Queue::named(queue.clone()), at, channel, REPLIES_PREFETCH, session).await
         };
         match consume.await {
             Ok(consumer) => Ok(Some((queue, Box::new(consumer)))),
@@ -170,28 +171,24 @@ impl Broker for RabbitMq {
     }
 
     async fn depth(&self, queue: &QueueName) -> Result<u64, BrokerError> {
-        match self.count(queue).await {
-            Ok(count) => Ok(count.into()),
-            Err(failure) if failure.is_missing() => Ok(0),
+        let count = async { self.session.declarer().count(&short(queue.as_str())?).await };
+        match count.await {
+            Ok(count) => Ok(count.unwrap_or(0).into()),
             Err(failure) => Err(queue_error("count messages of", queue, failure)),
         }
     }
 
     async fn purge(&self, queue: &QueueName) -> Result<u64, BrokerError> {
-        let purge = async {
-            let channel = self.channel().await?;
-            timely(channel.queue_purge(short(queue)?, QueuePurgeOptions::default())).await
-        };
+        let purge = async { self.session.declarer().purge(&short(queue.as_str())?).await };
         match purge.await {
-            Ok(count) => Ok(count.into()),
-            Err(failure) if failure.is_missing() => Ok(0),
+            Ok(count) => Ok(count.unwrap_or(0).into()),
             Err(failure) => Err(queue_error("purge", queue, failure)),
         }
     }
 
     async fn close(&self) {
-        self.publisher.close().await;
-        close(&self.connection).await;
+        self.session.publisher.close().await;
+        close(&self.session.connection).await;
     }
 }
 
@@ -200,6 +197,7 @@ impl Connector {
         let what = match role {
             Role::Consume => "consume",
             Role::Publish => "publish",
+            Role::Declare => "declare",
         };
         let name = format!("{} ({what})", self.options.node);
         let properties = ConnectionProperties::default().with_connection_name(name.into());
@@ -222,8 +220,9 @@ async fn close(connection: &Connection) {
     }
 }
 
-fn short(queue: &QueueName) -> Result<ShortString, Failure> {
-    ShortString::try_new(queue.as_str()).map_err(|error| Failure::Refused(error.to_string()))
+fn declare_error(queue: &QueueName, failure: Failure) -> BrokerError {
+    let transient = failure.is_transient();
+    BrokerError::Declare { queue: queue.clone(), source: failure.into(), transient }
 }
 
 fn queue_error(operation: &'static str, queue: &QueueName, failure: Failure) -> BrokerError {

@@ -24,7 +24,7 @@ use crate::port::BrokerError;
 const PUBLISH_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Most publications on their way at once in one call: bounds what lapin buffers for us.
-const PIPELINE_MAX: usize = 256;
+pub(super) const PIPELINE_MAX: usize = 256;
 
 /// Most calls that publish at once. A broker allows about two thousand channels a connection.
 const CHANNELS_MAX: usize = 64;
@@ -63,6 +63,24 @@ impl Publisher {
             let line = self.line().await?;
             line.wait_until_unblocked().await;
             line.publish(publications).await
+        };
+        match tokio::time::timeout(PUBLISH_DEADLINE, publish).await {
+            Ok(result) => result,
+            Err(_) => Err(publish_error(&first.route, Failure::TimedOut(PUBLISH_DEADLINE))),
+        }
+    }
+
+    /// Publishes all of these, and says of each whether it was taken. An error means that it is not known of
+    /// any. If one was returned, it may be another one of these than the one that says so.
+    pub(super) async fn publish_each(
+        &self,
+        publications: &[Publication],
+    ) -> Result<Vec<Result<(), BrokerError>>, BrokerError> {
+        let Some(first) = publications.first() else { return Ok(Vec::new()) };
+        let publish = async {
+            let line = self.line().await?;
+            line.wait_until_unblocked().await;
+            line.publish_each(publications).await
         };
         match tokio::time::timeout(PUBLISH_DEADLINE, publish).await {
             Ok(result) => result,
@@ -119,22 +137,31 @@ impl Line {
     }
 
     async fn publish(&self, publications: &[Publication]) -> Result<(), BrokerError> {
+        let mut result = Ok(());
+        for part in publications.chunks(PIPELINE_MAX) {
+            for each in self.publish_each(part).await? {
+                result = result.and(each);
+            }
+            if !matches!(result, Ok(()) | Err(BrokerError::Unroutable { .. })) {
+                return result;
+            }
+        }
+        result
+    }
+
+    async fn publish_each(&self, part: &[Publication]) -> Result<Vec<Result<(), BrokerError>>, BrokerError> {
         let _permit = self.permits.acquire().await.map_err(lost)?;
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let channel = match idle.filter(|channel| channel.status().connected()) {
             Some(channel) => channel,
             None => self.confirming_channel().await.map_err(lost)?,
         };
-        let mut result = Ok(());
-        for part in publications.chunks(PIPELINE_MAX) {
-            result = result.and(publish_part(&channel, part).await);
-            if !matches!(result, Ok(()) | Err(BrokerError::Unroutable { .. })) {
-                return result;
-            }
-        }
+        let results = publish_part(&channel, part).await?;
         // A channel that is not put back here is closed by being dropped.
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(channel);
-        result
+        if results.iter().all(|result| matches!(result, Ok(()) | Err(BrokerError::Unroutable { .. }))) {
+            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(channel);
+        }
+        Ok(results)
     }
 
     async fn confirming_channel(&self) -> lapin::Result<Channel> {
@@ -171,20 +198,23 @@ impl Line {
 }
 
 /// Sends all of these and then waits for all confirmations.
-async fn publish_part(channel: &Channel, publications: &[Publication]) -> Result<(), BrokerError> {
+async fn publish_part(
+    channel: &Channel,
+    publications: &[Publication],
+) -> Result<Vec<Result<(), BrokerError>>, BrokerError> {
     let mut sending = Vec::with_capacity(publications.len());
     for publication in publications {
         let send = send(channel, publication, true)?;
         let confirmed = Box::pin(async { send.await?.await });
         sending.push((publication, started(confirmed).await));
     }
-    let mut result = Ok(());
+    let mut results = Vec::with_capacity(sending.len());
     for (publication, mut confirmed) in sending {
         (&mut confirmed).await;
         let confirmation = Pin::new(&mut confirmed).take_output().expect("it was awaited once");
-        result = result.and(judge(&publication.route, confirmation));
+        results.push(judge(&publication.route, confirmation));
     }
-    result
+    Ok(results)
 }
 
 /// Polls a future once. lapin's publications are queued, in order, when they are first polled.

@@ -1,5 +1,7 @@
 //! Against a real server, named by `TASKHOST_TEST_AMQP`.
 
+mod queues;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -33,14 +35,14 @@ async fn queue_with(broker: &RabbitMq, arguments: &[(&str, AMQPValue)]) -> Queue
     for (key, value) in arguments {
         table.insert((*key).into(), value.clone());
     }
-    let channel = broker.connection.create_channel().await.unwrap();
+    let channel = broker.session.connection.create_channel().await.unwrap();
     let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
     channel.queue_declare(queue.as_str().into(), options, table).await.unwrap();
     queue
 }
 
 async fn delete(broker: &RabbitMq, queue: &QueueName) {
-    let channel = broker.connection.create_channel().await.unwrap();
+    let channel = broker.session.connection.create_channel().await.unwrap();
     channel.queue_delete(queue.as_str().into(), QueueDeleteOptions::default()).await.unwrap();
 }
 
@@ -89,11 +91,11 @@ async fn rabbitmq_passes_the_suite() {
 async fn the_arguments_of_an_existing_queue_are_not_fought() {
     let Some(broker) = connect().await else { return };
     let queue = queue_with(&broker, &[("x-max-priority", AMQPValue::LongInt(5))]).await;
-    broker.declare(&queue).await.unwrap();
+    broker.declare(&queue.clone().into()).await.unwrap();
     let mut urgent = publication(&queue, "urgent");
     urgent.message.properties.priority = Some(5);
     broker.publish(&[publication(&queue, "patient"), urgent]).await.unwrap();
-    let consumer = broker.consume(&queue, 2).await.unwrap();
+    let consumer = broker.consume(&queue.clone().into(), 2).await.unwrap();
     let taken = take(&*consumer, 2).await;
     assert_eq!(bodies(&taken), ["urgent", "patient"]);
     settle(&*consumer, taken, Acknowledgement::Ack).await;
@@ -105,7 +107,7 @@ async fn a_quorum_queue_is_consumed_and_counts_deliveries() {
     let Some(broker) = connect().await else { return };
     let queue = queue_with(&broker, &[("x-queue-type", text("quorum"))]).await;
     broker.publish(&[publication(&queue, "again")]).await.unwrap();
-    let consumer = broker.consume(&queue, 1).await.unwrap();
+    let consumer = broker.consume(&queue.clone().into(), 1).await.unwrap();
     settle(&*consumer, take(&*consumer, 1).await, Acknowledgement::Requeue).await;
     let again = take(&*consumer, 1).await;
     assert!(again[0].info.redelivered);
@@ -131,7 +133,7 @@ async fn a_queue_that_is_full_refuses_for_now() {
 async fn a_deleted_queue_ends_its_consumer() {
     let Some(broker) = connect().await else { return };
     let queue = queue_with(&broker, &[]).await;
-    let consumer = broker.consume(&queue, 1).await.unwrap();
+    let consumer = broker.consume(&queue.clone().into(), 1).await.unwrap();
     delete(&broker, &queue).await;
     let end = tokio::time::timeout(Duration::from_secs(20), consumer.next()).await.unwrap();
     assert!(matches!(end, Err(BrokerError::Lost { .. })), "{end:?}");
@@ -156,7 +158,7 @@ async fn nothing_is_lost_while_the_prefetch_changes() {
     let queue = queue_with(&broker, &[]).await;
     let all: Vec<_> = (0..COUNT).map(|number| publication(&queue, &number.to_string())).collect();
     broker.publish(&all).await.unwrap();
-    let consumer = broker.consume(&queue, 4).await.unwrap();
+    let consumer = broker.consume(&queue.clone().into(), 4).await.unwrap();
     let mut seen = BTreeSet::new();
     let mut held = Vec::new();
     let started = tokio::time::Instant::now();

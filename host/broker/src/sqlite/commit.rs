@@ -143,6 +143,9 @@ impl Thread {
                 }
                 Ok(0)
             }
+            Work::PutBack { owner, rows, .. } => {
+                rows.iter().try_for_each(|(row, eta_ms)| rows::put_back(db, *row, owner, *eta_ms)).map(|()| 0)
+            }
             Work::Cancel { consumer } => {
                 if let Some(claimant) = self.claimants.get_mut(consumer) {
                     claimant.end(End::Cancelled);
@@ -191,6 +194,15 @@ impl Thread {
             match &command.work {
                 Work::Consume(new) => {
                     self.claimants.insert(new.id, Claimant::new(new, answer as i64));
+                    self.again = true;
+                }
+                // Not before: if the transaction fails, they are still held.
+                Work::PutBack { consumer, rows, .. } => {
+                    if let Some(claimant) = self.claimants.get_mut(consumer) {
+                        for (row, _) in rows {
+                            claimant.held.remove(row);
+                        }
+                    }
                     self.again = true;
                 }
                 Work::Cancel { consumer } => {

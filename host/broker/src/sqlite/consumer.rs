@@ -5,13 +5,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use taskhost_core::protocol::envelope;
-use taskhost_core::{DeliveryInfo, HeaderValue, QueueName};
+use taskhost_core::{DeliveryInfo, HeaderValue, QueueName, Route};
 use tracing::error;
 
 use super::inbox::{End, Inbox};
-use super::rows::Claimed;
+use super::is_routable;
+use super::rows::{Claimed, ceil_ms};
 use super::writer::{Work, Writer};
-use crate::port::{BrokerError, Consumer, DELIVERY_COUNT_HEADER, Delivery, Receipt, Receipts, Token};
+use crate::port::{
+    BrokerError, Consumer, DELIVERY_COUNT_HEADER, Delivery, PutBack, PutBackFailed, Receipt, Receipts, Token,
+};
 
 pub(super) struct SqliteConsumer {
     pub(super) id: u64,
@@ -45,15 +48,23 @@ impl Consumer for SqliteConsumer {
         if let Some(End::Lost(reason)) = self.inbox.ended() {
             return Err(BrokerError::Lost { reason });
         }
-        let row = |receipt: &Receipt| match receipt.token() {
-            Token::Number(row) => i64::try_from(*row).ok(),
-            Token::Text(_) => None,
-        };
         let receipts: Vec<_> = receipts.iter().filter_map(|(receipt, what)| Some((row(receipt)?, *what))).collect();
         if receipts.is_empty() {
             return Ok(());
         }
         self.ask(Work::Settle { consumer: self.id, owner: Arc::clone(&self.owner), receipts }).await
+    }
+
+    /// In place: the row waits where it is, and keeps what it knows of earlier deliveries.
+    async fn put_back(&self, deliveries: Vec<PutBack>) -> Result<(), PutBackFailed> {
+        if let Some(End::Lost(reason)) = self.inbox.ended() {
+            return Err(PutBackFailed { error: BrokerError::Lost { reason }, deliveries });
+        }
+        let rows = deliveries.iter().filter_map(|it| Some((row(&it.receipt)?, ceil_ms(it.until)))).collect();
+        match self.ask(Work::PutBack { consumer: self.id, owner: Arc::clone(&self.owner), rows }).await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(PutBackFailed { error, deliveries }),
+        }
     }
 
     async fn set_prefetch(&self, prefetch: u32) -> Result<(), BrokerError> {
@@ -95,14 +106,27 @@ impl SqliteConsumer {
         if row.delivery_count > 0 {
             message.headers.set(DELIVERY_COUNT_HEADER, HeaderValue::Int(row.delivery_count));
         }
+        let Route { exchange, routing_key } = match is_routable(&envelope.route) {
+            true => envelope.route,
+            // Clients know exchanges that we know nothing of: what is published again goes to the queue.
+            false => Route::queue(&self.queue),
+        };
         let info = DeliveryInfo {
             queue: self.queue.clone(),
-            exchange: envelope.route.exchange,
-            routing_key: envelope.route.routing_key,
+            exchange,
+            routing_key,
             redelivered: row.redelivered || envelope.redelivered,
         };
         // Row ids are positive.
         Some(Delivery { message, info, receipt: Receipt::new(Token::Number(row.id as u64)) })
+    }
+}
+
+/// The row that a receipt is for.
+fn row(receipt: &Receipt) -> Option<i64> {
+    match receipt.token() {
+        Token::Number(row) => i64::try_from(*row).ok(),
+        Token::Text(_) => None,
     }
 }
 

@@ -22,7 +22,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use taskhost_core::protocol::envelope;
-use taskhost_core::{HeaderValue, Publication, QueueName, RedactedUrl, Route};
+use taskhost_core::{HeaderValue, Publication, Queue, QueueName, RedactedUrl, Route};
+use tracing::warn;
 use uuid::Uuid;
 
 use self::consumer::SqliteConsumer;
@@ -30,7 +31,7 @@ use self::failure::Failure;
 use self::inbox::Inbox;
 use self::rows::NewRow;
 use self::writer::{NewConsumer, Work, Writer};
-use crate::port::{Broker, BrokerError, Consumer};
+use crate::port::{Broker, BrokerError, Capabilities, Consumer};
 
 pub(crate) use self::address::SCHEMES;
 pub use self::address::sqlite_path;
@@ -100,7 +101,20 @@ impl SqliteBroker {
 
 #[async_trait]
 impl Broker for SqliteBroker {
-    async fn consume(&self, queue: &QueueName, prefetch: u32) -> Result<Box<dyn Consumer>, BrokerError> {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { puts_back: true }
+    }
+
+    /// A queue here is its name: there are no kinds, and every queue knows priorities.
+    async fn consume(&self, queue: &Queue, prefetch: u32) -> Result<Box<dyn Consumer>, BrokerError> {
+        if queue.broadcast {
+            let queue = &queue.name;
+            warn!(
+                queue.name = %queue,
+                "the embedded file knows no broadcast: each message of queue `{queue}` goes to one worker only"
+            );
+        }
+        let queue = &queue.name;
         let id = self.writer.next_id();
         let owner: Arc<str> = format!("{}/{}/{}", self.node, std::process::id(), Uuid::new_v4().simple()).into();
         let inbox = Arc::<Inbox>::default();
@@ -143,7 +157,8 @@ impl Broker for SqliteBroker {
         }
     }
 
-    async fn declare(&self, queue: &QueueName) -> Result<(), BrokerError> {
+    async fn declare(&self, queue: &Queue) -> Result<(), BrokerError> {
+        let queue = &queue.name;
         self.ask(Work::Declare(queue.clone())).await.map(drop).map_err(|failure| {
             failure.into_error(|failure| {
                 let transient = failure.is_transient();
@@ -183,9 +198,7 @@ impl SqliteBroker {
 }
 
 fn new_row(Publication { message, route }: &Publication) -> Result<NewRow, BrokerError> {
-    let Route { exchange, routing_key } = route;
-    let bound = exchange.is_empty() || exchange == routing_key;
-    if !bound || QueueName::parse(routing_key).is_err() {
+    if !is_routable(route) {
         let Route { exchange, routing_key } = route.clone();
         return Err(BrokerError::Unroutable { exchange, routing_key });
     }
@@ -195,7 +208,12 @@ fn new_row(Publication { message, route }: &Publication) -> Result<NewRow, Broke
     };
     let payload = envelope::encode(message, route, &Uuid::new_v4().hyphenated().to_string());
     let priority = message.properties.priority.unwrap_or(0);
-    Ok(NewRow { queue: routing_key.clone(), payload, priority, eta_ms })
+    Ok(NewRow { queue: route.routing_key.clone(), payload, priority, eta_ms })
+}
+
+/// A queue is bound to the default exchange and to one of its own name; there are no others.
+fn is_routable(Route { exchange, routing_key }: &Route) -> bool {
+    (exchange.is_empty() || exchange == routing_key) && QueueName::parse(routing_key).is_ok()
 }
 
 fn queue_error(operation: &'static str, queue: &QueueName, failure: Failure) -> BrokerError {

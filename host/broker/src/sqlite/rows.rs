@@ -91,6 +91,13 @@ pub(super) fn settle(db: &Connection, id: i64, owner: &str, acknowledgement: Ack
     Ok(())
 }
 
+/// Lets a row that `owner` claimed wait until it is due.
+pub(super) fn put_back(db: &Connection, id: i64, owner: &str, eta_ms: i64) -> Result<()> {
+    let sql = "UPDATE kombu_message SET visible = 1, lease_until = NULL, owner = NULL, eta = ?3, version = version + 1
+               WHERE id = ?1 AND owner = ?2";
+    db.prepare_cached(sql)?.execute(params![id, owner, eta_ms]).map(drop)
+}
+
 /// Gives back rows that nobody has seen.
 pub(super) fn give_back(db: &Connection, ids: &[i64], owner: &str) -> Result<()> {
     let sql = "UPDATE kombu_message SET visible = 1, lease_until = NULL, owner = NULL, version = version + 1
@@ -262,8 +269,13 @@ pub(super) fn eta_ms(text: &str) -> Option<i64> {
     if !time.ends_with(['Z', 'z']) && !time.contains(['+', '-']) {
         return None;
     }
-    let micros = Timestamp::parse(text).ok()?.as_micros();
-    Some(micros.div_euclid(1000) + i64::from(micros.rem_euclid(1000) != 0))
+    Timestamp::parse(text).ok().map(ceil_ms)
+}
+
+/// Milliseconds since the epoch, rounded up.
+pub(super) fn ceil_ms(at: Timestamp) -> i64 {
+    let micros = at.as_micros();
+    micros.div_euclid(1000) + i64::from(micros.rem_euclid(1000) != 0)
 }
 
 #[cfg(test)]

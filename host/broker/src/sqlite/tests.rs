@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::conformance::{self, Capabilities};
-use crate::port::{Acknowledgement, DELIVERY_COUNT_HEADER, Delivery};
+use crate::port::{Acknowledgement, DELIVERY_COUNT_HEADER, Delivery, PutBack, Receipt, Token};
 
 /// What SQLAlchemy 2.0 emits for kombu 5.7, as it stands in `sqlite_master`.
 const SQLALCHEMY: &str = r#"
@@ -153,7 +153,7 @@ async fn rows_of_clients_are_delivered_by_priority_and_order() {
     bench.put("f", r#""ratio": NaN"#, r#""priority": 5,"#);
 
     // One at a time, so that the urgent ones overtake rows that were read before.
-    let consumer = broker.consume(&celery(), 1).await.unwrap();
+    let consumer = broker.consume(&celery().into(), 1).await.unwrap();
     let mut seen = Vec::new();
     for _ in 0..6 {
         let taken = take(&*consumer, 1).await;
@@ -162,6 +162,55 @@ async fn rows_of_clients_are_delivered_by_priority_and_order() {
     }
     assert_eq!(seen.concat(), "dcfabe");
     assert_eq!(bench.count("1"), 0);
+}
+
+#[tokio::test]
+async fn what_came_by_an_exchange_of_a_client_can_be_published_again() {
+    let bench = Bench::new();
+    let broker = bench.broker();
+    broker.declare(&celery().into()).await.unwrap();
+    let delivery_info = r#"{"exchange": "topics", "routing_key": "a.b"}"#;
+    bench.put_raw(&format!(
+        r#"{{"body": "x", "headers": {{}}, "properties": {{"body_encoding": "utf-8", "delivery_info": {delivery_info}}}}}"#
+    ));
+    let consumer = broker.consume(&celery().into(), 0).await.unwrap();
+    let taken = take(&*consumer, 1).await.remove(0);
+    let route = Route { exchange: taken.info.exchange.clone(), routing_key: taken.info.routing_key.clone() };
+    broker.publish(&[Publication { message: taken.message.clone(), route }]).await.unwrap();
+    settle(&*consumer, vec![taken], Acknowledgement::Ack).await;
+    let again = take(&*consumer, 1).await;
+    assert_eq!(bodies(&again), ["x"]);
+    settle(&*consumer, again, Acknowledgement::Ack).await;
+}
+
+#[tokio::test]
+async fn what_is_put_back_keeps_its_place_and_its_count() {
+    let bench = Bench::new();
+    let broker = bench.broker();
+    broker.publish(&[publication("later")]).await.unwrap();
+    let consumer = broker.consume(&celery().into(), 0).await.unwrap();
+    settle(&*consumer, take(&*consumer, 1).await, Acknowledgement::Requeue).await;
+    let Delivery { message, info, receipt } = take(&*consumer, 1).await.remove(0);
+    let row = format!("id = {}", receipt_row(&receipt));
+    let publication = Publication { message, route: Route::queue(&info.queue) };
+    let until = Timestamp::from_micros(0) + Duration::from_secs(4_000_000_000);
+    consumer.put_back(vec![PutBack { receipt, publication, until }]).await.unwrap();
+    assert_eq!(bench.count(&format!("{row} AND visible = 1 AND lease_until IS NULL AND owner IS NULL")), 1);
+    assert_eq!(bench.count(&format!("{row} AND eta = 4000000000000 AND delivery_count = 1 AND redelivered = 1")), 1);
+    quiet(&*consumer).await;
+    // Time passes.
+    bench.client.execute("UPDATE kombu_message SET eta = 1", []).unwrap();
+    let again = take(&*consumer, 1).await;
+    assert_eq!(again[0].message.headers.get(DELIVERY_COUNT_HEADER), Some(&HeaderValue::Int(1)));
+    settle(&*consumer, again, Acknowledgement::Ack).await;
+    assert_eq!(bench.count("1"), 0);
+}
+
+fn receipt_row(receipt: &Receipt) -> u64 {
+    match receipt.token() {
+        Token::Number(row) => *row,
+        Token::Text(text) => panic!("{text}"),
+    }
 }
 
 #[tokio::test]
@@ -179,7 +228,7 @@ async fn a_client_sees_our_rows_as_its_own() {
 
     // A Python worker takes it, and leaves it behind.
     bench.client.execute("UPDATE kombu_message SET visible = 0, timestamp = '2026-11-22 13:06:03.493278'", []).unwrap();
-    let consumer = broker.consume(&celery(), 1).await.unwrap();
+    let consumer = broker.consume(&celery().into(), 1).await.unwrap();
     quiet(&*consumer).await;
     assert_eq!(bench.count("visible = 0 AND lease_until IS NULL AND owner IS NULL"), 1);
 }
@@ -197,7 +246,7 @@ async fn an_eta_waits_in_the_file() {
     ours.message.headers.set("eta", HeaderValue::Text((eta + Duration::from_millis(300)).isoformat()));
     broker.publish(&[ours, publication("now")]).await.unwrap();
 
-    let consumer = broker.consume(&celery(), 0).await.unwrap();
+    let consumer = broker.consume(&celery().into(), 0).await.unwrap();
     // In no time zone that we know: the worker shall see to it.
     assert_eq!(bodies(&take(&*consumer, 2).await), ["naive", "now"]);
     assert_eq!(bodies(&take(&*consumer, 1).await), ["theirs"]);
@@ -220,7 +269,7 @@ async fn what_is_no_message_is_set_aside() {
     bench.put_raw("[]");
     bench.put("good", "", "");
     let broker = bench.broker();
-    let consumer = broker.consume(&celery(), 1).await.unwrap();
+    let consumer = broker.consume(&celery().into(), 1).await.unwrap();
     // The prefetch is one: the unreadable ones must not keep it.
     let taken = take(&*consumer, 1).await;
     assert_eq!(bodies(&taken), ["good"]);
@@ -235,14 +284,14 @@ async fn an_expired_lease_is_taken_over_and_a_living_one_is_not() {
     let lease = Duration::from_millis(600);
     let living = bench.broker_with_lease(lease);
     living.publish(&[publication("held"), publication("orphan")]).await.unwrap();
-    let holder = living.consume(&celery(), 1).await.unwrap();
+    let holder = living.consume(&celery().into(), 1).await.unwrap();
     let held = take(&*holder, 1).await;
     // Somebody claimed the other one and died.
     let claim = "UPDATE kombu_message SET visible = 0, owner = 'dead', lease_until = ?1 WHERE visible = 1";
     bench.client.execute(claim, [now_micros() / 1000 + 300]).unwrap();
 
     let other = bench.broker_with_lease(lease);
-    let consumer = other.consume(&celery(), 5).await.unwrap();
+    let consumer = other.consume(&celery().into(), 5).await.unwrap();
     let taken = take(&*consumer, 1).await;
     assert_eq!(bodies(&taken), ["orphan"]);
     assert!(taken[0].info.redelivered);
@@ -275,7 +324,7 @@ async fn a_process_that_was_killed_loses_what_it_held_and_nothing_else() {
     tokio::time::timeout(Duration::from_secs(20), claimed).await.unwrap();
     child.kill().unwrap();
     child.wait().unwrap();
-    let consumer = broker.consume(&celery(), 0).await.unwrap();
+    let consumer = broker.consume(&celery().into(), 0).await.unwrap();
     let taken = take(&*consumer, 3).await;
     assert_eq!(bodies(&taken), ["a", "b", "c"]);
     assert!(taken.iter().all(|delivery| delivery.info.redelivered));
@@ -289,7 +338,7 @@ async fn a_process_that_claims_everything_and_is_killed() {
     let Some(path) = std::env::var_os("TASKHOST_TEST_CHILD_DB") else { return };
     let options = SqliteOptions { lease: Duration::from_millis(600), ..SqliteOptions::default() };
     let broker = SqliteBroker::alone(Path::new(&path), &options);
-    let consumer = broker.consume(&celery(), 0).await.unwrap();
+    let consumer = broker.consume(&celery().into(), 0).await.unwrap();
     let _held = take(&*consumer, 3).await;
     std::future::pending::<()>().await;
 }
@@ -321,7 +370,8 @@ async fn two_hosts_and_a_client_share_a_file() {
             db.execute(sql, params![payload]).unwrap();
         }
     });
-    let consumers = [hosts[0].consume(&celery(), 20).await.unwrap(), hosts[1].consume(&celery(), 20).await.unwrap()];
+    let consumers =
+        [hosts[0].consume(&celery().into(), 20).await.unwrap(), hosts[1].consume(&celery().into(), 20).await.unwrap()];
     let mut seen = BTreeSet::new();
     let mut count = 0;
     while count < 3 * EACH {
@@ -348,7 +398,7 @@ async fn dropping_everything_gives_back_what_was_held() {
     let bench = Bench::new();
     let broker = bench.broker();
     broker.publish(&[publication("a"), publication("b")]).await.unwrap();
-    let consumer = broker.consume(&celery(), 1).await.unwrap();
+    let consumer = broker.consume(&celery().into(), 1).await.unwrap();
     let held = take(&*consumer, 1).await;
     drop((consumer, broker, held));
     assert_eq!(bench.count("visible = 1 AND owner IS NULL AND lease_until IS NULL"), 2);

@@ -269,6 +269,7 @@ impl Work {
         match self {
             Self::Publish(rows) => rows.iter().map(|row| 1 + row.payload.len() / BYTES_PER_ROW).sum(),
             Self::Settle { receipts, .. } => receipts.len(),
+            Self::PutBack { rows, .. } => rows.len(),
             _ => 1,
         }
     }

@@ -35,6 +35,12 @@ pub(super) enum Work {
         owner: Arc<str>,
         receipts: Vec<(i64, Acknowledgement)>,
     },
+    /// Rows, and when they are due.
+    PutBack {
+        consumer: u64,
+        owner: Arc<str>,
+        rows: Vec<(i64, i64)>,
+    },
     SetPrefetch {
         consumer: u64,
         prefetch: u32,

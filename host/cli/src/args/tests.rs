@@ -37,6 +37,7 @@ fn help_of_host() {
               result  Show the state and the result of a task
               plugin  Look into plugins without starting a worker
               purge   Delete all waiting messages of queues
+              dead    Look at messages that were kept aside because nobody could finish them
               config  Show every setting in effect, and where its value came from
 
             Options:
@@ -75,7 +76,10 @@ fn help_of_run() {
                                              sqlite:///FILE, rpc:// or disabled:// [default: the
                                              broker's file, or rpc:// with RabbitMQ]
               -Q, --queues <NAMES>           Queues to take tasks from, with commas between them
-                                             [default: celery]
+                                             [default: those of [queues] in the configuration,
+                                             or celery]
+              -X, --exclude-queues <NAMES>   Of these, queues to take no tasks from, with commas
+                                             between them
               -c, --concurrency <N>          How many tasks run at a time [default: number of
                                              CPUs]
               -n, --hostname <NAME>          Name of this worker; %h is the name of the machine,
@@ -287,6 +291,116 @@ fn help_of_purge() {
 }
 
 #[test]
+fn help_of_dead() {
+    check_help(
+        &["dead"],
+        expect![[r#"
+        Look at messages that were kept aside because nobody could finish them
+
+        Usage: host dead <COMMAND>
+
+        Commands:
+          list     List dead letters: task, id, why and how often it was delivered
+          show     Show one dead letter with all its headers and its body
+          requeue  Send dead letters back to the queue that they came from
+          drop     Delete dead letters for good
+
+        Options:
+          -h, --help  Print help
+    "#]],
+    );
+    check_help(
+        &["dead", "list"],
+        expect![[r#"
+        List dead letters: task, id, why and how often it was delivered
+
+        Usage: host dead list [OPTIONS]
+
+        Options:
+              --json              Print one JSON object a line
+          -Q, --queues <NAMES>    Queues whose dead letters are meant, with commas between
+                                  them [default: celery]
+          -b, --broker <URL>      Where tasks are: amqp://user:password@host// for RabbitMQ,
+                                  or sqlite:///FILE [default: sqlite:///host.db]
+              --config <FILE>     Configuration file [default: host.toml, if there is one]
+              --set <NAME=VALUE>  Any setting by its name, such as task_acks_late=false; may
+                                  be repeated. `host config --help` lists them
+          -h, --help              Print help
+
+        Examples:
+          host dead list -Q celery,images
+              Dead letters of a queue are in the queue of the same name with .dead behind
+              it.
+    "#]],
+    );
+    check_help(
+        &["dead", "show"],
+        expect![[r#"
+        Show one dead letter with all its headers and its body
+
+        Usage: host dead show [OPTIONS] <ID>
+
+        Arguments:
+          <ID>  Id of the task
+
+        Options:
+          -Q, --queues <NAMES>    Queues whose dead letters are meant, with commas between
+                                  them [default: celery]
+          -b, --broker <URL>      Where tasks are: amqp://user:password@host// for RabbitMQ,
+                                  or sqlite:///FILE [default: sqlite:///host.db]
+              --config <FILE>     Configuration file [default: host.toml, if there is one]
+              --set <NAME=VALUE>  Any setting by its name, such as task_acks_late=false; may
+                                  be repeated. `host config --help` lists them
+          -h, --help              Print help
+    "#]],
+    );
+    check_help(
+        &["dead", "requeue"],
+        expect![[r#"
+        Send dead letters back to the queue that they came from
+
+        Usage: host dead requeue [OPTIONS] <ID|--all>
+
+        Arguments:
+          [ID]...  Ids of tasks
+
+        Options:
+              --all               All of them
+          -Q, --queues <NAMES>    Queues whose dead letters are meant, with commas between
+                                  them [default: celery]
+          -b, --broker <URL>      Where tasks are: amqp://user:password@host// for RabbitMQ,
+                                  or sqlite:///FILE [default: sqlite:///host.db]
+              --config <FILE>     Configuration file [default: host.toml, if there is one]
+              --set <NAME=VALUE>  Any setting by its name, such as task_acks_late=false; may
+                                  be repeated. `host config --help` lists them
+          -h, --help              Print help
+    "#]],
+    );
+    check_help(
+        &["dead", "drop"],
+        expect![[r#"
+        Delete dead letters for good
+
+        Usage: host dead drop [OPTIONS] <ID|--all>
+
+        Arguments:
+          [ID]...  Ids of tasks
+
+        Options:
+              --all               All of them
+          -Q, --queues <NAMES>    Queues whose dead letters are meant, with commas between
+                                  them [default: celery]
+          -b, --broker <URL>      Where tasks are: amqp://user:password@host// for RabbitMQ,
+                                  or sqlite:///FILE [default: sqlite:///host.db]
+              --config <FILE>     Configuration file [default: host.toml, if there is one]
+              --set <NAME=VALUE>  Any setting by its name, such as task_acks_late=false; may
+                                  be repeated. `host config --help` lists them
+          -h, --help              Print help
+    "#]],
+    );
+}
+
+#[test]
 fn help_of_config() {
     check_help(
         &["config"],
@@ -306,7 +420,10 @@ fn help_of_config() {
                                              sqlite:///FILE, rpc:// or disabled:// [default: the
                                              broker's file, or rpc:// with RabbitMQ]
               -Q, --queues <NAMES>           Queues to take tasks from, with commas between them
-                                             [default: celery]
+                                             [default: those of [queues] in the configuration,
+                                             or celery]
+              -X, --exclude-queues <NAMES>   Of these, queues to take no tasks from, with commas
+                                             between them
               -c, --concurrency <N>          How many tasks run at a time [default: number of
                                              CPUs]
               -n, --hostname <NAME>          Name of this worker; %h is the name of the machine,

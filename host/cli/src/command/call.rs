@@ -9,7 +9,7 @@ use broker::{Broker, Consumer};
 use store::ResultStore;
 use taskhost_core::protocol::content::{Json, Kind};
 use taskhost_core::protocol::v2::{self, Call};
-use taskhost_core::{Publication, QueueName, Route, TaskId, TaskName, Timestamp};
+use taskhost_core::{Publication, Queue, QueueName, Route, TaskId, TaskName, Timestamp};
 
 use super::outcome::{exception_text, is_failed, wait_for, wait_for_reply};
 use super::{Wait, duration, wiring};
@@ -28,6 +28,7 @@ pub(crate) fn run(args: &CallArgs) -> Result<ExitCode, Failure> {
         Some(name) => QueueName::parse(name).map_err(Failure::usage)?,
         None => config.task.default_queue.clone(),
     };
+    let queue = config.queues.get(&queue);
     wiring::client_runtime()?.block_on(carry_out(&config, &mut call, &queue, wait, now))
 }
 
@@ -41,7 +42,7 @@ enum Listening {
 async fn carry_out(
     config: &Config,
     call: &mut Call,
-    queue: &QueueName,
+    queue: &Queue,
     wait: Wait,
     now: Timestamp,
 ) -> Result<ExitCode, Failure> {
@@ -95,8 +96,12 @@ async fn listen(config: &Config, broker: &dyn Broker, call: &mut Call) -> Result
     Ok(Listening::Store(wiring::readable_store(config, "--wait").await?))
 }
 
-async fn publish(broker: &dyn Broker, call: &Call, queue: &QueueName, now: Timestamp) -> Result<(), Failure> {
-    let publication = Publication { message: v2::message(call, now), route: Route::queue(queue) };
+async fn publish(broker: &dyn Broker, call: &Call, queue: &Queue, now: Timestamp) -> Result<(), Failure> {
+    let route = match queue.broadcast {
+        true => Route { exchange: queue.exchange.name.clone(), routing_key: queue.routing_key.clone() },
+        false => Route::queue(&queue.name),
+    };
+    let publication = Publication { message: v2::message(call, now), route };
     // As Celery's producers do: the first who speaks of a queue creates it.
     broker.declare(queue).await.with_context(|| format!("cannot call `{}`", call.task))?;
     broker.publish(&[publication]).await.with_context(|| format!("cannot call `{}`", call.task))?;

@@ -5,6 +5,7 @@
 mod banner;
 mod call;
 mod config;
+mod dead;
 mod outcome;
 mod plugin;
 mod purge;
@@ -28,6 +29,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Plugin(PluginCommand::Check(args)) => plugin::check(&args),
         Command::Plugin(PluginCommand::List(args)) => plugin::list(&args),
         Command::Purge(args) => purge::run(&args),
+        Command::Dead(command) => dead::run(&command),
         Command::Config(args) => config::run(&args),
     }
 }

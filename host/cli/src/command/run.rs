@@ -82,7 +82,8 @@ async fn work(
     }
     let settings = Settings {
         node: config.worker.hostname.clone(),
-        queues: config.task.queues.clone(),
+        queues: config.task.queues.iter().map(|name| config.queues.get(name)).collect(),
+        codec: wiring::codec(config),
         limits: limits(config, store.is_durable()),
         results_expire: config.result.expires,
         seed: uuid::Uuid::new_v4().as_u64_pair().0,
@@ -141,6 +142,8 @@ fn limits(config: &Config, look_up: bool) -> Limits {
     Limits {
         concurrency: config.worker.concurrency as usize,
         prefetch_multiplier: config.worker.prefetch_multiplier,
+        eta_hold: config.worker.eta_hold,
+        delivery_limit: config.task.delivery_limit,
         held_max: config.worker.eta_task_limit.unwrap_or(u32::MAX),
         committing_max: COMMITTING_MAX,
         remembered_max: REMEMBERED_MAX,

@@ -1,11 +1,12 @@
 //! "This setting is to have that value, says this place": what files, environment and flags all become.
 
-use taskhost_core::TaskName;
+use taskhost_core::{QueueName, TaskName};
 
 use crate::config::error::ConfigError;
 use crate::config::kind::{Kind, Raw};
 use crate::config::origin::Origin;
-use crate::config::setting::{self, SETTINGS, Setting, TASK_OPTIONS, TaskOption};
+use crate::config::queues;
+use crate::config::setting::{self, QUEUE_OPTIONS, QueueOption, SETTINGS, Setting, TASK_OPTIONS, TaskOption};
 
 /// One value for one setting, not read yet.
 #[derive(Debug, Clone)]
@@ -20,6 +21,7 @@ pub(crate) struct Assignment {
 pub(crate) enum Target {
     Setting(&'static Setting),
     Option(TaskName, &'static TaskOption),
+    QueueOption(QueueName, &'static QueueOption),
 }
 
 impl Target {
@@ -29,10 +31,18 @@ impl Target {
         Some(TaskName::parse(task).map(|task| Self::Option(task, option)).map_err(|error| error.to_string()))
     }
 
+    /// The same for an option of a queue.
+    pub(crate) fn queue_option(queue: &str, option: &str) -> Option<Result<Self, String>> {
+        let option = setting::find_queue_option(option)?;
+        let queue = QueueName::parse(queue).map_err(|error| error.to_string());
+        Some(queue.map(|queue| Self::QueueOption(queue, option)))
+    }
+
     pub(crate) fn kind(&self) -> Kind {
         match self {
             Self::Setting(setting) => setting.kind,
             Self::Option(_, option) => option.kind,
+            Self::QueueOption(_, option) => option.kind,
         }
     }
 
@@ -41,6 +51,7 @@ impl Target {
         match self {
             Self::Setting(setting) => setting.key.to_owned(),
             Self::Option(task, option) => format!("tasks.\"{task}\".{}", option.name),
+            Self::QueueOption(queue, option) => queues::key(queue, option.name),
         }
     }
 }
@@ -66,6 +77,19 @@ pub(crate) fn from_set(text: &str) -> Result<Assignment, ConfigError> {
             None => {
                 let known = TASK_OPTIONS.iter().map(|option| option.name);
                 Err(ConfigError::unknown(&origin, "task option", option, known))
+            }
+        };
+    }
+    if let Some(rest) = name.strip_prefix("queues.")
+        && let Some((queue, option)) = rest.rsplit_once('.')
+    {
+        let queue = queue.trim_matches('"');
+        return match Target::queue_option(queue, option) {
+            Some(Ok(target)) => Ok(Assignment { target, raw, origin }),
+            Some(Err(problem)) => Err(ConfigError::new(&origin, problem)),
+            None => {
+                let known = QUEUE_OPTIONS.iter().map(|option| option.name);
+                Err(ConfigError::unknown(&origin, "queue option", option, known))
             }
         };
     }

@@ -9,10 +9,35 @@ use crate::config::assignment::{Assignment, Target};
 use crate::config::error::ConfigError;
 use crate::config::kind::Raw;
 use crate::config::origin::Origin;
-use crate::config::setting::{self, SETTINGS, TASK_OPTIONS};
+use crate::config::setting::{self, QUEUE_OPTIONS, SETTINGS, TASK_OPTIONS};
 
 /// The group that holds the options of single tasks.
 const TASKS: &str = "tasks";
+
+/// The group that holds the definitions of queues.
+const QUEUES: &str = "queues";
+
+/// A group of tables, one for each thing that has a name.
+struct Entry {
+    group: &'static str,
+    what: &'static str,
+    target: fn(&str, &str) -> Option<Result<Target, String>>,
+    options: fn() -> Vec<&'static str>,
+}
+
+const TASK: Entry = Entry {
+    group: TASKS,
+    what: "task",
+    target: Target::option,
+    options: || TASK_OPTIONS.iter().map(|option| option.name).collect(),
+};
+
+const QUEUE: Entry = Entry {
+    group: QUEUES,
+    what: "queue",
+    target: Target::queue_option,
+    options: || QUEUE_OPTIONS.iter().map(|option| option.name).collect(),
+};
 
 /// Reads the text of a file. `path` is for messages.
 pub(crate) fn read(path: &str, text: &str, errors: &mut Vec<ConfigError>) -> Vec<Assignment> {
@@ -41,7 +66,11 @@ impl Reader<'_> {
             let group = key.get_ref().as_ref();
             if group == TASKS {
                 if let Some(tasks) = self.table(group, value) {
-                    self.tasks("", tasks);
+                    self.entries(&TASK, "", tasks);
+                }
+            } else if group == QUEUES {
+                if let Some(queues) = self.table(group, value) {
+                    self.entries(&QUEUE, "", queues);
                 }
             } else if setting::is_group(group) {
                 if let Some(table) = self.table(group, value) {
@@ -67,33 +96,45 @@ impl Reader<'_> {
         }
     }
 
-    /// The options of a task. `[tasks.images.resize]` without quotes is a table in a table, and means
-    /// the same as `[tasks."images.resize"]`: no option is a table.
-    fn tasks(&mut self, prefix: &str, table: &DeTable<'_>) {
+    /// The options of a task or queue. `[tasks.images.resize]` without quotes is a table in a table, and
+    /// means the same as `[tasks."images.resize"]`: no option is a table.
+    fn entries(&mut self, entry: &Entry, prefix: &str, table: &DeTable<'_>) {
         for (key, value) in table {
             let name = key.get_ref().as_ref();
             if let DeValue::Table(inner) = value.get_ref() {
                 let prefix = if prefix.is_empty() { name.to_owned() } else { format!("{prefix}.{name}") };
-                self.tasks(&prefix, inner);
+                // A queue that is only named is defined all the same, with a default for its option.
+                if inner.is_empty() && entry.group == QUEUES {
+                    let at = key.span().start;
+                    self.entry(entry, &prefix, ("broadcast", at), (Raw::Bool(false), at));
+                }
+                self.entries(entry, &prefix, inner);
             } else if prefix.is_empty() {
                 let origin = self.origin(key.span().start);
-                let problem = format!("`{TASKS}.{name}` is not a table; write [{TASKS}.\"name of the task\"]");
+                let Entry { group, what, .. } = entry;
+                let problem = format!("`{group}.{name}` is not a table; write [{group}.\"name of the {what}\"]");
                 self.errors.push(ConfigError::new(&origin, problem));
             } else {
-                match Target::option(prefix, name) {
-                    Some(Ok(target)) => self.assign(target, value),
-                    Some(Err(problem)) => {
-                        let origin = self.origin(key.span().start);
-                        self.errors.push(ConfigError::new(&origin, problem));
-                    }
-                    None => {
-                        let origin = self.origin(key.span().start);
-                        let known = TASK_OPTIONS.iter().map(|option| option.name);
-                        self.errors.push(ConfigError::unknown(&origin, "task option", name, known));
-                    }
-                }
+                let value = (raw(value.get_ref()), value.span().start);
+                self.entry(entry, prefix, (name, key.span().start), value);
             }
         }
+    }
+
+    /// One option of a task or queue, with the places of its name and its value.
+    fn entry(&mut self, entry: &Entry, of: &str, (name, name_at): (&str, usize), (raw, raw_at): (Raw, usize)) {
+        let error = match (entry.target)(of, name) {
+            Some(Ok(target)) => {
+                let origin = self.origin(raw_at);
+                return self.assignments.push(Assignment { target, raw, origin });
+            }
+            Some(Err(problem)) => ConfigError::new(&self.origin(name_at), problem),
+            None => {
+                let what = format!("{} option", entry.what);
+                ConfigError::unknown(&self.origin(name_at), &what, name, (entry.options)().into_iter())
+            }
+        };
+        self.errors.push(error);
     }
 
     fn unknown_group(&mut self, key: &Spanned<std::borrow::Cow<'_, str>>, value: &Spanned<DeValue<'_>>) {
@@ -106,7 +147,7 @@ impl Reader<'_> {
             return;
         }
         let what = if matches!(value.get_ref(), DeValue::Table(_)) { "group" } else { "key" };
-        let known = SETTINGS.iter().map(|setting| setting.group()).chain([TASKS]);
+        let known = SETTINGS.iter().map(|setting| setting.group()).chain([TASKS, QUEUES]);
         self.errors.push(ConfigError::unknown(&origin, what, name, known));
     }
 

@@ -5,8 +5,9 @@
 
 use std::time::Duration;
 
+use taskhost_core::protocol::codec::Serializer;
 use taskhost_core::rate::Rate;
-use taskhost_core::{NodeName, QueueName};
+use taskhost_core::{ExchangeKind, NodeName, QueueKind, QueueName};
 
 use crate::config::node::expand;
 use crate::config::secret::SecretUrl;
@@ -45,7 +46,18 @@ pub(crate) enum Kind {
     ResultUrl,
     Queue,
     Queues,
+    OptionalQueues,
+    QueueType,
+    ExchangeType,
+    /// The largest priority of a queue.
+    OptionalPriority,
+    /// What AMQP allows as a name: 255 bytes.
+    ShortText,
+    /// Texts such as `key=value`.
+    Pairs,
     Texts,
+    /// Names or mime types; JSON is among them.
+    Serializers,
     Node,
     Folder,
     Level,
@@ -94,7 +106,34 @@ impl Kind {
                 let queues: Result<Vec<_>, _> = names.iter().map(|name| QueueName::parse(name)).collect();
                 queues.map(Value::Queues).map_err(|error| error.to_string())
             }
+            Self::OptionalQueues if is_none(raw) => Ok(Value::Queues(Vec::new())),
+            Self::OptionalQueues => Self::Queues.read(raw),
+            Self::QueueType => match text(raw) {
+                Some("classic") => Ok(Value::QueueKind(QueueKind::Classic)),
+                Some("quorum") => Ok(Value::QueueKind(QueueKind::Quorum)),
+                _ => Err(unexpected()),
+            },
+            Self::ExchangeType => match text(raw) {
+                Some("direct") => Ok(Value::ExchangeKind(ExchangeKind::Direct)),
+                Some("topic") => Ok(Value::ExchangeKind(ExchangeKind::Topic)),
+                Some("fanout") => Ok(Value::ExchangeKind(ExchangeKind::Fanout)),
+                Some("headers") => Ok(Value::ExchangeKind(ExchangeKind::Headers)),
+                _ => Err(unexpected()),
+            },
+            Self::OptionalPriority if is_none(raw) => Ok(Value::None),
+            Self::OptionalPriority => {
+                count(raw).filter(|max| (1..=255).contains(max)).map(Value::Count).ok_or_else(unexpected)
+            }
+            Self::ShortText => text(raw)
+                .filter(|text| text.len() <= 255)
+                .map(|text| Value::Text(text.to_owned()))
+                .ok_or_else(unexpected),
+            Self::Pairs => texts(raw)
+                .filter(|pairs| pairs.iter().all(|pair| pair.split_once('=').is_some_and(|(key, _)| !key.is_empty())))
+                .map(Value::Texts)
+                .ok_or_else(unexpected),
             Self::Texts => texts(raw).map(Value::Texts).ok_or_else(unexpected),
+            Self::Serializers => serializers(&texts(raw).ok_or_else(unexpected)?),
             Self::Node => {
                 let pattern = text(raw).ok_or_else(unexpected)?;
                 let example = expand(pattern, "host")?;
@@ -126,7 +165,14 @@ impl Kind {
             Self::BrokerUrl | Self::ResultUrl => "a URL",
             Self::Queue => "the name of a queue",
             Self::Queues => "one or more names of queues, such as [\"celery\", \"images\"]",
+            Self::OptionalQueues => "names of queues, such as [\"celery\", \"images\"], or \"none\"",
+            Self::QueueType => "\"classic\" or \"quorum\"",
+            Self::ExchangeType => "\"direct\", \"topic\", \"fanout\" or \"headers\"",
+            Self::OptionalPriority => "a whole number from 1 to 255, or \"none\"",
+            Self::ShortText => "a text of at most 255 bytes",
+            Self::Pairs => "a list such as [\"x-match=all\", \"region=eu\"]",
             Self::Texts => "a list of texts",
+            Self::Serializers => "a list of serializers, such as [\"json\", \"yaml\"]",
             Self::Node => "a name such as \"taskhost@%h\"",
             Self::Folder => "a folder",
             Self::Level => "\"debug\", \"info\", \"warning\", \"error\" or \"critical\"",
@@ -155,6 +201,16 @@ fn text(raw: &Raw) -> Option<&str> {
     match raw {
         Raw::Text(text) | Raw::Loose(text) => Some(text),
         _ => None,
+    }
+}
+
+fn serializers(names: &[String]) -> Result<Value, String> {
+    let serializers: Result<Vec<_>, _> = names.iter().map(|name| Serializer::parse(name)).collect();
+    let serializers = serializers.map_err(|error| error.to_string())?;
+    match serializers.contains(&Serializer::Json) {
+        true => Ok(Value::Serializers(serializers)),
+        // A retry with new arguments could not be read by the worker that published it.
+        false => Err("\"json\" must be among them: it is what this host itself publishes".to_owned()),
     }
 }
 

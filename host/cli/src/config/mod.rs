@@ -9,6 +9,7 @@ mod kind;
 mod node;
 mod origin;
 mod overrides;
+mod queues;
 mod resolve;
 mod secret;
 mod setting;
@@ -20,13 +21,15 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use taskhost_core::protocol::codec::Serializer;
 use taskhost_core::rate::Rate;
-use taskhost_core::{NodeName, QueueName, TaskName};
+use taskhost_core::{NodeName, QueueKind, QueueName, TaskName};
 
 pub(crate) use error::{ConfigError, ConfigErrors};
 pub(crate) use kind::parse_duration;
 pub(crate) use origin::Origin;
 pub(crate) use overrides::TaskOverrides;
+pub(crate) use queues::Queues;
 pub(crate) use resolve::{Flag, Machine, Sources};
 pub(crate) use secret::SecretUrl;
 pub(crate) use setting::help;
@@ -44,10 +47,13 @@ pub(crate) struct Config {
     pub(crate) result: ResultConfig,
     pub(crate) task: TaskConfig,
     pub(crate) worker: WorkerConfig,
+    pub(crate) accept: AcceptConfig,
     pub(crate) limits: LimitsConfig,
     pub(crate) plugins: PluginsConfig,
     pub(crate) log: LogConfig,
     pub(crate) tasks: BTreeMap<TaskName, TaskOverrides>,
+    /// What queues look like.
+    pub(crate) queues: Queues,
     resolved: Resolved,
 }
 
@@ -56,6 +62,7 @@ pub(crate) struct Config {
 pub(crate) struct BrokerConfig {
     pub(crate) url: SecretUrl,
     pub(crate) connection_timeout: Duration,
+    pub(crate) native_delayed_delivery_queue_type: QueueKind,
 }
 
 /// Group `[result]`.
@@ -77,7 +84,10 @@ pub(crate) struct TaskConfig {
     pub(crate) time_limit: Option<Duration>,
     pub(crate) soft_time_limit: Option<Duration>,
     pub(crate) default_rate_limit: Option<Rate>,
+    /// `None` is no limit.
+    pub(crate) delivery_limit: Option<u32>,
     pub(crate) default_queue: QueueName,
+    /// Those to take tasks from; at least one.
     pub(crate) queues: Vec<QueueName>,
 }
 
@@ -89,7 +99,14 @@ pub(crate) struct WorkerConfig {
     pub(crate) prefetch_multiplier: u32,
     /// `None` is no bound.
     pub(crate) eta_task_limit: Option<u32>,
+    pub(crate) eta_hold: Duration,
     pub(crate) hostname: NodeName,
+}
+
+/// Group `[accept]`.
+#[derive(Debug)]
+pub(crate) struct AcceptConfig {
+    pub(crate) content: Vec<Serializer>,
 }
 
 /// Group `[limits]`.
@@ -97,6 +114,7 @@ pub(crate) struct WorkerConfig {
 pub(crate) struct LimitsConfig {
     pub(crate) memory_bytes: u64,
     pub(crate) time: Duration,
+    pub(crate) body_bytes: u64,
     pub(crate) result_bytes: u64,
     pub(crate) log_bytes: u64,
     pub(crate) log_line_bytes: u64,
@@ -138,11 +156,14 @@ impl Config {
     /// Reads all sources.
     pub(crate) fn resolve(sources: &Sources) -> Result<Self, ConfigErrors> {
         let resolved = resolve::resolve(sources)?;
+        let queues = Queues::new(&resolved)?;
+        let selected = queues.select(&resolved)?;
         let of = Typed(&resolved);
         Ok(Self {
             broker: BrokerConfig {
                 url: of.url("broker.url"),
                 connection_timeout: of.duration("broker.connection_timeout"),
+                native_delayed_delivery_queue_type: of.queue_kind("broker.native_delayed_delivery_queue_type"),
             },
             result: ResultConfig {
                 backend: of.url("result.backend"),
@@ -157,18 +178,22 @@ impl Config {
                 time_limit: of.optional_duration("task.time_limit"),
                 soft_time_limit: of.optional_duration("task.soft_time_limit"),
                 default_rate_limit: of.rate("task.default_rate_limit"),
+                delivery_limit: of.optional_count("task.delivery_limit"),
                 default_queue: of.queue("task.default_queue"),
-                queues: of.queues("task.queues"),
+                queues: selected,
             },
             worker: WorkerConfig {
                 concurrency: of.count("worker.concurrency"),
                 prefetch_multiplier: of.count("worker.prefetch_multiplier"),
                 eta_task_limit: of.optional_count("worker.eta_task_limit"),
+                eta_hold: of.duration("worker.eta_hold"),
                 hostname: of.node("worker.hostname"),
             },
+            accept: AcceptConfig { content: of.serializers("accept.content") },
             limits: LimitsConfig {
                 memory_bytes: of.bytes("limits.memory"),
                 time: of.duration("limits.time"),
+                body_bytes: of.bytes("limits.body"),
                 result_bytes: of.bytes("limits.result"),
                 log_bytes: of.bytes("limits.log"),
                 log_line_bytes: of.bytes("limits.log_line"),
@@ -181,6 +206,7 @@ impl Config {
             },
             log: LogConfig { level: of.level("log.level"), format: of.format("log.format") },
             tasks: resolved.options.iter().map(|(task, of)| (task.clone(), TaskOverrides::new(of))).collect(),
+            queues,
             resolved,
         })
     }
@@ -195,7 +221,10 @@ impl Config {
                 origin,
             })
         });
-        settings.chain(options).collect()
+        let queues = self.resolved.queue_options.iter().flat_map(|(queue, options)| {
+            options.iter().map(move |(name, (value, origin))| Row { key: queues::key(queue, name), value, origin })
+        });
+        settings.chain(options).chain(queues).collect()
     }
 
     /// Where the value of a setting came from.
@@ -230,7 +259,8 @@ typed! {
     fn rate -> Option<Rate> { Value::Rate(rate, _) => Some(*rate), Value::None => None }
     fn url -> SecretUrl { Value::Url(url) => url.clone() }
     fn queue -> QueueName { Value::Queue(queue) => queue.clone() }
-    fn queues -> Vec<QueueName> { Value::Queues(queues) => queues.clone() }
+    fn queue_kind -> QueueKind { Value::QueueKind(kind) => *kind }
+    fn serializers -> Vec<Serializer> { Value::Serializers(serializers) => serializers.clone() }
     fn text -> String { Value::Text(text) => text.clone() }
     fn node -> NodeName { Value::Text(text) => NodeName::parse(text).expect("the name was parsed when it was resolved") }
     fn level -> Level { Value::Level(level) => *level }

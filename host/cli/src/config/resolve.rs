@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use taskhost_core::{NodeName, TaskName};
+use taskhost_core::{NodeName, QueueName, TaskName};
 
 use crate::config::assignment::{self, Assignment, Target};
 use crate::config::error::{ConfigError, ConfigErrors};
@@ -43,11 +43,12 @@ pub(crate) struct Machine {
     pub(crate) cpus: u32,
 }
 
-/// Every setting with its value, in the order of the table, and the options of single tasks.
+/// Every setting with its value, in the order of the table, and the options of single tasks and queues.
 #[derive(Debug)]
 pub(crate) struct Resolved {
     settings: Vec<(&'static Setting, Value, Origin)>,
     pub(crate) options: BTreeMap<TaskName, BTreeMap<&'static str, (Value, Origin)>>,
+    pub(crate) queue_options: BTreeMap<QueueName, BTreeMap<&'static str, (Value, Origin)>>,
 }
 
 impl Resolved {
@@ -76,6 +77,7 @@ pub(crate) fn resolve(sources: &Sources) -> Result<Resolved, ConfigErrors> {
     let mut errors = Vec::new();
     let mut given: BTreeMap<&'static str, (Value, Origin)> = BTreeMap::new();
     let mut options: BTreeMap<TaskName, BTreeMap<&'static str, (Value, Origin)>> = BTreeMap::new();
+    let mut queue_options: BTreeMap<QueueName, BTreeMap<&'static str, (Value, Origin)>> = BTreeMap::new();
     // From weak to strong: a later one replaces an earlier one.
     for Assignment { target, raw, origin } in assignments(sources, &mut errors) {
         match target.kind().read(&raw) {
@@ -86,6 +88,9 @@ pub(crate) fn resolve(sources: &Sources) -> Result<Resolved, ConfigErrors> {
                 Target::Option(task, option) => {
                     options.entry(task).or_default().insert(option.name, (value, origin));
                 }
+                Target::QueueOption(queue, option) => {
+                    queue_options.entry(queue).or_default().insert(option.name, (value, origin));
+                }
             },
             Err(problem) => errors.push(ConfigError::value(&origin, &target.key(), &problem)),
         }
@@ -94,6 +99,9 @@ pub(crate) fn resolve(sources: &Sources) -> Result<Resolved, ConfigErrors> {
     for setting in SETTINGS {
         let (value, origin) = match given.remove(setting.key) {
             Some((value, origin)) => (value, origin),
+            None if setting.key == "task.queues" && !queue_options.is_empty() => {
+                (Value::Queues(queue_options.keys().cloned().collect()), Origin::Default)
+            }
             None => (default(setting, &settings, &sources.machine), Origin::Default),
         };
         let value = match setting.key {
@@ -102,7 +110,7 @@ pub(crate) fn resolve(sources: &Sources) -> Result<Resolved, ConfigErrors> {
         };
         settings.push((setting, value, origin));
     }
-    if errors.is_empty() { Ok(Resolved { settings, options }) } else { Err(ConfigErrors::new(errors)) }
+    if errors.is_empty() { Ok(Resolved { settings, options, queue_options }) } else { Err(ConfigErrors::new(errors)) }
 }
 
 fn assignments(sources: &Sources, errors: &mut Vec<ConfigError>) -> Vec<Assignment> {
@@ -142,8 +150,8 @@ fn default(setting: &Setting, before: &[(&'static Setting, Value, Origin)], mach
     }
 }
 
-/// Beside the messages if the broker is a file; otherwise back to the client, which needs no other
-/// server. A client that looks for results elsewhere needs `-r` here, as with any Celery worker.
+/// Beside the messages if the broker can keep results, too; otherwise back to the client, which needs no
+/// other server. A client that looks for results elsewhere needs `-r` here, as with any Celery worker.
 fn default_backend(broker: &SecretUrl) -> SecretUrl {
     match broker.scheme().as_str() {
         "memory" => SecretUrl::new("memory://"),
@@ -151,6 +159,7 @@ fn default_backend(broker: &SecretUrl) -> SecretUrl {
             let url = broker.expose();
             SecretUrl::new(url.strip_prefix("sqla+").unwrap_or(url))
         }
+        scheme if scheme.starts_with("redis") => broker.clone(),
         _ => SecretUrl::new("rpc://"),
     }
 }

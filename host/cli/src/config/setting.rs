@@ -34,6 +34,15 @@ pub(crate) struct TaskOption {
     pub(crate) doc: &'static str,
 }
 
+/// An option of a queue in `[queues.NAME]`.
+#[derive(Debug)]
+pub(crate) struct QueueOption {
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+    /// One line for people.
+    pub(crate) doc: &'static str,
+}
+
 const fn fixed(key: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Setting {
     Setting { key, kind, default: Fallback::Text(default), doc }
 }
@@ -46,14 +55,24 @@ const fn option(name: &'static str, kind: Kind, doc: &'static str) -> TaskOption
     TaskOption { name, kind, doc }
 }
 
+const fn queue_option(name: &'static str, kind: Kind, doc: &'static str) -> QueueOption {
+    QueueOption { name, kind, doc }
+}
+
 /// All settings, grouped, in the order in which they are shown.
 pub(crate) const SETTINGS: &[Setting] = &[
     fixed("broker.url", Kind::BrokerUrl, "sqlite:///host.db", "where tasks come from"),
     fixed("broker.connection_timeout", Kind::Duration, "4s", "how long to wait for a connection"),
+    fixed(
+        "broker.native_delayed_delivery_queue_type",
+        Kind::QueueType,
+        "quorum",
+        "queues of RabbitMQ in which tasks with a later start wait: classic or quorum",
+    ),
     computed(
         "result.backend",
         Kind::ResultUrl,
-        "the broker's file, or rpc:// with RabbitMQ",
+        "the broker itself, or rpc:// with RabbitMQ",
         "where results are kept; disabled:// keeps none",
     ),
     fixed("result.expires", Kind::OptionalDuration, "1d", "how long results are kept; none: for ever"),
@@ -70,8 +89,28 @@ pub(crate) const SETTINGS: &[Setting] = &[
     fixed("task.time_limit", Kind::OptionalDuration, "none", "stop a task after this time"),
     fixed("task.soft_time_limit", Kind::OptionalDuration, "none", "tell a task to finish after this time"),
     fixed("task.default_rate_limit", Kind::Rate, "none", "how often each task may start, such as 10/s or 100/m"),
+    fixed(
+        "task.delivery_limit",
+        Kind::OptionalCount,
+        "20",
+        "keep a message aside that lost so many workers; none: never",
+    ),
     fixed("task.default_queue", Kind::Queue, "celery", "the queue for tasks that name none"),
-    computed("task.queues", Kind::Queues, "task.default_queue", "the queues to take tasks from"),
+    computed("task.queues", Kind::Queues, "those of [queues], or task.default_queue", "the queues to take tasks from"),
+    fixed("task.exclude_queues", Kind::OptionalQueues, "none", "of these, the queues to take no tasks from"),
+    fixed(
+        "task.create_missing_queues",
+        Kind::Bool,
+        "true",
+        "task.queues may name queues that [queues] does not define",
+    ),
+    fixed("task.default_queue_type", Kind::QueueType, "classic", "what queues are made as: classic or quorum"),
+    fixed(
+        "task.queue_max_priority",
+        Kind::OptionalPriority,
+        "none",
+        "largest priority of classic queues of RabbitMQ; none: they know no priorities",
+    ),
     computed("worker.concurrency", Kind::Positive, "number of CPUs", "how many tasks run at a time"),
     fixed("worker.prefetch_multiplier", Kind::Count, "4", "messages to fetch ahead for each running task; 0: no bound"),
     fixed(
@@ -80,14 +119,17 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "none",
         "how many tasks with a later start may be held beside those; none: no bound",
     ),
+    fixed("worker.eta_hold", Kind::Duration, "60s", "tasks with a later start than this wait at the broker, not here"),
     fixed(
         "worker.hostname",
         Kind::Node,
         "taskhost@%h",
         "name of this worker: %h host, %n host without domain, %d domain",
     ),
+    fixed("accept.content", Kind::Serializers, "json", "how clients may write bodies: json, yaml, msgpack"),
     fixed("limits.memory", Kind::Bytes, "128MiB", "memory of one running task"),
     fixed("limits.time", Kind::PositiveDuration, "30m", "no task runs longer than this, whatever it asks for"),
+    fixed("limits.body", Kind::Bytes, "64MiB", "size of a message's body once it is decompressed"),
     fixed("limits.result", Kind::Bytes, "16MiB", "size of one result"),
     fixed("limits.log", Kind::Bytes, "64KiB", "what one run of a task may write to its output"),
     fixed("limits.log_line", Kind::Bytes, "8KiB", "length of one line of that"),
@@ -117,6 +159,17 @@ pub(crate) const TASK_OPTIONS: &[TaskOption] = &[
     option("store_errors_even_if_ignored", Kind::Bool, "as task.store_errors_even_if_ignored, for this task"),
     option("time_limit", Kind::OptionalDuration, "as task.time_limit, for this task"),
     option("track_started", Kind::Bool, "as task.track_started, for this task"),
+];
+
+/// All options of a queue.
+pub(crate) const QUEUE_OPTIONS: &[QueueOption] = &[
+    queue_option("binding_arguments", Kind::Pairs, "what a headers exchange compares, such as [\"x-match=all\"]"),
+    queue_option("broadcast", Kind::Bool, "every worker gets each message"),
+    queue_option("exchange", Kind::ShortText, "the exchange that brings messages; as the queue, if not given"),
+    queue_option("exchange_type", Kind::ExchangeType, "direct, topic, fanout or headers"),
+    queue_option("max_priority", Kind::OptionalPriority, "as task.queue_max_priority, for this queue"),
+    queue_option("routing_key", Kind::ShortText, "the key of the binding; the queue's name, if not given"),
+    queue_option("type", Kind::QueueType, "as task.default_queue_type, for this queue"),
 ];
 
 impl Setting {
@@ -154,6 +207,11 @@ pub(crate) fn find_option(name: &str) -> Option<&'static TaskOption> {
     TASK_OPTIONS.iter().find(|option| option.name == name)
 }
 
+/// The option of a queue of that name.
+pub(crate) fn find_queue_option(name: &str) -> Option<&'static QueueOption> {
+    QUEUE_OPTIONS.iter().find(|option| option.name == name)
+}
+
 /// True if there is a group of that name.
 pub(crate) fn is_group(name: &str) -> bool {
     SETTINGS.iter().any(|setting| setting.group() == name)
@@ -167,6 +225,10 @@ pub(crate) fn help() -> String {
     }
     text.push_str("\nOptions of one task, as in [tasks.\"images.resize\"] of host.toml:\n");
     for option in TASK_OPTIONS {
+        text.push_str(&format!("  {}\n          {}\n", option.name, option.doc));
+    }
+    text.push_str("\nOptions of one queue, as in [queues.\"images\"] of host.toml:\n");
+    for option in QUEUE_OPTIONS {
         text.push_str(&format!("  {}\n          {}\n", option.name, option.doc));
     }
     text
@@ -186,6 +248,8 @@ mod tests {
                       where tasks come from [default: sqlite:///host.db]
               broker.connection_timeout
                       how long to wait for a connection [default: 4s]
+              broker.native_delayed_delivery_queue_type
+                      queues of RabbitMQ in which tasks with a later start wait: classic or quorum [default: quorum]
               result.backend
                       where results are kept; disabled:// keeps none [default: the broker's file, or rpc:// with RabbitMQ]
               result.expires
@@ -206,22 +270,38 @@ mod tests {
                       tell a task to finish after this time [default: none]
               task.default_rate_limit
                       how often each task may start, such as 10/s or 100/m [default: none]
+              task.delivery_limit
+                      keep a message aside that lost so many workers; none: never [default: 20]
               task.default_queue
                       the queue for tasks that name none [default: celery]
               task.queues
-                      the queues to take tasks from [default: task.default_queue]
+                      the queues to take tasks from [default: those of [queues], or task.default_queue]
+              task.exclude_queues
+                      of these, the queues to take no tasks from [default: none]
+              task.create_missing_queues
+                      task.queues may name queues that [queues] does not define [default: true]
+              task.default_queue_type
+                      what queues are made as: classic or quorum [default: classic]
+              task.queue_max_priority
+                      largest priority of classic queues of RabbitMQ; none: they know no priorities [default: none]
               worker.concurrency
                       how many tasks run at a time [default: number of CPUs]
               worker.prefetch_multiplier
                       messages to fetch ahead for each running task; 0: no bound [default: 4]
               worker.eta_task_limit
                       how many tasks with a later start may be held beside those; none: no bound [default: none]
+              worker.eta_hold
+                      tasks with a later start than this wait at the broker, not here [default: 60s]
               worker.hostname
                       name of this worker: %h host, %n host without domain, %d domain [default: taskhost@%h]
+              accept.content
+                      how clients may write bodies: json, yaml, msgpack [default: json]
               limits.memory
                       memory of one running task [default: 128MiB]
               limits.time
                       no task runs longer than this, whatever it asks for [default: 30m]
+              limits.body
+                      size of a message's body once it is decompressed [default: 64MiB]
               limits.result
                       size of one result [default: 16MiB]
               limits.log
@@ -266,6 +346,22 @@ mod tests {
                       as task.time_limit, for this task
               track_started
                       as task.track_started, for this task
+
+            Options of one queue, as in [queues."images"] of host.toml:
+              binding_arguments
+                      what a headers exchange compares, such as ["x-match=all"]
+              broadcast
+                      every worker gets each message
+              exchange
+                      the exchange that brings messages; as the queue, if not given
+              exchange_type
+                      direct, topic, fanout or headers
+              max_priority
+                      as task.queue_max_priority, for this queue
+              routing_key
+                      the key of the binding; the queue's name, if not given
+              type
+                      as task.default_queue_type, for this queue
         "#]].assert_eq(&help());
     }
 }

@@ -1,7 +1,7 @@
 //! Which value wins, and what every mistake is answered with.
 
 use expect_test::{Expect, expect};
-use taskhost_core::TaskOptions;
+use taskhost_core::{Queue, TaskOptions};
 
 use super::kind::Raw;
 use super::setting::{Fallback, SETTINGS, TASK_OPTIONS};
@@ -106,10 +106,29 @@ fn set_takes_grouped_and_flat_names_and_options_of_tasks() {
 }
 
 #[test]
+fn content_is_accepted_by_name_or_mime_type_and_json_always() {
+    check(set("accept_content=json,application/x-yaml"), "accept.content", "json,yaml (--set accept_content)");
+    check(file("[accept]\ncontent = [\"msgpack\", \"json\"]\n"), "accept.content", "msgpack,json (host.toml:2)");
+    check_errors(
+        file("[accept]\ncontent = [\"yaml\"]\n"),
+        expect![[
+            r#"host.toml:2:11: accept.content: "json" must be among them: it is what this host itself publishes"#
+        ]],
+    );
+    check_errors(
+        file("[accept]\ncontent = [\"json\", \"pickle\"]\n"),
+        expect![
+            "host.toml:2:11: accept.content: pickle runs code while it is read and is never accepted: set `task_serializer = 'json'` in the clients"
+        ],
+    );
+}
+
+#[test]
 fn results_are_kept_beside_the_messages_or_sent_back() {
     check(file(""), "result.backend", "sqlite:///host.db (default)");
     check(set("broker_url=sqla+sqlite:////var/x.db"), "result.backend", "sqlite:////var/x.db (default)");
     check(set("broker_url=amqp://box//"), "result.backend", "rpc:// (default)");
+    check(set("broker_url=redis://:secret@box/1"), "result.backend", "redis://:**@box/1 (default)");
 }
 
 #[test]
@@ -346,6 +365,142 @@ fn every_option_of_a_task_can_be_overridden() {
 
     let options = &text.lines().filter(|line| line.contains('=')).count();
     assert_eq!(options - 1, TASK_OPTIONS.len(), "the test knows all options");
+}
+
+/// What the queues to take tasks from look like.
+fn queues(sources: &Sources) -> String {
+    let config = match Config::resolve(sources) {
+        Ok(config) => config,
+        Err(errors) => return errors.to_string(),
+    };
+    let describe = |name| {
+        let Queue { name, kind, max_priority, exchange, routing_key, binding_arguments, broadcast } =
+            config.queues.get(name);
+        let mut text = format!("{name}: {kind:?}, {:?} {} by `{routing_key}`", exchange.kind, exchange.name);
+        text.extend(max_priority.map(|max| format!(", priorities to {max}")));
+        text.extend(binding_arguments.iter().map(|(key, value)| format!(", {key}={value}")));
+        text.push_str(if broadcast { ", broadcast" } else { "" });
+        text
+    };
+    config.task.queues.iter().map(describe).collect::<Vec<_>>().join("\n")
+}
+
+const QUEUES: &str = r#"
+    [task]
+    queue_max_priority = 5
+
+    [queues.eu.images]
+    exchange = "work"
+    exchange_type = "topic"
+    routing_key = "images.#"
+    max_priority = "none"
+
+    [queues."counted"]
+    type = "quorum"
+
+    [queues.everybody]
+    broadcast = true
+
+    [queues.near]
+    exchange_type = "headers"
+    binding_arguments = ["x-match=all", "region=eu"]
+
+    [queues.plain]
+"#;
+
+#[test]
+fn queues_are_defined_in_tables_and_the_rest_by_defaults() {
+    expect![[r#"
+        counted: Quorum, Direct counted by `counted`
+        eu.images: Classic, Topic work by `images.#`
+        everybody: Classic, Fanout everybody by ``, priorities to 5, broadcast
+        near: Classic, Headers near by ``, priorities to 5, x-match=all, region=eu
+        plain: Classic, Direct plain by `plain`, priorities to 5"#]]
+    .assert_eq(&queues(&file(QUEUES)));
+    expect!["celery: Classic, Direct celery by `celery`"].assert_eq(&queues(&file("")));
+    expect!["celery: Quorum, Direct celery by `celery`"]
+        .assert_eq(&queues(&file("[task]\ndefault_queue_type = \"quorum\"\nqueue_max_priority = 9\n")));
+    expect!["a: Classic, Direct a by `k`"].assert_eq(&queues(&Sources {
+        sets: vec!["queues.a.routing_key=k".to_owned(), "task.queues=a".to_owned()],
+        ..file("")
+    }));
+}
+
+#[test]
+fn queues_are_picked_and_excluded() {
+    let picked = |flags: &[(&'static str, &'static str, &str)]| {
+        let flags = flags.iter().map(|(name, key, text)| Flag { name, key, text: (*text).to_owned() }).collect();
+        let sources = Sources { flags, ..file(QUEUES) };
+        Config::resolve(&sources).map_or_else(
+            |errors| errors.to_string(),
+            |config| config.task.queues.iter().map(QueueName::as_str).collect::<Vec<_>>().join(","),
+        )
+    };
+    let wanted = |names| ("--queues", "task.queues", names);
+    let excluded = |names| ("--exclude-queues", "task.exclude_queues", names);
+    assert_eq!(picked(&[wanted("plain,other")]), "plain,other");
+    assert_eq!(picked(&[excluded("plain,everybody,unknown")]), "counted,eu.images,near");
+    assert_eq!(picked(&[wanted("plain,other"), excluded("plain")]), "other");
+    assert_eq!(picked(&[wanted("plain"), excluded("plain")]), "--exclude-queues: no queue is left to take tasks from");
+}
+
+#[test]
+fn queues_must_be_defined_if_none_may_be_missing() {
+    let strict = "[task]\ncreate_missing_queues = false\nqueues = [\"a\", \"b\"]\n";
+    check_errors(
+        file(&format!("{strict}[queues.a]\n")),
+        expect![[r#"host.toml:3:10: task.queues: queue `b` is not defined; write [queues."b"] in host.toml"#]],
+    );
+    assert_eq!(queues(&file("[task]\ncreate_missing_queues = false\n")), "celery: Classic, Direct celery by `celery`");
+}
+
+#[test]
+fn mistakes_about_queues_are_named_with_their_place() {
+    check_errors(
+        file(
+            r#"
+[queues.images]
+exchang = "x"
+exchange_type = "fan"
+max_priority = 256
+binding_arguments = ["region"]
+broadcast = "yes"
+
+[queues]
+celery = true
+
+[queues.""]
+type = "stream"
+
+[queue.celery]
+"#,
+        ),
+        expect![[r#"
+            host.toml:3:1: unknown queue option `exchang`; did you mean `exchange`?
+            host.toml:4:17: queues."images".exchange_type: expected "direct", "topic", "fanout" or "headers", found "fan"
+            host.toml:5:16: queues."images".max_priority: expected a whole number from 1 to 255, or "none", found 256
+            host.toml:6:21: queues."images".binding_arguments: expected a list such as ["x-match=all", "region=eu"], found ["region"]
+            host.toml:7:13: queues."images".broadcast: expected true or false, found "yes"
+            host.toml:10:1: `queues.celery` is not a table; write [queues."name of the queue"]
+            host.toml:13:1: `queues.type` is not a table; write [queues."name of the queue"]
+            host.toml:15:2: unknown group `queue`; did you mean `queues`?"#]],
+    );
+    check_errors(
+        file("[queues.a]\ntype = \"quorum\"\nmax_priority = 3\n"),
+        expect![[
+            r#"host.toml:3:16: queues."a".max_priority: a quorum queue has no max_priority; write type = "classic""#
+        ]],
+    );
+    check_errors(
+        file("[queues.a]\ntype = \"quorum\"\nbroadcast = true\n"),
+        expect![[
+            r#"host.toml:2:8: queues."a".type: a broadcast queue cannot be a quorum queue: it goes with its worker"#
+        ]],
+    );
+    check_errors(
+        set("queues.a.exchang=x"),
+        expect!["--set queues.a.exchang: unknown queue option; did you mean `exchange`?"],
+    );
 }
 
 #[test]

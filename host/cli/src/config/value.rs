@@ -6,8 +6,9 @@ use std::fmt;
 use std::time::Duration;
 
 use serde_json::{Value as Json, json};
-use taskhost_core::QueueName;
+use taskhost_core::protocol::codec::Serializer;
 use taskhost_core::rate::Rate;
+use taskhost_core::{ExchangeKind, QueueKind, QueueName};
 
 use crate::config::secret::SecretUrl;
 
@@ -25,8 +26,11 @@ pub(crate) enum Value {
     Url(SecretUrl),
     Queue(QueueName),
     Queues(Vec<QueueName>),
+    QueueKind(QueueKind),
+    ExchangeKind(ExchangeKind),
     Text(String),
     Texts(Vec<String>),
+    Serializers(Vec<Serializer>),
     Level(Level),
     Format(Format),
 }
@@ -102,6 +106,7 @@ impl Value {
             Self::Bytes(value) => json!(value),
             Self::Queues(names) => names.iter().map(QueueName::as_str).collect(),
             Self::Texts(texts) => json!(texts),
+            Self::Serializers(serializers) => serializers.iter().map(|serializer| serializer.as_str()).collect(),
             other => json!(other.to_string()),
         }
     }
@@ -119,8 +124,19 @@ impl fmt::Display for Value {
             Self::Rate(_, text) | Self::Text(text) => f.write_str(text),
             Self::Url(url) => url.fmt(f),
             Self::Queue(name) => name.fmt(f),
+            Self::Queues(names) if names.is_empty() => f.write_str("none"),
             Self::Queues(names) => f.write_str(&join(names)),
+            Self::QueueKind(QueueKind::Classic) => f.write_str("classic"),
+            Self::QueueKind(QueueKind::Quorum) => f.write_str("quorum"),
+            Self::ExchangeKind(ExchangeKind::Direct) => f.write_str("direct"),
+            Self::ExchangeKind(ExchangeKind::Topic) => f.write_str("topic"),
+            Self::ExchangeKind(ExchangeKind::Fanout) => f.write_str("fanout"),
+            Self::ExchangeKind(ExchangeKind::Headers) => f.write_str("headers"),
             Self::Texts(texts) => f.write_str(&join(texts)),
+            Self::Serializers(serializers) => {
+                let names: Vec<&str> = serializers.iter().map(|serializer| serializer.as_str()).collect();
+                f.write_str(&join(&names))
+            }
             Self::Level(level) => f.write_str(level.as_str()),
             Self::Format(format) => f.write_str(format.as_str()),
         }

@@ -60,6 +60,8 @@ pub(crate) fn limits(concurrency: usize) -> Limits {
     Limits {
         concurrency,
         prefetch_multiplier: 4,
+        eta_hold: Duration::from_secs(60),
+        delivery_limit: Some(20),
         held_max: 1_000,
         committing_max: 100,
         remembered_max: NonZeroUsize::new(10_000).expect("not zero"),

@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use crate::event::Event;
-use crate::message::Acknowledgement;
+use crate::message::{Acknowledgement, Publication};
 use crate::name::TaskId;
 use crate::outcome::{Attempt, AttemptId, DeliveryId, Finished, Policy};
 use crate::protocol::content::Json;
@@ -30,14 +30,16 @@ pub enum Input {
     Due,
     /// An attempt ended.
     Finished(AttemptId, Finished),
+    /// The answer to [`Action::PutBack`]: the broker has it, or it is still ours.
+    PutBack(DeliveryId, bool),
     /// A settlement was carried out.
     Committed(DeliveryId),
     /// A step of a settlement failed.
     CommitFailed(DeliveryId, Box<CommitFailure>),
     /// The connection to the broker is gone, and every receipt with it.
     BrokerLost,
-    /// There is a new connection.
-    BrokerBack,
+    /// There is a new connection; it can, or cannot, keep messages until a later time.
+    BrokerBack { puts_back: bool },
     /// The worker is to come to an end.
     Stop(Shutdown),
 }
@@ -51,6 +53,8 @@ pub enum Action {
     Start(Attempt),
     /// Settle this delivery and forget it. Nothing to do if its receipt is void or spent.
     Settle(DeliveryId, Acknowledgement),
+    /// Give this back to the broker until its time has come; answered by [`Input::PutBack`].
+    PutBack { delivery: DeliveryId, publication: Box<Publication>, until: Timestamp },
     /// The receipt of `redelivered` becomes that of `known`.
     Adopt { known: DeliveryId, redelivered: DeliveryId },
     /// Store this, before anything that is committed later.
@@ -107,6 +111,10 @@ pub struct Limits {
     pub concurrency: usize,
     /// Prefetch is this times the slots; zero is no bound (`worker_prefetch_multiplier`).
     pub prefetch_multiplier: u32,
+    /// Longest wait for an ETA in this worker's memory; for longer ones the broker keeps the message.
+    pub eta_hold: Duration,
+    /// How often a message may be delivered before it is kept aside; none is no limit.
+    pub delivery_limit: Option<u32>,
     /// How many held deliveries may raise the prefetch.
     pub held_max: u32,
     /// How many deliveries may wait for their commit before no more are started.

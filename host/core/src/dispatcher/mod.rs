@@ -22,11 +22,12 @@ use rustc_hash::FxHashMap;
 
 use crate::admit::{Admission, admit};
 use crate::event::{Event, Happening};
-use crate::message::Acknowledgement;
+use crate::message::{Acknowledgement, HeaderValue, PUT_BACK_HEADER};
 use crate::name::{TaskId, TaskName};
 use crate::outcome::{Attempt, AttemptId, DeliveryId, Finished};
 use crate::rate::Bucket;
 use crate::request::{DecodeError, Request};
+use crate::retry;
 use crate::settle::{self, Refusal, Settlement};
 use crate::task::Catalog;
 use crate::timestamp::{Jitter, Timestamp};
@@ -67,6 +68,8 @@ pub struct Dispatcher {
     attempts_started: u64,
     prefetch: u32,
     wake_at: Option<Timestamp>,
+    /// The broker can keep messages until a later time.
+    puts_back: bool,
     stopping: bool,
     stopped: bool,
 }
@@ -91,6 +94,7 @@ impl Dispatcher {
             committing: 0,
             attempts_started: 0,
             wake_at: None,
+            puts_back: false,
             stopping: false,
             stopped: false,
         }
@@ -115,7 +119,11 @@ impl Dispatcher {
             Input::Committed(delivery) => self.committed(delivery, &mut actions),
             Input::CommitFailed(delivery, failure) => self.commit_failed(delivery, *failure, now, &mut actions),
             Input::BrokerLost => self.broker_lost(),
-            Input::BrokerBack => self.broker_back(now, &mut actions),
+            Input::BrokerBack { puts_back } => {
+                self.puts_back = puts_back;
+                self.broker_back(now, &mut actions);
+            }
+            Input::PutBack(delivery, done) => self.put_back_answered(delivery, done, &mut actions),
             Input::Stop(shutdown) => self.stop(shutdown, &mut actions),
         }
         self.start_ready(now, &mut actions);
@@ -143,17 +151,27 @@ impl Dispatcher {
             Err(error) => return self.refuse(delivery, None, Refusal::Unreadable(error), now, actions),
         };
         let identity = Identity::of(&request);
-        let redelivered = request.delivery.redelivered;
+        let was_put_back = request.message.headers.get(PUT_BACK_HEADER).is_some();
+        let redelivered = request.delivery.redelivered || was_put_back;
         if let Some(&known) = self.identities.get(&identity) {
             // A message that a client sent twice runs twice; one that the broker hands out again does not.
-            if redelivered || self.deliveries.get(&known).is_some_and(|tracked| tracked.lost) {
+            if request.delivery.redelivered || self.deliveries.get(&known).is_some_and(|tracked| tracked.lost) {
                 return self.adopt(known, delivery, actions);
+            }
+            if was_put_back {
+                // The other one of two, and that one has a receipt of its own.
+                return actions.push(Action::Settle(delivery, Acknowledgement::Ack));
             }
         } else {
             if redelivered && self.remembered.contains(&identity) {
                 return actions.push(Action::Settle(delivery, Acknowledgement::Ack));
             }
             self.identities.insert(identity, delivery);
+        }
+        let deliveries = request.message.headers.delivery_count();
+        if self.limits.delivery_limit.is_some_and(|limit| deliveries >= limit) {
+            let identity = Identity::of(&request);
+            return self.refuse(delivery, Some(identity), Refusal::Undeliverable(*request, deliveries), now, actions);
         }
         if redelivered && self.limits.look_up {
             actions.push(Action::LookUp(delivery, request.id.clone()));
@@ -207,6 +225,12 @@ impl Dispatcher {
     fn admit(&mut self, delivery: DeliveryId, mut work: Work, now: Timestamp, actions: &mut Vec<Action>) {
         match admit(&work.request, now) {
             Admission::Expired => self.expire(delivery, work, now, actions),
+            Admission::Hold(until) if self.puts_back && until.since(now) > self.limits.eta_hold => {
+                let mut publication = Box::new(retry::publication(&work.request));
+                publication.message.headers.set(PUT_BACK_HEADER, HeaderValue::Bool(true));
+                self.track(delivery, Stage::PuttingBack { work, until });
+                actions.push(Action::PutBack { delivery, publication, until });
+            }
             Admission::Hold(until) => self.hold(delivery, work, until),
             Admission::Execute => {
                 let at = if work.has_waited { now } else { self.reserve(&work, now) };
@@ -217,6 +241,21 @@ impl Dispatcher {
                 self.track(delivery, Stage::Ready(work));
                 self.ready.push_back(delivery);
             }
+        }
+    }
+
+    fn put_back_answered(&mut self, delivery: DeliveryId, done: bool, actions: &mut Vec<Action>) {
+        // Gone if the broker was lost meanwhile.
+        let Some(Stage::PuttingBack { work, until }) = self.untrack(delivery).map(|tracked| tracked.stage) else {
+            return;
+        };
+        match done {
+            true => self.forget_identity(&Identity::of(&work.request), delivery),
+            false if self.stopping => {
+                self.forget_identity(&Identity::of(&work.request), delivery);
+                actions.push(Action::Settle(delivery, Acknowledgement::Requeue));
+            }
+            false => self.hold(delivery, work, until),
         }
     }
 
@@ -451,8 +490,10 @@ impl Dispatcher {
         if !self.stopping {
             self.stopping = true;
             actions.push(Action::StopConsuming);
-            let waiting = |(&delivery, tracked): (&DeliveryId, &Tracked)| {
-                tracked.stage.identity_if_not_started().map(|identity| (delivery, identity))
+            // What is being put back needs its receipt for that, and is not waited for long.
+            let waiting = |(&delivery, tracked): (&DeliveryId, &Tracked)| match tracked.stage {
+                Stage::PuttingBack { .. } => None,
+                _ => tracked.stage.identity_if_not_started().map(|identity| (delivery, identity)),
             };
             let mut waiting: Vec<_> = self.deliveries.iter().filter_map(waiting).collect();
             waiting.sort_unstable_by_key(|(delivery, _)| *delivery);

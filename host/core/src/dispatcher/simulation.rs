@@ -7,16 +7,19 @@ use std::time::Duration;
 
 use super::fixture::{limits, request, spec};
 use super::*;
-use crate::message::{HeaderValue, Message};
+use crate::message::{HeaderValue, Message, Publication};
 use crate::outcome::{Outcome, RetryDelay, RetryRequest, Usage};
+use crate::protocol::codec::Codec;
 use crate::protocol::content::Json;
 use crate::rate::Rate;
+use crate::settle::Step;
 use crate::task::TaskOptions;
 
 const START: Timestamp = Timestamp::from_micros(1_795_343_528_000_000);
 const SEEDS: u64 = 3_000;
 const TASKS: usize = 12;
 const CONCURRENCY: usize = 3;
+const ETA_HOLD: Duration = Duration::from_millis(100);
 const INTERVAL: Duration = Duration::from_millis(40);
 /// More steps than any seed needs; one that does not come to an end is stuck.
 const STEPS_MAX: usize = 20_000;
@@ -34,6 +37,10 @@ struct World {
     running: Vec<Attempt>,
     commits: Vec<(DeliveryId, Settlement)>,
     lookups: Vec<(DeliveryId, TaskId)>,
+    put_backs: Vec<(DeliveryId, Publication, Timestamp)>,
+    /// What the broker keeps until its time has come.
+    put_away: Vec<(Timestamp, Request)>,
+    shelved: u32,
     wake: Option<Timestamp>,
     runs: BTreeMap<String, u32>,
     requeues_allowed: BTreeMap<String, u32>,
@@ -56,7 +63,11 @@ impl World {
             seed,
             chance: Chance(seed),
             now: START,
-            dispatcher: Dispatcher::new(limits(CONCURRENCY), Arc::new(Catalog::new(tasks)), seed),
+            dispatcher: Dispatcher::new(
+                Limits { eta_hold: ETA_HOLD, ..limits(CONCURRENCY) },
+                Arc::new(Catalog::new(tasks)),
+                seed,
+            ),
             connected: true,
             queue: VecDeque::new(),
             unsettled: BTreeMap::new(),
@@ -64,6 +75,9 @@ impl World {
             running: Vec::new(),
             commits: Vec::new(),
             lookups: Vec::new(),
+            put_backs: Vec::new(),
+            put_away: Vec::new(),
+            shelved: 0,
             wake: None,
             runs: BTreeMap::new(),
             requeues_allowed: BTreeMap::new(),
@@ -71,6 +85,7 @@ impl World {
             limited_starts: Vec::new(),
             stopped: false,
         };
+        world.input(Input::BrokerBack { puts_back: true });
         for index in 0..TASKS {
             let name = ["tasks.add", "tasks.add", "tasks.limited", "tasks.early"][world.pick(4)];
             let mut call = request(name, &format!("id-{index}"));
@@ -115,6 +130,7 @@ impl World {
                     self.unsettled.insert(known, message);
                 }
             }
+            Action::PutBack { delivery, publication, until } => self.put_backs.push((delivery, *publication, until)),
             Action::Commit(delivery, settlement) => self.commits.push((delivery, settlement)),
             Action::WakeAt(at) => self.wake = Some(at),
             Action::Terminate(_) | Action::StopConsuming | Action::SetPrefetch(_) => {}
@@ -176,8 +192,11 @@ impl World {
                 let failure = CommitFailure { remaining, transient: true, reason };
                 return self.input(Input::CommitFailed(delivery, Box::new(failure)));
             }
-            for publication in std::mem::take(&mut remaining.before) {
-                self.queue.push_back(self.published(&publication.message));
+            for step in std::mem::take(&mut remaining.before) {
+                match step {
+                    Step::Send(publication) => self.queue.push_back(self.published(&publication.message)),
+                    Step::Shelve { .. } => self.shelved += 1,
+                }
             }
         }
         if !remaining.records.is_empty() && self.pick(6) == 0 {
@@ -199,13 +218,30 @@ impl World {
         let delivery = request("tasks.add", "x").delivery;
         let mut message = message.clone();
         message.headers.set("lang", HeaderValue::Text("py".to_owned()));
-        Request::decode(message, delivery).expect("what we publish can be read")
+        Request::decode(message, delivery, &Codec::default()).expect("what we publish can be read")
     }
 
     fn look_up(&mut self) {
         let Some((delivery, id)) = self.take(|world| &mut world.lookups) else { return };
         let known = self.succeeded.contains_key(id.as_str());
         self.input(Input::LookedUp(delivery, if known { Lookup::Succeeded } else { Lookup::Open }));
+    }
+
+    fn put_back(&mut self) {
+        let Some((delivery, publication, until)) = self.take(|world| &mut world.put_backs) else { return };
+        let failed = !self.connected || self.pick(4) == 0;
+        if failed {
+            return self.input(Input::PutBack(delivery, false));
+        }
+        let mut back = self.published(&publication.message);
+        back.eta = Some(until);
+        self.put_away.push((until, back));
+        if self.pick(4) == 0 {
+            // The connection breaks before the original is acknowledged: now there are two.
+            return self.lose_connection();
+        }
+        self.settle(delivery, Acknowledgement::Ack);
+        self.input(Input::PutBack(delivery, true));
     }
 
     fn lose_connection(&mut self) {
@@ -219,6 +255,11 @@ impl World {
 
     fn pass_time(&mut self) {
         self.now = self.now + Duration::from_millis(1 + self.pick(60) as u64);
+        let now = self.now;
+        let (due, later) = std::mem::take(&mut self.put_away).into_iter().partition(|(at, _)| *at <= now);
+        self.put_away = later;
+        let due: Vec<(Timestamp, Request)> = due;
+        self.queue.extend(due.into_iter().map(|(_, back)| back));
         if self.wake.is_some_and(|at| at <= self.now) {
             self.wake = None;
             self.input(Input::Due);
@@ -230,19 +271,21 @@ impl World {
             0..=2 if self.connected => self.deliver(),
             3 | 4 => self.finish(),
             5..=7 => self.commit(),
-            8 => self.look_up(),
+            8 if self.pick(2) == 0 => self.look_up(),
+            8 => self.put_back(),
             9 => self.pass_time(),
             10 if self.pick(10) == 0 && self.connected => self.lose_connection(),
             _ if !self.connected => {
                 self.connected = true;
-                self.input(Input::BrokerBack);
+                self.input(Input::BrokerBack { puts_back: true });
             }
             _ => {}
         }
     }
 
     fn is_idle(&self) -> bool {
-        self.queue.is_empty() && self.unsettled.is_empty() && self.dispatcher.deliveries.is_empty()
+        let waiting = self.queue.is_empty() && self.put_away.is_empty() && self.put_backs.is_empty();
+        waiting && self.unsettled.is_empty() && self.dispatcher.deliveries.is_empty()
     }
 
     fn check(&self) {
@@ -291,11 +334,12 @@ fn a_shutdown_at_any_moment_leaves_nothing_behind() {
             // No more deliveries: the consumers are cancelled.
             match world.pick(4) {
                 0 => world.finish(),
+                1 if world.pick(2) == 0 => world.put_back(),
                 1 => world.commit(),
                 2 => world.pass_time(),
                 _ if !world.connected => {
                     world.connected = true;
-                    world.input(Input::BrokerBack);
+                    world.input(Input::BrokerBack { puts_back: true });
                 }
                 _ => world.look_up(),
             }

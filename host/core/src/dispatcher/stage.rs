@@ -9,6 +9,7 @@ use crate::outcome::{Attempt, Policy};
 use crate::request::Request;
 use crate::settle::Settlement;
 use crate::task::TaskSpec;
+use crate::timestamp::Timestamp;
 
 use super::identity::Identity;
 
@@ -47,6 +48,11 @@ pub(super) enum Stage {
     LookingUp(Box<Request>),
     /// It waits for its eta or its rate limit.
     Held(Work),
+    /// It is being given back to the broker until its time has come.
+    PuttingBack {
+        work: Work,
+        until: Timestamp,
+    },
     /// It waits for a slot.
     Ready(Work),
     /// It waits until the attempt that published it is committed.
@@ -70,7 +76,9 @@ impl Stage {
     pub(super) fn identity_if_not_started(&self) -> Option<Identity> {
         match self {
             Self::LookingUp(request) => Some(Identity::of(request)),
-            Self::Held(work) | Self::Ready(work) | Self::Behind(work) => Some(Identity::of(&work.request)),
+            Self::Held(work) | Self::Ready(work) | Self::Behind(work) | Self::PuttingBack { work, .. } => {
+                Some(Identity::of(&work.request))
+            }
             Self::Running(_) | Self::Committing { .. } | Self::CommitDelayed { .. } => None,
         }
     }
@@ -81,7 +89,7 @@ impl Stage {
             Self::Running(attempt) => !attempt.policy.acks_late,
             Self::Committing { acknowledgement, .. } => acknowledgement.is_none(),
             Self::CommitDelayed { settlement, .. } => settlement.acknowledgement.is_none(),
-            Self::LookingUp(_) | Self::Held(_) | Self::Ready(_) | Self::Behind(_) => false,
+            Self::LookingUp(_) | Self::Held(_) | Self::PuttingBack { .. } | Self::Ready(_) | Self::Behind(_) => false,
         }
     }
 }

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use super::fixture::{limits, request, spec};
 use super::*;
-use crate::message::Publication;
+use crate::message::DELIVERY_COUNT_HEADER;
 use crate::outcome::{Outcome, RetryDelay, RetryRequest, Trap, Usage};
 use crate::protocol::content::Json;
 use crate::rate::Rate;
+use crate::settle::Step;
 use crate::task::TaskOptions;
 
 const NOW: Timestamp = Timestamp::from_micros(1_795_343_528_000_000);
@@ -34,6 +35,9 @@ fn render(actions: Vec<Action>) -> String {
         }
         Action::Adopt { known, redelivered } => {
             Some(format!("{known:?} adopts {redelivered:?}").replace("DeliveryId", ""))
+        }
+        Action::PutBack { delivery, until, .. } => {
+            Some(format!("put back {} until {}", delivery.0, until.since(NOW).as_millis()))
         }
         Action::Record(record) => Some(format!("record {}", record.state.as_str())),
         Action::Commit(delivery, settlement) => {
@@ -90,7 +94,7 @@ fn committed(delivery: u64) -> Input {
     Input::Committed(DeliveryId(delivery))
 }
 
-fn failed(delivery: u64, transient: bool, before: Vec<Publication>) -> Input {
+fn failed(delivery: u64, transient: bool, before: Vec<Step>) -> Input {
     let remaining = Settlement { before, acknowledgement: Some(Acknowledgement::Ack), ..Settlement::default() };
     Input::CommitFailed(DeliveryId(delivery), Box::new(CommitFailure { remaining, transient, reason: "x".into() }))
 }
@@ -160,7 +164,7 @@ fn a_redelivery_of_a_running_task_is_adopted() {
     let mut bench = Bench(dispatcher(1));
     bench.step(NOW, received(1, "tasks.add", "a"), "start 1 as 1");
     bench.step(NOW, Input::BrokerLost, "");
-    bench.step(NOW, Input::BrokerBack, "");
+    bench.step(NOW, Input::BrokerBack { puts_back: false }, "");
     bench.step(NOW, redelivered(2, "tasks.add", "a", 0), "(1) adopts (2)");
     bench.step(NOW, success(1), "commit 1: SUCCESS, ack");
     bench.step(NOW, committed(1), "");
@@ -234,7 +238,7 @@ fn a_transient_failure_repeats_the_rest_of_the_commit() {
     bench.step(NOW, failed(1, true, Vec::new()), "wake at 100");
     bench.step(at(100), Input::Due, "commit 1: ack");
     bench.step(at(100), failed(1, true, Vec::new()), "wake at 300");
-    bench.step(at(150), Input::BrokerBack, "commit 1: ack");
+    bench.step(at(150), Input::BrokerBack { puts_back: false }, "commit 1: ack");
     bench.step(at(300), Input::Due, "");
     bench.step(at(300), committed(1), "");
 }
@@ -306,4 +310,67 @@ fn limits_come_from_the_message_then_the_task_then_the_worker_and_end_at_the_cei
     assert_eq!(limits.time_limits(&call, &options), (Duration::from_secs(20), seconds(3)));
     call.time_limit = seconds(10_000);
     assert_eq!(limits.time_limits(&call, &options).0, Duration::from_secs(1_800));
+}
+
+fn with_headers(delivery: u64, id: &str, eta: Option<u64>, headers: &[(&str, HeaderValue)]) -> Input {
+    let mut request = request("tasks.add", id);
+    request.eta = eta.map(at);
+    for (name, value) in headers {
+        request.message.headers.set(name, value.clone());
+    }
+    Input::Received(DeliveryId(delivery), Ok(Box::new(request)))
+}
+
+#[test]
+fn a_long_eta_goes_back_to_the_broker_and_a_short_one_waits_here() {
+    let mut bench = Bench(dispatcher(1));
+    bench.step(NOW, Input::BrokerBack { puts_back: true }, "");
+    bench.step(NOW, with_headers(1, "a", Some(60_001), &[]), "put back 1 until 60001");
+    bench.step(NOW, with_headers(2, "b", Some(60_000), &[]), "wake at 60000; prefetch 5");
+    bench.step(NOW, Input::PutBack(DeliveryId(1), true), "");
+    // The broker is early: the rest of the wait is here.
+    let back = [(PUT_BACK_HEADER, HeaderValue::Bool(true))];
+    bench.step(at(60_000), with_headers(3, "a", Some(60_001), &back), "look up a for 3");
+    bench.step(at(60_000), Input::LookedUp(DeliveryId(3), Lookup::Open), "prefetch 6");
+    bench.step(at(60_001), Input::Due, "start 2 as 1; prefetch 4");
+}
+
+#[test]
+fn a_broker_that_does_not_take_it_back_leaves_it_here() {
+    let mut bench = Bench(dispatcher(1));
+    bench.step(NOW, Input::BrokerBack { puts_back: true }, "");
+    bench.step(NOW, with_headers(1, "a", Some(90_000), &[]), "put back 1 until 90000");
+    bench.step(NOW, Input::PutBack(DeliveryId(1), false), "wake at 90000; prefetch 5");
+    bench.step(at(90_000), Input::Due, "start 1 as 1; prefetch 4");
+}
+
+#[test]
+fn of_two_that_were_put_back_for_one_execution_one_runs() {
+    let mut bench = Bench(dispatcher(1));
+    let back = [(PUT_BACK_HEADER, HeaderValue::Bool(true))];
+    bench.step(NOW, with_headers(1, "a", None, &back), "look up a for 1");
+    bench.step(NOW, Input::LookedUp(DeliveryId(1), Lookup::Open), "start 1 as 1");
+    bench.step(NOW, with_headers(2, "a", None, &back), "ack 2");
+    bench.step(NOW, success(1), "commit 1: SUCCESS, ack");
+    bench.step(NOW, committed(1), "");
+    bench.step(NOW, with_headers(3, "a", None, &back), "ack 3");
+}
+
+#[test]
+fn a_message_that_is_delivered_again_and_again_is_kept_aside() {
+    let mut bench = Bench(dispatcher(1));
+    let count = |count| [(DELIVERY_COUNT_HEADER, HeaderValue::Int(count))];
+    bench.step(NOW, with_headers(1, "a", None, &count(19)), "start 1 as 1");
+    bench.step(NOW, with_headers(2, "b", None, &count(20)), "commit 2: publish, FAILURE, ack");
+}
+
+#[test]
+fn a_shutdown_waits_for_what_is_being_put_back() {
+    let mut bench = Bench(dispatcher(1));
+    bench.step(NOW, Input::BrokerBack { puts_back: true }, "");
+    bench.step(NOW, with_headers(1, "a", Some(90_000), &[]), "put back 1 until 90000");
+    bench.step(NOW, with_headers(2, "b", Some(90_000), &[]), "put back 2 until 90000");
+    bench.step(NOW, Input::Stop(Shutdown::Warm), "stop consuming");
+    bench.step(NOW, Input::PutBack(DeliveryId(1), true), "");
+    bench.step(NOW, Input::PutBack(DeliveryId(2), false), "requeue 2; stopped");
 }

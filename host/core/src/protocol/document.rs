@@ -5,6 +5,7 @@
 use bytes::Bytes;
 
 use crate::exception::Exception;
+use crate::protocol::codec::{self, BodyError, Codec};
 use crate::protocol::content::{Json, JsonError, Kind, MapWriter, ToJson};
 use crate::record::{ResultRecord, ResultValue, State, StoredResult};
 use crate::timestamp::Timestamp;
@@ -24,12 +25,15 @@ pub fn encode(record: &ResultRecord) -> String {
     document.finish_text()
 }
 
+/// Before a document that Celery compressed (`result_compression`); then the mime type and a zero follow.
+const COMPRESSED: &[u8] = b"\0celery-compressed\0";
+
 /// Reads a document that we, or a Python worker, wrote. What is not there is as for a task that nobody
 /// knows.
-pub fn decode(text: &[u8]) -> Result<StoredResult, JsonError> {
-    let document = Json::parse_wrapped(Bytes::copy_from_slice(text))?;
+pub fn decode(stored: &[u8]) -> Result<StoredResult, BodyError> {
+    let document = Json::parse_wrapped(uncompressed(stored)?)?;
     if document.kind() != Kind::Map {
-        return Err(JsonError::Syntax { what: "not an object", at: 0 });
+        return Err(JsonError::Syntax { what: "not an object", at: 0 }.into());
     }
     let mut stored = StoredResult { state: State::Pending, result: Json::null(), traceback: None, date_done: None };
     for (key, value) in document.members() {
@@ -43,6 +47,14 @@ pub fn decode(text: &[u8]) -> Result<StoredResult, JsonError> {
         }
     }
     Ok(stored)
+}
+
+fn uncompressed(stored: &[u8]) -> Result<Bytes, BodyError> {
+    let Some(compressed) = stored.strip_prefix(COMPRESSED) else { return Ok(Bytes::copy_from_slice(stored)) };
+    let end = compressed.iter().position(|byte| *byte == 0).unwrap_or(compressed.len());
+    let (name, payload) = compressed.split_at(end);
+    let payload = payload.get(1..).unwrap_or_default();
+    codec::decompress(&String::from_utf8_lossy(name), payload, Codec::BODY_BYTES_MAX).map(Bytes::from)
 }
 
 impl ToJson for ResultValue {

@@ -12,7 +12,7 @@ use crate::message::{HeaderValue, Headers, Message, Properties, Route};
 use crate::protocol::content::{JsonError, Kind, MapWriter, Raw, ToJson, header_value};
 
 /// Padding may be missing; clients in other languages leave it out.
-const LIBERAL: GeneralPurpose = GeneralPurpose::new(
+pub(crate) const LIBERAL: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );

@@ -1,11 +1,15 @@
 //! What Celery and kombu wrote (`testdata`, made by tests/fixtures/capture_golden.py) is read, and what
 //! we write is the same.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use sha2::{Digest, Sha256};
 
 use crate::exception::Exception;
 use crate::message::{DeliveryInfo, HeaderValue, Headers, Message, Properties, Route};
 use crate::name::{QueueName, TaskId};
+use crate::protocol::codec::{Codec, Compression, CompressionError, Serializer};
 use crate::protocol::content::{Json, MapWriter, header_value};
 use crate::protocol::v2::Call;
 use crate::protocol::{document, envelope, v2};
@@ -17,6 +21,9 @@ const MESSAGES: &str = include_str!("../../testdata/messages.json");
 const PROTOCOL_1: &str = include_str!("../../testdata/protocol1.json");
 const RETRIES: &str = include_str!("../../testdata/retries.json");
 const DOCUMENTS: &str = include_str!("../../testdata/documents.json");
+const SERIALIZED: &str = include_str!("../../testdata/serialized.json");
+const COMPRESSIONS: &str = include_str!("../../testdata/compressions.json");
+const COMPRESSED_DOCUMENTS: &str = include_str!("../../testdata/compressed_documents.json");
 
 /// Celery's own `saferepr` shows these arguments in its own way.
 const SHOWN_DIFFERENTLY: [&str; 4] = ["unicode", "lone surrogates", "typed values", "nesting of 300"];
@@ -50,8 +57,12 @@ fn message(case: &Json) -> Message {
             expiration: optional_text(&properties, "expiration"),
         },
         headers: Headers(headers.members().map(|(name, value)| (name.into(), header_value(value.raw()))).collect()),
-        body: text(case, "body").into(),
+        body: optional_text(case, "body").map_or_else(|| unpacked(case, "body_base64"), Bytes::from),
     }
+}
+
+fn unpacked(case: &Json, key: &str) -> Bytes {
+    STANDARD.decode(text(case, key)).expect("base64").into()
 }
 
 fn delivery() -> DeliveryInfo {
@@ -61,6 +72,11 @@ fn delivery() -> DeliveryInfo {
         routing_key: "celery".to_owned(),
         redelivered: false,
     }
+}
+
+/// Reads whatever Celery writes.
+fn codec() -> Codec {
+    Codec { accept: vec![Serializer::Json, Serializer::Yaml, Serializer::Msgpack], ..Codec::default() }
 }
 
 fn now() -> Timestamp {
@@ -107,7 +123,8 @@ fn messages_of_celery_are_read() {
     for case in cases(MESSAGES) {
         let name = text(&case, "name");
         let message = message(&case);
-        let request = Request::decode(message.clone(), delivery()).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let request =
+            Request::decode(message.clone(), delivery(), &codec()).unwrap_or_else(|error| panic!("{name}: {error}"));
         let parts = [&request.args, &request.kwargs, &request.embed].map(Json::as_str).join(", ");
         assert_eq!(format!("[{parts}]").as_bytes(), message.body, "{name}");
         let mut read = MapWriter::new();
@@ -135,7 +152,7 @@ fn we_write_messages_as_celery_does() {
         if matches!(name.as_str(), "stamps" | "eta in another zone" | "sent by name") {
             continue;
         }
-        let request = Request::decode(expected.clone(), delivery()).expect("a request");
+        let request = Request::decode(expected.clone(), delivery(), &codec()).expect("a request");
         let written = v2::message(&call(&request), now());
         if SHOWN_DIFFERENTLY.contains(&name.as_str()) {
             for key in ["argsrepr", "kwargsrepr"] {
@@ -164,8 +181,8 @@ fn retries_are_the_messages_that_celery_sends() {
     for case in cases(RETRIES) {
         let name = text(&case, "name");
         let [original, again] = ["original", "retry"].map(|key| message(&case.get(key).expect("both are there")));
-        let request = Request::decode(original, delivery()).expect("a request");
-        let expected = Request::decode(again, delivery()).expect("a request");
+        let request = Request::decode(original, delivery(), &codec()).expect("a request");
+        let expected = Request::decode(again, delivery(), &codec()).expect("a request");
         let is_new = name == "new arguments";
         let [args, kwargs] = [&expected.args, &expected.kwargs].map(|part| is_new.then_some(part));
         assert_eq!(v2::retry(&request, expected.eta, args, kwargs, now()), expected.message, "{name}");
@@ -178,7 +195,7 @@ fn messages_of_protocol_1_are_read() {
         let name = text(&case, "name");
         let message = message(&case);
         let body = Json::parse(message.body.clone()).expect("JSON");
-        let request = Request::decode(message, delivery()).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let request = Request::decode(message, delivery(), &codec()).unwrap_or_else(|error| panic!("{name}: {error}"));
         let member = |key: &str| body.get(key).expect("Celery writes every member");
         assert_eq!(request.id.as_str(), text(&body, "id"), "{name}");
         assert_eq!([&request.args, &request.kwargs], [&member("args"), &member("kwargs")], "{name}");
@@ -188,7 +205,7 @@ fn messages_of_protocol_1_are_read() {
         for key in ["callbacks", "errbacks", "chord"] {
             assert_eq!(request.embed.get(key), Some(member(key)), "{name}: {key}");
         }
-        let again = Request::decode(request.message.clone(), delivery()).expect("a message of protocol 2");
+        let again = Request::decode(request.message.clone(), delivery(), &codec()).expect("a message of protocol 2");
         assert_eq!(again, request, "{name}");
     }
 }
@@ -223,5 +240,131 @@ fn we_write_result_documents_as_celery_does() {
             correlation_id: None,
         };
         assert_eq!(document::encode(&record), captured, "{name}");
+    }
+}
+
+#[test]
+fn messages_in_other_forms_are_read_as_the_json_that_says_the_same() {
+    for case in cases(SERIALIZED) {
+        let name = text(&case, "name");
+        let message = message(&case);
+        let request =
+            Request::decode(message.clone(), delivery(), &codec()).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(request.args.as_str(), text(&case, "args"), "{name}");
+        assert_eq!(request.kwargs.as_str(), text(&case, "kwargs"), "{name}");
+        assert_eq!(request.embed.get("chord"), Some(Json::null()), "{name}");
+
+        let unchanged = v2::retry(&request, None, None, None, now());
+        assert_eq!(unchanged.body, message.body, "{name}");
+        assert_eq!(unchanged.properties.content_type, message.properties.content_type, "{name}");
+        let changed = v2::retry(&request, None, Some(&Json::array([1])), None, now());
+        let again = Request::decode(changed, delivery(), &Codec::default()).expect("JSON that is not compressed");
+        assert_eq!((again.args.as_str(), &again.kwargs), ("[1]", &request.kwargs), "{name}");
+        assert_eq!(again.embed, request.embed, "{name}");
+    }
+}
+
+#[test]
+fn compressed_bodies_are_read_up_to_the_limit() {
+    for case in cases(COMPRESSIONS) {
+        let name = text(&case, "name");
+        let compression = Compression::parse(&text(&case, "compression")).expect("kombu's name of it");
+        let length = case.get("bytes").and_then(|bytes| bytes.as_i64()).and_then(|bytes| usize::try_from(bytes).ok());
+        let (body, length) = (unpacked(&case, "body"), length.expect("a length"));
+        let read = compression.decompress(&body, length).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let digest: String = Sha256::digest(&read).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!((read.len(), digest), (length, text(&case, "sha256")), "{name}");
+        if length == 0 {
+            continue;
+        }
+        let bytes_max = length - 1;
+        assert_eq!(compression.decompress(&body, bytes_max), Err(CompressionError::TooLarge { bytes_max }), "{name}");
+        for end in [0, 1, body.len() / 2, body.len() - 1] {
+            // Of two streams the first may be all there is.
+            let cut = compression.decompress(&body[..end], length);
+            assert!(cut.is_err() || name.contains("two streams"), "{name} cut off at {end}");
+        }
+    }
+}
+
+#[test]
+fn compressed_result_documents_are_read() {
+    let expected = Json::array(0..100);
+    for case in cases(COMPRESSED_DOCUMENTS) {
+        let stored = unpacked(&case, "document");
+        assert!(stored.starts_with(b"\0celery-compressed\0"));
+        let read = document::decode(&stored).unwrap_or_else(|error| panic!("{}: {error}", text(&case, "name")));
+        assert_eq!((read.state, read.result), (State::Success, expected.clone()));
+        assert!(document::decode(&stored[..stored.len() - 9]).is_err());
+    }
+    let error =
+        document::decode(b"\0celery-compressed\0application/x-snappy\0...").map(|_| ()).map_err(|it| it.to_string());
+    assert_eq!(
+        error,
+        Err("compressed with application/x-snappy: `application/x-snappy` is not a compression that this host reads"
+            .into())
+    );
+}
+
+/// Steps of Knuth's MMIX generator.
+fn random(state: &mut u64) -> usize {
+    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    (*state >> 33) as usize
+}
+
+/// The bytes with some of them changed, and perhaps not all of them.
+fn spoilt(bytes: &[u8], state: &mut u64) -> Vec<u8> {
+    let mut spoilt = bytes.to_vec();
+    for _ in 0..=random(state) % 4 {
+        if spoilt.is_empty() {
+            break;
+        }
+        let at = random(state) % spoilt.len();
+        match random(state) % 4 {
+            0 => spoilt.truncate(at),
+            1 => spoilt.insert(at, random(state) as u8),
+            _ => spoilt[at] = random(state) as u8,
+        }
+    }
+    spoilt
+}
+
+#[test]
+fn spoilt_bodies_are_read_or_refused_and_nothing_else() {
+    const ROUNDS: usize = 40;
+    const BYTES_MAX: usize = 1 << 17;
+    let codec = Codec { body_bytes_max: BYTES_MAX, ..codec() };
+    let mut state = 1;
+    for case in cases(SERIALIZED) {
+        let message = message(&case);
+        for _ in 0..ROUNDS {
+            let body = spoilt(&message.body, &mut state).into();
+            if let Ok(request) = Request::decode(Message { body, ..message.clone() }, delivery(), &codec) {
+                assert!(request.args.byte_len() <= BYTES_MAX);
+            }
+        }
+    }
+    for case in cases(COMPRESSIONS) {
+        let compression = Compression::parse(&text(&case, "compression")).expect("kombu's name of it");
+        let body = unpacked(&case, "body");
+        for _ in 0..ROUNDS {
+            let read = compression.decompress(&spoilt(&body, &mut state), BYTES_MAX);
+            assert!(read.is_err() || read.is_ok_and(|read| read.len() <= BYTES_MAX));
+        }
+    }
+    let compressions = [None, Some("gzip"), Some("bzip2"), Some("brotli"), Some("xz"), Some("zstd")];
+    for round in 0..ROUNDS * 20 {
+        let length = random(&mut state) % 64;
+        let body: Vec<u8> = (0..length).map(|_| random(&mut state) as u8).collect();
+        let mut message = Message { body: body.into(), ..Message::default() };
+        message.headers.set("task", HeaderValue::Text("t".into()));
+        message.headers.set("id", HeaderValue::Text("1".into()));
+        if let Some(name) = compressions[round % compressions.len()] {
+            message.headers.set("compression", HeaderValue::Text(name.into()));
+        }
+        for content_type in ["json", "yaml", "msgpack", "pickle", "application/data"] {
+            message.properties.content_type = Some(content_type.into());
+            assert!(Request::decode(message.clone(), delivery(), &codec).is_err(), "{:?}", message.body);
+        }
     }
 }

@@ -3,7 +3,10 @@
 //!
 //! Only translates to protocol 2.
 
+use bytes::Bytes;
+
 use crate::message::{DeliveryInfo, HeaderValue, Headers, Message};
+use crate::protocol::codec::Codec;
 use crate::protocol::content::{Json, Kind, MapWriter};
 use crate::protocol::repr::{ARGUMENTS_CHARS_MAX, repr, repr_args};
 use crate::protocol::v2;
@@ -32,17 +35,18 @@ const HEADERS: [(&str, &str); 15] = [
 /// Reads a message without header `task`.
 ///
 /// `utc: false` is passed over: a time without offset is UTC here, whatever the sender's clock showed.
-pub fn decode(message: Message, delivery: DeliveryInfo) -> Result<Request, DecodeError> {
-    v2::check_content(&message)?;
-    let body = Json::parse_wrapped(message.body.clone()).map_err(DecodeError::Body)?;
+pub fn decode(message: Message, delivery: DeliveryInfo, codec: &Codec) -> Result<Request, DecodeError> {
+    let body = codec.decode(&message)?;
     if body.get("task").is_none_or(|task| task.is_null()) {
         return Err(DecodeError::UnknownMessage);
     }
-    v2::decode(translate(message, &body)?, delivery)
+    let (message, body) = translate(message, &body)?;
+    v2::decode_body(message, body, delivery)
 }
 
-/// The message of protocol 2 that says the same. Headers that are there already count more than the body.
-pub(crate) fn translate(message: Message, body: &Json) -> Result<Message, DecodeError> {
+/// The message of protocol 2 that says the same, with its body, which is JSON. Headers that are there
+/// already count more than the body.
+pub(crate) fn translate(message: Message, body: &Json) -> Result<(Message, Json), DecodeError> {
     let member = |key: &str| body.get(key).filter(|value| !value.is_null());
     let args = member("args").unwrap_or_else(Json::empty_list);
     let kwargs = member("kwargs").unwrap_or_else(Json::empty_map);
@@ -78,7 +82,10 @@ pub(crate) fn translate(message: Message, body: &Json) -> Result<Message, Decode
     for key in v2::EMBED {
         embed.put(key, &member(key));
     }
-    Ok(Message { properties, headers, body: v2::body(&args, &kwargs, &embed.finish()) })
+    let body = v2::body(&args, &kwargs, &embed.finish());
+    let mut message = Message { properties, headers, body: Bytes::new() };
+    v2::replace_body(&mut message, &body);
+    Ok((message, body))
 }
 
 #[cfg(test)]
@@ -95,7 +102,7 @@ mod tests {
             routing_key: "celery".to_owned(),
             redelivered: false,
         };
-        Request::decode(Message { properties, headers, body: body.into() }, delivery)
+        Request::decode(Message { properties, headers, body: body.into() }, delivery, &Codec::default())
     }
 
     #[test]

@@ -7,6 +7,7 @@ use expect_test::{Expect, expect};
 use super::*;
 use crate::dispatcher::fixture::{request, spec};
 use crate::outcome::{AttemptId, DeliveryId, RetryDelay, Trap, Usage};
+use crate::protocol::codec::Codec;
 use crate::protocol::content::JsonError;
 use crate::protocol::v2;
 use crate::record::ResultRecord;
@@ -37,8 +38,17 @@ fn wish() -> RetryRequest {
 
 fn render(settlement: &Settlement) -> String {
     let mut text = String::new();
-    for publication in &settlement.before {
-        let again = v2::decode(publication.message.clone(), request("tasks.add", "x").delivery).expect("we wrote it");
+    for step in &settlement.before {
+        let publication = match step {
+            Step::Send(publication) => publication,
+            Step::Shelve { queue, message } => {
+                let reason = dead::reason(&message.headers).map(|why| why.reason.to_owned());
+                text += &format!("shelve in `{queue}` because of {reason:?}\n");
+                continue;
+            }
+        };
+        let again = v2::decode(publication.message.clone(), request("tasks.add", "x").delivery, &Codec::default())
+            .expect("we wrote it");
         let wait = again.eta.map_or(0, |eta| eta.since(NOW).as_secs());
         text += &format!(
             "publish {} retries={} in {wait} s to `{}`\n",
@@ -362,7 +372,7 @@ fn check_refusal(refusal: Refusal, expected: Expect) {
 fn refusals_follow_celerys_matrix() {
     let undecodable = JsonError::Syntax { what: "no value", at: 0 };
     check_refusal(
-        Refusal::Unreadable(DecodeError::Body(undecodable)),
+        Refusal::Unreadable(DecodeError::Body(undecodable.into())),
         expect![[r#"
         ack
     "#]],
@@ -388,6 +398,19 @@ fn refusals_follow_celerys_matrix() {
         ack
         event Revoked
     "#]],
+    );
+}
+
+#[test]
+fn what_nobody_can_finish_is_kept_aside() {
+    check_refusal(
+        Refusal::Undeliverable(request("tasks.add", "id"), 20),
+        expect![[r#"
+            shelve in `celery.dead` because of Some("delivery_limit")
+            store FAILURE WorkerLostError('delivered 20 times, and each time the worker was lost')
+            ack
+            event DeadLettered
+        "#]],
     );
 }
 

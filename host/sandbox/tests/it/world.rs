@@ -8,7 +8,7 @@ use std::time::Duration;
 use sandbox::{Config, Limits, Loaded, Sandbox};
 use taskhost_core::protocol::v2;
 use taskhost_core::{
-    Attempt, AttemptId, DeliveryId, DeliveryInfo, Finished, Json, NodeName, Outcome, Policy, QueueName, Request,
+    Attempt, AttemptId, Codec, DeliveryId, DeliveryInfo, Finished, Json, NodeName, Outcome, Policy, QueueName, Request,
     TaskId, TaskName, Timestamp,
 };
 use tempfile::TempDir;
@@ -57,7 +57,7 @@ impl World {
         let queue = QueueName::parse("celery").expect("a name");
         let delivery =
             DeliveryInfo { queue, exchange: String::new(), routing_key: "celery".into(), redelivered: false };
-        let request = Request::decode(v2::message(&call, T0), delivery).expect("a task message");
+        let request = Request::decode(v2::message(&call, T0), delivery, &Codec::default()).expect("a task message");
         Attempt {
             id: AttemptId(1),
             delivery: DeliveryId(1),

@@ -3,11 +3,8 @@
 //! What JSON cannot say is written as kombu writes it (kombu/utils/json.py); what a header value
 //! cannot hold is kept as JSON text, so that a value always comes back as it went.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-
 use crate::message::HeaderValue;
-use crate::protocol::content::{Json, Kind, MapWriter, Raw, ToJson};
+use crate::protocol::content::{Json, Kind, Raw, ToJson, push_bytes, push_typed};
 use crate::timestamp::Timestamp;
 
 /// More decimal digits than this cannot be told apart by a double.
@@ -21,14 +18,11 @@ impl ToJson for HeaderValue {
             Self::Int(value) => value.write_json(out),
             Self::Double(value) => value.write_json(out),
             Self::Text(value) => value.write_json(out),
-            Self::Bytes(bytes) => match std::str::from_utf8(bytes) {
-                Ok(text) => write_typed(out, "bytes", text),
-                Err(_) => write_typed(out, "base64", &STANDARD.encode(bytes)),
-            },
+            Self::Bytes(bytes) => push_bytes(out, bytes),
             Self::Timestamp(seconds) => {
                 // py-amqp reads it as a naive datetime in UTC.
                 let at = Timestamp::from_micros(i64::try_from(*seconds).unwrap_or(i64::MAX).saturating_mul(1_000_000));
-                write_typed(out, "datetime", &at.isoformat_naive('T'));
+                push_typed(out, "datetime", &at.isoformat_naive('T'));
             }
             Self::List(items) => {
                 out.push('[');
@@ -94,13 +88,6 @@ fn number(raw: Raw<'_>) -> Option<HeaderValue> {
     let double = raw.as_f64()?;
     let overflowed = double.is_infinite() && !raw.bytes().ends_with(b"Infinity");
     (!overflowed).then_some(HeaderValue::Double(double))
-}
-
-/// kombu's way of saying what JSON cannot.
-fn write_typed(out: &mut String, kind: &str, value: &str) {
-    let mut typed = MapWriter::new();
-    typed.put("__type__", kind).put("__value__", value);
-    out.push_str(&typed.finish_text());
 }
 
 #[cfg(test)]

@@ -15,10 +15,11 @@ use bytes::Bytes;
 
 pub(crate) use header::header_value;
 pub use scan::DEPTH_MAX;
+pub(crate) use scan::WRAPPED_DEPTH_MAX;
 pub use split::Kind;
 pub(crate) use split::Raw;
-pub(crate) use write::push_float;
 pub use write::{ListWriter, MapWriter, ToJson};
+pub(crate) use write::{push_bytes, push_float, push_typed};
 
 /// A checked piece of JSON text (UTF-8, one value, Python's dialect). Cheap to clone and to cut.
 #[derive(Clone, PartialEq, Eq)]
@@ -45,7 +46,7 @@ impl Json {
 
     /// Checks a text that wraps values, and so may be nested deeper than each of them.
     pub(crate) fn parse_wrapped(text: Bytes) -> Result<Self, JsonError> {
-        let value = scan::check(&text, scan::WRAPPED_DEPTH_MAX)?;
+        let value = scan::check(&text, WRAPPED_DEPTH_MAX)?;
         Ok(Self(text.slice(value)))
     }
 

@@ -5,6 +5,9 @@
 
 use std::fmt::Write;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
 use crate::protocol::content::Json;
 
 /// What has a form in JSON.
@@ -174,6 +177,21 @@ fn push_escape(out: &mut String, character: char) {
                 let _ = write!(out, "\\u{unit:04x}");
             }
         }
+    }
+}
+
+/// What JSON cannot say, as kombu says it (kombu/utils/json.py).
+pub(crate) fn push_typed(out: &mut String, kind: &str, value: &str) {
+    let mut typed = MapWriter::new();
+    typed.put("__type__", kind).put("__value__", value);
+    out.push_str(&typed.finish_text());
+}
+
+/// Bytes, as kombu writes them.
+pub(crate) fn push_bytes(out: &mut String, bytes: &[u8]) {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => push_typed(out, "bytes", text),
+        Err(_) => push_typed(out, "base64", &STANDARD.encode(bytes)),
     }
 }
 

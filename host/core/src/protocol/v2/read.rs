@@ -4,22 +4,28 @@ use std::time::Duration;
 
 use crate::message::{DeliveryInfo, HeaderValue, Headers, Message};
 use crate::name::{TaskId, TaskName};
+use crate::protocol::codec::Codec;
 use crate::protocol::content::{Json, Kind};
 use crate::protocol::v1;
 use crate::request::{DecodeError, Request};
 use crate::timestamp::Timestamp;
 
 /// Reads a message whose header `task` is set.
-pub fn decode(message: Message, delivery: DeliveryInfo) -> Result<Request, DecodeError> {
+pub fn decode(message: Message, delivery: DeliveryInfo, codec: &Codec) -> Result<Request, DecodeError> {
+    let body = codec.decode(&message)?;
+    if body.get("args").is_some() {
+        // Protocol 2 outside, protocol 1 inside.
+        let (message, body) = v1::translate(message, &body)?;
+        return decode_body(message, body, delivery);
+    }
+    decode_body(message, body, delivery)
+}
+
+/// Reads a message whose body is already JSON.
+pub(crate) fn decode_body(message: Message, body: Json, delivery: DeliveryInfo) -> Result<Request, DecodeError> {
     let headers = Fields::of(&message.headers);
     let task = TaskName::parse(headers.task.text("task")?)?;
     let id = TaskId::parse(headers.id.text("id")?)?;
-    check_content(&message)?;
-    let body = Json::parse_wrapped(message.body.clone()).map_err(DecodeError::Body)?;
-    if body.get("args").is_some() {
-        // Protocol 2 outside, protocol 1 inside.
-        return decode(v1::translate(message, &body)?, delivery);
-    }
     let [args, kwargs, embed] = split(&body)?;
     let (time_limit, soft_time_limit) = headers.timelimit.limits()?;
     Ok(Request {
@@ -46,26 +52,6 @@ pub fn decode(message: Message, delivery: DeliveryInfo) -> Result<Request, Decod
 /// True for a header that is not there, or null, which is the same to Celery.
 pub(crate) fn is_absent(value: Option<&HeaderValue>) -> bool {
     matches!(value, None | Some(HeaderValue::Null))
-}
-
-/// Refuses a body in a form that we do not read. One that does not say what it is may be JSON: clients
-/// that speak plain AMQP often leave the content type out.
-pub(crate) fn check_content(message: &Message) -> Result<(), DecodeError> {
-    if let Some(HeaderValue::Text(compression)) = message.headers.get("compression") {
-        return Err(DecodeError::Compression(compression.clone()));
-    }
-    let content_type = message.properties.content_type.as_deref().unwrap_or_default();
-    let essence = content_type.split(';').next().unwrap_or_default().trim();
-    if ["", "application/json", "json", "text/json"].iter().any(|json| json.eq_ignore_ascii_case(essence)) {
-        return Ok(());
-    }
-    let hint = match essence {
-        "application/x-python-serialize" | "pickle" => {
-            "; pickle runs code while it is read and is never accepted: set `task_serializer = 'json'` in the client"
-        }
-        _ => "; set `task_serializer = 'json'` in the client",
-    };
-    Err(DecodeError::ContentType { content_type: content_type.to_owned(), accepted: "['json']".to_owned(), hint })
 }
 
 /// The three parts of a body, sharing its bytes.
@@ -241,7 +227,7 @@ mod tests {
             routing_key: "celery".to_owned(),
             redelivered: false,
         };
-        Request::decode(Message { properties, headers: all, body: body.to_owned().into() }, delivery)
+        Request::decode(Message { properties, headers: all, body: body.to_owned().into() }, delivery, &Codec::default())
     }
 
     #[track_caller]
@@ -267,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn only_json_is_accepted() {
+    fn only_json_is_accepted_by_default() {
         for content_type in ["", "application/json", "Application/JSON; charset=utf-8", "json"] {
             assert!(request(content_type, &[], BODY).is_ok(), "{content_type}");
         }
@@ -279,11 +265,12 @@ mod tests {
         check_refused(
             request("application/x-yaml", &[], BODY),
             "content type `application/x-yaml` is refused: accept_content is ['json']; set `task_serializer = 'json'` \
-             in the client",
+             in the client, or add 'yaml' to `accept_content` of this worker",
         );
         check_refused(
-            request("", &[("compression", text("application/x-gzip"))], "\u{1}"),
-            "body is compressed with `application/x-gzip`, which this host does not read",
+            request("text/plain", &[], BODY),
+            "content type `text/plain` is refused: accept_content is ['json']; set `task_serializer = 'json'` in the \
+             client",
         );
         assert!(request("", &[("compression", HeaderValue::Null)], BODY).is_ok());
     }

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use crate::message::{HeaderValue, Headers, Message, Properties};
 use crate::name::{TaskId, TaskName};
 use crate::protocol::content::{Json, ListWriter};
@@ -11,6 +9,10 @@ use crate::protocol::repr::{ARGUMENTS_CHARS_MAX, repr, repr_args};
 use crate::protocol::v2::{EMBED, seconds};
 use crate::request::Request;
 use crate::timestamp::Timestamp;
+
+/// What the bodies are that we write.
+const JSON_TYPE: &str = "application/json";
+const JSON_ENCODING: &str = "utf-8";
 
 /// A task call to be published.
 #[derive(Debug, Clone, PartialEq)]
@@ -105,8 +107,8 @@ pub fn message(call: &Call, now: Timestamp) -> Message {
     }
     Message {
         properties: Properties {
-            content_type: Some("application/json".to_owned()),
-            content_encoding: Some("utf-8".to_owned()),
+            content_type: Some(JSON_TYPE.to_owned()),
+            content_encoding: Some(JSON_ENCODING.to_owned()),
             correlation_id: Some(call.id.to_string()),
             reply_to: Some(call.reply_to.clone().unwrap_or_default()),
             delivery_mode: Some(2),
@@ -114,7 +116,7 @@ pub fn message(call: &Call, now: Timestamp) -> Message {
             expiration: expiration(call.expires, now),
         },
         headers,
-        body: body(&call.args, &call.kwargs, &call.embed),
+        body: body(&call.args, &call.kwargs, &call.embed).bytes(),
     }
 }
 
@@ -139,7 +141,8 @@ pub fn retry(
         headers.set("kwargsrepr", HeaderValue::Text(repr(kwargs, ARGUMENTS_CHARS_MAX)));
     }
     if args.is_some() || kwargs.is_some() {
-        message.body = body(args.unwrap_or(&request.args), kwargs.unwrap_or(&request.kwargs), &request.embed);
+        let body = body(args.unwrap_or(&request.args), kwargs.unwrap_or(&request.kwargs), &request.embed);
+        replace_body(&mut message, &body);
     }
     message.properties.expiration = expiration(request.expires, now);
     message
@@ -158,7 +161,7 @@ fn expiration(expires: Option<Timestamp>, now: Timestamp) -> Option<String> {
 }
 
 /// A body of these three parts. Celery always writes the third, with nulls in it if there is nothing.
-pub(crate) fn body(args: &Json, kwargs: &Json, embed: &Json) -> Bytes {
+pub(crate) fn body(args: &Json, kwargs: &Json, embed: &Json) -> Json {
     let mut body = ListWriter::new();
     body.push(args).push(kwargs);
     if embed.is_null() {
@@ -166,5 +169,13 @@ pub(crate) fn body(args: &Json, kwargs: &Json, embed: &Json) -> Bytes {
     } else {
         body.push(embed);
     }
-    body.finish().bytes()
+    body.finish()
+}
+
+/// Gives a message a body of ours, whatever the form of the one that it came with.
+pub(crate) fn replace_body(message: &mut Message, body: &Json) {
+    message.headers.remove(|name| name == "compression");
+    message.properties.content_type = Some(JSON_TYPE.to_owned());
+    message.properties.content_encoding = Some(JSON_ENCODING.to_owned());
+    message.body = body.bytes();
 }

@@ -1,0 +1,70 @@
+//! What a queue looks like at the broker, for when it has to be created.
+//!
+//! Says nothing about a queue that exists: its arguments are never fought.
+
+use crate::name::QueueName;
+
+/// A queue with the exchange and the binding that bring messages into it (kombu's `Queue`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Queue {
+    pub name: QueueName,
+    pub kind: QueueKind,
+    /// `x-max-priority`: without it RabbitMQ knows no priorities.
+    pub max_priority: Option<u8>,
+    pub exchange: Exchange,
+    /// The key of the binding. A broadcast queue has none.
+    pub routing_key: String,
+    /// `x-match` and headers, for a headers exchange.
+    pub binding_arguments: Vec<(String, String)>,
+    /// Every worker gets each message: the queue at the broker has a name of its own for this connection,
+    /// and goes with it (kombu's `Broadcast`).
+    pub broadcast: bool,
+}
+
+/// `x-queue-type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QueueKind {
+    Classic,
+    Quorum,
+}
+
+/// An exchange, durable as Celery's are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exchange {
+    pub name: String,
+    pub kind: ExchangeKind,
+}
+
+/// How an exchange finds queues for a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExchangeKind {
+    Direct,
+    Topic,
+    Fanout,
+    Headers,
+}
+
+impl Queue {
+    /// What Celery makes of a queue of which it knows only the name: a classic durable queue, bound to a
+    /// direct exchange of the same name with the name as key.
+    ///
+    /// celery/app/amqp.py `Queues.new_missing`.
+    pub fn named(name: QueueName) -> Self {
+        let text = name.to_string();
+        Self {
+            name,
+            kind: QueueKind::Classic,
+            max_priority: None,
+            exchange: Exchange { name: text.clone(), kind: ExchangeKind::Direct },
+            routing_key: text,
+            binding_arguments: Vec::new(),
+            broadcast: false,
+        }
+    }
+}
+
+impl From<QueueName> for Queue {
+    fn from(name: QueueName) -> Self {
+        Self::named(name)
+    }
+}
