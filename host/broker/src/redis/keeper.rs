@@ -85,7 +85,7 @@ async fn renew(link: &Link) -> Result<(), Failure> {
             }
             let gone: Vec<usize> = link.connection.call(&script::RENEW, &call).await?;
             if !gone.is_empty() {
-                let gone = gone.into_iter().filter_map(|place| numbers.get(place - 1).copied()).collect();
+                let gone = gone.into_iter().filter_map(|place| numbers.get(place.checked_sub(1)?).copied()).collect();
                 report(link, &intake, gone).await;
             }
         }

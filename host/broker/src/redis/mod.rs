@@ -177,6 +177,10 @@ impl RedisBroker {
             self.keep().await?;
         }
         link.signals.add(&intake);
+        // Closing sees the intake, or we see that it has begun: nothing is taken that nobody gives back.
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(Failure::lost("it was closed"));
+        }
         if let Some(channels) = &intake.channels {
             let mut subscribe = redis::cmd("PSUBSCRIBE");
             link.connection.run(subscribe.arg(channels)).await?;
@@ -271,7 +275,7 @@ impl Broker for RedisBroker {
     }
 
     async fn close(&self) {
-        if self.closed.swap(true, Ordering::Relaxed) {
+        if self.closed.swap(true, Ordering::SeqCst) {
             return;
         }
         for intake in self.link.signals.intakes() {

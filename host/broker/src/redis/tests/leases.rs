@@ -66,6 +66,20 @@ async fn scores_of_what_we_hold_are_renewed_so_that_nobody_restores_it() {
     assert_eq!(bench.scores().await, []);
 }
 
+#[tokio::test]
+async fn what_somebody_else_took_over_is_ours_no_more() {
+    let Some(bench) = Bench::new().await else { return };
+    let bench = bench.with_visibility_timeout(Duration::from_secs(1));
+    let broker = bench.broker().await;
+    let consumer = broker.consume(&queue(), 1).await.unwrap();
+    publish(&broker, &["a", "b"]).await;
+    let held = take(&*consumer, 1).await;
+    bench.ask::<u64>("DEL", "unacked", &[]).await;
+    assert_eq!(texts(&take(&*consumer, 1).await), ["b"], "its place is free");
+    settle(&*consumer, held, Acknowledgement::Requeue).await;
+    assert_eq!(broker.depth(&name()).await.unwrap(), 0);
+}
+
 /// What a Python worker that died leaves behind.
 async fn leave_behind(bench: &Bench, tag: &str, text: &str, route: (&str, &str), age_s: f64) {
     let Publication { message, route: to } = publication(text, 4);

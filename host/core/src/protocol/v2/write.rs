@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::message::{HeaderValue, Headers, Message, Properties};
+use crate::message::{HeaderValue, Headers, Message, PUT_BACK_HEADER, Properties};
 use crate::name::{TaskId, TaskName};
 use crate::protocol::content::{Json, ListWriter};
 use crate::protocol::repr::{ARGUMENTS_CHARS_MAX, repr, repr_args};
@@ -152,7 +152,15 @@ pub fn retry(
 /// to a queue that its `x-death` names, taking it for a cycle.
 fn is_brokers(name: &str) -> bool {
     ["x-death", "x-first-death-", "x-last-death-"].iter().any(|prefix| name.starts_with(prefix))
-        || matches!(name, "x-delivery-count" | "x-acquired-count" | "x-opt-delivery-count" | "redelivered")
+        || matches!(
+            name,
+            "x-delivery-count"
+                | "x-acquired-count"
+                | "x-opt-delivery-count"
+                | "redelivered"
+                | PUT_BACK_HEADER
+                | "x-came-by"
+        )
 }
 
 /// Milliseconds that are left, which is what a broker wants to know.
