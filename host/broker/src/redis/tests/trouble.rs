@@ -97,9 +97,14 @@ async fn trouble_of_the_server_is_told_apart() {
     assert!(std::error::Error::source(&error).unwrap().to_string().contains("WRONGPASS"), "{error:?}");
 }
 
+/// Host and port of a URL.
+fn address(url: &str) -> &str {
+    url.split("://").nth(1).unwrap().split(['/', '?']).next().unwrap().rsplit('@').next().unwrap()
+}
+
 /// Passes on what is said until it is told to be silent, with both ends open.
 async fn half_open(url: &str) -> (String, Arc<AtomicBool>, JoinSet<()>) {
-    let address = url.split("://").nth(1).unwrap().split('/').next().unwrap().to_owned();
+    let address = address(url).to_owned();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = url.replace(&address, &listener.local_addr().unwrap().to_string());
     let silent = Arc::new(AtomicBool::new(false));
@@ -148,4 +153,25 @@ async fn a_silent_server_is_noticed_and_its_messages_go_to_others() {
     let other = bench.broker().await;
     let consumer = other.consume(&queue(), 1).await.unwrap();
     assert_eq!(texts(&take(&*consumer, 1).await), ["a"]);
+}
+
+#[tokio::test]
+async fn a_server_that_tells_us_nothing_is_asked() {
+    let Some(bench) = Bench::new().await else { return };
+    let user = format!("user-{}", uuid::Uuid::new_v4().simple());
+    let mut allow = redis::cmd("ACL");
+    allow.arg("SETUSER").arg(&user).arg(&["on", ">secret", "~*", "&*", "+@all", "-client|tracking"]);
+    bench.raw.run(&allow).await.unwrap();
+    let url = format!("redis://{user}:secret@{}", address(&bench.url));
+    let broker = RedisBroker::connect(&url, &bench.options).await.unwrap();
+    assert!(!broker.link.is_told);
+    let consumer = broker.consume(&queue(), 1).await.unwrap();
+    for text in ["a", "b"] {
+        publish(&broker, &[text]).await;
+        let taken = take(&*consumer, 1).await;
+        assert_eq!(texts(&taken), [text]);
+        settle(&*consumer, taken, Acknowledgement::Ack).await;
+    }
+    broker.close().await;
+    bench.raw.run(redis::cmd("ACL").arg("DELUSER").arg(&user)).await.unwrap();
 }
