@@ -70,11 +70,11 @@ fn help_of_run() {
                   --plugins <DIR>            Folder with plugins: *.wasm files, and folders with
                                              a plugin.toml [default: plugins]
               -b, --broker <URL>             Where tasks are: amqp://user:password@host// for
-                                             RabbitMQ, or sqlite:///FILE [default:
-                                             sqlite:///host.db]
+                                             RabbitMQ, redis://:password@host/0, or
+                                             sqlite:///FILE [default: sqlite:///host.db]
               -r, --result-backend <URL>     Where results are: redis://:password@host/0,
                                              sqlite:///FILE, rpc:// or disabled:// [default: the
-                                             broker's file, or rpc:// with RabbitMQ]
+                                             broker itself, or rpc:// with RabbitMQ]
               -Q, --queues <NAMES>           Queues to take tasks from, with commas between them
                                              [default: those of [queues] in the configuration,
                                              or celery]
@@ -142,11 +142,11 @@ fn help_of_call() {
                   --wait[=<TIME>]         Wait for the result, at most this time if one is given
                                           (as --wait=30s)
               -b, --broker <URL>          Where tasks are: amqp://user:password@host// for
-                                          RabbitMQ, or sqlite:///FILE [default:
-                                          sqlite:///host.db]
+                                          RabbitMQ, redis://:password@host/0, or sqlite:///FILE
+                                          [default: sqlite:///host.db]
               -r, --result-backend <URL>  Where results are: redis://:password@host/0,
                                           sqlite:///FILE, rpc:// or disabled:// [default: the
-                                          broker's file, or rpc:// with RabbitMQ]
+                                          broker itself, or rpc:// with RabbitMQ]
                   --config <FILE>         Configuration file [default: host.toml, if there is
                                           one]
                   --set <NAME=VALUE>      Any setting by its name, such as task_acks_late=false;
@@ -179,11 +179,11 @@ fn help_of_result() {
                                           (as --wait=30s)
                   --json                  Print one JSON object instead of text
               -b, --broker <URL>          Where tasks are: amqp://user:password@host// for
-                                          RabbitMQ, or sqlite:///FILE [default:
-                                          sqlite:///host.db]
+                                          RabbitMQ, redis://:password@host/0, or sqlite:///FILE
+                                          [default: sqlite:///host.db]
               -r, --result-backend <URL>  Where results are: redis://:password@host/0,
                                           sqlite:///FILE, rpc:// or disabled:// [default: the
-                                          broker's file, or rpc:// with RabbitMQ]
+                                          broker itself, or rpc:// with RabbitMQ]
                   --config <FILE>         Configuration file [default: host.toml, if there is
                                           one]
                   --set <NAME=VALUE>      Any setting by its name, such as task_acks_late=false;
@@ -276,7 +276,8 @@ fn help_of_purge() {
                                       celery]
               -f, --force             Do not ask
               -b, --broker <URL>      Where tasks are: amqp://user:password@host// for RabbitMQ,
-                                      or sqlite:///FILE [default: sqlite:///host.db]
+                                      redis://:password@host/0, or sqlite:///FILE [default:
+                                      sqlite:///host.db]
                   --config <FILE>     Configuration file [default: host.toml, if there is one]
                   --set <NAME=VALUE>  Any setting by its name, such as task_acks_late=false; may
                                       be repeated. `host config --help` lists them
@@ -312,91 +313,95 @@ fn help_of_dead() {
     check_help(
         &["dead", "list"],
         expect![[r#"
-        List dead letters: task, id, why and how often it was delivered
+            List dead letters: task, id, why and how often it was delivered
 
-        Usage: host dead list [OPTIONS]
+            Usage: host dead list [OPTIONS]
 
-        Options:
-              --json              Print one JSON object a line
-          -Q, --queues <NAMES>    Queues whose dead letters are meant, with commas between
-                                  them [default: celery]
-          -b, --broker <URL>      Where tasks are: amqp://user:password@host// for RabbitMQ,
-                                  or sqlite:///FILE [default: sqlite:///host.db]
-              --config <FILE>     Configuration file [default: host.toml, if there is one]
-              --set <NAME=VALUE>  Any setting by its name, such as task_acks_late=false; may
-                                  be repeated. `host config --help` lists them
-          -h, --help              Print help
+            Options:
+                  --json              Print one JSON object a line
+              -Q, --queues <NAMES>    Queues whose dead letters are meant, with commas between
+                                      them [default: celery]
+              -b, --broker <URL>      Where tasks are: amqp://user:password@host// for RabbitMQ,
+                                      redis://:password@host/0, or sqlite:///FILE [default:
+                                      sqlite:///host.db]
+                  --config <FILE>     Configuration file [default: host.toml, if there is one]
+                  --set <NAME=VALUE>  Any setting by its name, such as task_acks_late=false; may
+                                      be repeated. `host config --help` lists them
+              -h, --help              Print help
 
-        Examples:
-          host dead list -Q celery,images
-              Dead letters of a queue are in the queue of the same name with .dead behind
-              it.
-    "#]],
+            Examples:
+              host dead list -Q celery,images
+                  Dead letters of a queue are in the queue of the same name with .dead behind
+                  it.
+        "#]],
     );
     check_help(
         &["dead", "show"],
         expect![[r#"
-        Show one dead letter with all its headers and its body
+            Show one dead letter with all its headers and its body
 
-        Usage: host dead show [OPTIONS] <ID>
+            Usage: host dead show [OPTIONS] <ID>
 
-        Arguments:
-          <ID>  Id of the task
+            Arguments:
+              <ID>  Id of the task
 
-        Options:
-          -Q, --queues <NAMES>    Queues whose dead letters are meant, with commas between
-                                  them [default: celery]
-          -b, --broker <URL>      Where tasks are: amqp://user:password@host// for RabbitMQ,
-                                  or sqlite:///FILE [default: sqlite:///host.db]
-              --config <FILE>     Configuration file [default: host.toml, if there is one]
-              --set <NAME=VALUE>  Any setting by its name, such as task_acks_late=false; may
-                                  be repeated. `host config --help` lists them
-          -h, --help              Print help
-    "#]],
+            Options:
+              -Q, --queues <NAMES>    Queues whose dead letters are meant, with commas between
+                                      them [default: celery]
+              -b, --broker <URL>      Where tasks are: amqp://user:password@host// for RabbitMQ,
+                                      redis://:password@host/0, or sqlite:///FILE [default:
+                                      sqlite:///host.db]
+                  --config <FILE>     Configuration file [default: host.toml, if there is one]
+                  --set <NAME=VALUE>  Any setting by its name, such as task_acks_late=false; may
+                                      be repeated. `host config --help` lists them
+              -h, --help              Print help
+        "#]],
     );
     check_help(
         &["dead", "requeue"],
         expect![[r#"
-        Send dead letters back to the queue that they came from
+            Send dead letters back to the queue that they came from
 
-        Usage: host dead requeue [OPTIONS] <ID|--all>
+            Usage: host dead requeue [OPTIONS] <ID|--all>
 
-        Arguments:
-          [ID]...  Ids of tasks
+            Arguments:
+              [ID]...  Ids of tasks
 
-        Options:
-              --all               All of them
-          -Q, --queues <NAMES>    Queues whose dead letters are meant, with commas between
-                                  them [default: celery]
-          -b, --broker <URL>      Where tasks are: amqp://user:password@host// for RabbitMQ,
-                                  or sqlite:///FILE [default: sqlite:///host.db]
-              --config <FILE>     Configuration file [default: host.toml, if there is one]
-              --set <NAME=VALUE>  Any setting by its name, such as task_acks_late=false; may
-                                  be repeated. `host config --help` lists them
-          -h, --help              Print help
-    "#]],
+            Options:
+                  --all               All of them
+              -Q, --queues <NAMES>    Queues whose dead letters are meant, with commas between
+                                      them [default: celery]
+              -b, --broker <URL>      Where tasks are: amqp://user:password@host// for RabbitMQ,
+                                      redis://:password@host/0, or sqlite:///FILE [default:
+                                      sqlite:///host.db]
+                  --config <FILE>     Configuration file [default: host.toml, if there is one]
+                  --set <NAME=VALUE>  Any setting by its name, such as task_acks_late=false; may
+                                      be repeated. `host config --help` lists them
+              -h, --help              Print help
+        "#]],
     );
     check_help(
         &["dead", "drop"],
         expect![[r#"
-        Delete dead letters for good
+            Delete dead letters for good
 
-        Usage: host dead drop [OPTIONS] <ID|--all>
+            Usage: host dead drop [OPTIONS] <ID|--all>
 
-        Arguments:
-          [ID]...  Ids of tasks
+            Arguments:
+              [ID]...  Ids of tasks
 
-        Options:
-              --all               All of them
-          -Q, --queues <NAMES>    Queues whose dead letters are meant, with commas between
-                                  them [default: celery]
-          -b, --broker <URL>      Where tasks are: amqp://user:password@host// for RabbitMQ,
-                                  or sqlite:///FILE [default: sqlite:///host.db]
-              --config <FILE>     Configuration file [default: host.toml, if there is one]
-              --set <NAME=VALUE>  Any setting by its name, such as task_acks_late=false; may
-                                  be repeated. `host config --help` lists them
-          -h, --help              Print help
-    "#]],
+            Options:
+                  --all               All of them
+              -Q, --queues <NAMES>    Queues whose dead letters are meant, with commas between
+                                      them [default: celery]
+              -b, --broker <URL>      Where tasks are: amqp://user:password@host// for RabbitMQ,
+                                      redis://:password@host/0, or sqlite:///FILE [default:
+                                      sqlite:///host.db]
+                  --config <FILE>     Configuration file [default: host.toml, if there is one]
+                  --set <NAME=VALUE>  Any setting by its name, such as task_acks_late=false; may
+                                      be repeated. `host config --help` lists them
+              -h, --help              Print help
+        "#]],
     );
 }
 
@@ -414,11 +419,11 @@ fn help_of_config() {
                   --plugins <DIR>            Folder with plugins: *.wasm files, and folders with
                                              a plugin.toml [default: plugins]
               -b, --broker <URL>             Where tasks are: amqp://user:password@host// for
-                                             RabbitMQ, or sqlite:///FILE [default:
-                                             sqlite:///host.db]
+                                             RabbitMQ, redis://:password@host/0, or
+                                             sqlite:///FILE [default: sqlite:///host.db]
               -r, --result-backend <URL>     Where results are: redis://:password@host/0,
                                              sqlite:///FILE, rpc:// or disabled:// [default: the
-                                             broker's file, or rpc:// with RabbitMQ]
+                                             broker itself, or rpc:// with RabbitMQ]
               -Q, --queues <NAMES>           Queues to take tasks from, with commas between them
                                              [default: those of [queues] in the configuration,
                                              or celery]

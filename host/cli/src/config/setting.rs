@@ -251,7 +251,7 @@ mod tests {
               broker.native_delayed_delivery_queue_type
                       queues of RabbitMQ in which tasks with a later start wait: classic or quorum [default: quorum]
               result.backend
-                      where results are kept; disabled:// keeps none [default: the broker's file, or rpc:// with RabbitMQ]
+                      where results are kept; disabled:// keeps none [default: the broker itself, or rpc:// with RabbitMQ]
               result.expires
                       how long results are kept; none: for ever [default: 1d]
               result.failure_expires
