@@ -27,10 +27,7 @@ pub(crate) fn install(packages: &[&str]) -> Result<Installed> {
     let Some(as_root) = become_root() else {
         return Ok(Installed::No(format!("{list} not found; install with `sudo apt-get install {list}`")));
     };
-    if lists_are_empty() {
-        eprintln!("test: fetching the package lists (apt-get update)");
-        apt_get(as_root, &["update"])?;
-    }
+    fetch_lists(as_root)?;
     eprintln!("test: installing {list} (apt-get install; once, a minute or two)");
     let arguments = [&["install", "--yes", "--no-install-recommends"], packages].concat();
     if apt_get(as_root, &arguments).is_ok() {
@@ -39,6 +36,23 @@ pub(crate) fn install(packages: &[&str]) -> Result<Installed> {
     eprintln!("test: that failed; once more with fresh package lists");
     apt_get(as_root, &["update"])?;
     apt_get(as_root, &arguments).map(|()| Installed::Yes)
+}
+
+/// Fetches apt's package lists if this machine has none yet and lets us: without them apt does not know
+/// its own archive.
+pub(crate) fn ensure_lists() -> Result<()> {
+    match become_root() {
+        Some(as_root) => fetch_lists(as_root),
+        None => Ok(()),
+    }
+}
+
+fn fetch_lists(as_root: &[&str]) -> Result<()> {
+    if !lists_are_empty() {
+        return Ok(());
+    }
+    eprintln!("fetching the package lists (apt-get update)");
+    apt_get(as_root, &["update"])
 }
 
 /// True if a program of this name can be started.

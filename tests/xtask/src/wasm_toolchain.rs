@@ -13,13 +13,13 @@ use std::time::Instant;
 
 use crate::Result;
 use crate::cache;
+use crate::debian;
 
 pub(crate) const TARGET: &str = "wasm32-wasip2";
 
 /// Testing comes first, since it holds still for longer; either carries the package.
 const SUITES: [&str; 2] = ["forky", "sid"];
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
-const DEFAULT_MIRROR: &str = "http://deb.debian.org/debian";
 const ADVICE: &str = "With rustup: `rustup target add wasm32-wasip2`, then try again.";
 
 /// A compiler for [`TARGET`] and where its linkers are.
@@ -211,7 +211,7 @@ fn download(apt: &Path, suite: &str) -> Result<Vec<PathBuf>> {
         create_dir(&apt.join(folder))?;
     }
     let architecture = output(Command::new("dpkg").arg("--print-architecture"))?;
-    let source = format!("deb [arch={} signed-by={KEYRING}] {} {suite} main\n", architecture.trim(), mirror());
+    let source = format!("deb [arch={} signed-by={KEYRING}] {} {suite} main\n", architecture.trim(), mirror()?);
     for (name, content) in [("sources.list", source.as_str()), ("status", "")] {
         let path = apt.join(name);
         fs::write(&path, content).map_err(|error| format!("write {}: {error}", path.display()))?;
@@ -248,20 +248,21 @@ fn download(apt: &Path, suite: &str) -> Result<Vec<PathBuf>> {
 }
 
 /// The archive that this machine uses already, whatever its address.
-fn mirror() -> String {
+fn mirror() -> Result<String> {
     if let Ok(mirror) = env::var("TASKHOST_DEBIAN_MIRROR") {
-        return mirror;
+        return Ok(mirror);
     }
+    debian::ensure_lists()?;
     let format = "$(REPO_URI) $(COMPONENT) $(ORIGIN)";
     let targets = output(Command::new("apt-get").args(["indextargets", "--format", format])).unwrap_or_default();
     for line in targets.lines() {
         let mut words = line.split_whitespace();
         let (Some(uri), Some("main"), Some("Debian")) = (words.next(), words.next(), words.next()) else { continue };
         if !uri.contains("security") {
-            return uri.to_owned();
+            return Ok(uri.to_owned());
         }
     }
-    DEFAULT_MIRROR.to_owned()
+    Err(format!("apt knows no archive of Debian: name one with TASKHOST_DEBIAN_MIRROR. {ADVICE}"))
 }
 
 /// What apt would install, without the C compiler: the machine's own links build scripts.
