@@ -11,6 +11,7 @@ mod delayed;
 mod failure;
 mod publisher;
 mod put_back;
+mod socket;
 #[cfg(test)]
 mod tests;
 mod unsettled;
@@ -206,10 +207,7 @@ impl Connector {
             BrokerError::Connect { url: self.url.clone(), source: failure.into(), transient }
         };
         let deadline = self.uri.query.connection_timeout.map_or(self.options.timeout, Duration::from_millis);
-        match tokio::time::timeout(deadline, Connection::connect_uri(self.uri.clone(), properties)).await {
-            Ok(connection) => connection.map_err(|error| fail(Failure::Amqp(error))),
-            Err(_) => Err(fail(Failure::TimedOut(deadline))),
-        }
+        socket::connect(self.uri.clone(), properties, deadline).await.map_err(fail)
     }
 }
 
