@@ -13,6 +13,8 @@ taskhost::plugin!(
     sleep,
     fail,
     flaky,
+    slow_flaky,
+    reject,
     echo,
     noop,
     log,
@@ -86,6 +88,19 @@ fn flaky(context: &Context, #[default = 2] times: u32, #[default] countdown: f64
         return Err(Retry::new().countdown(countdown).cause(cause).into());
     }
     Ok(retries)
+}
+
+/// Takes so many seconds each time, asks for one retry at the end of the first, and returns how many there were.
+#[task(name = "tasks.slow_flaky", max_retries = None)]
+fn slow_flaky(context: &Context, seconds: f64) -> Result<u32, TaskError> {
+    sleep(seconds)?;
+    flaky(context, 1, 0.0)
+}
+
+/// Rejects its message, which then goes back to its queue if that is wanted.
+#[task(name = "tasks.reject")]
+fn reject(#[default] requeue: bool) -> Result<(), TaskError> {
+    Err(TaskError::reject(requeue))
 }
 
 /// Returns what it is given, byte for byte.

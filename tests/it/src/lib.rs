@@ -6,6 +6,8 @@
 pub mod client;
 pub mod host;
 pub mod process;
+pub mod proxy;
+pub mod redis;
 pub mod server;
 pub mod settings;
 pub mod site;
@@ -13,5 +15,7 @@ pub mod site;
 pub use client::Client;
 pub use host::Host;
 pub use process::{PATIENCE, Process};
+pub use proxy::{Fault, Proxy};
+pub use redis::Redis;
 pub use server::Server;
 pub use site::{Engine, Site};

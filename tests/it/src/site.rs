@@ -30,6 +30,9 @@ pub struct Site {
     /// As clients write them.
     pub broker: String,
     pub backend: String,
+    /// As hosts are told, if they are to go another way than clients: through a proxy, say.
+    pub host_broker: Option<String>,
+    pub host_backend: Option<String>,
     /// The plugins folder of its workers.
     pub plugins: String,
     binary: PathBuf,
@@ -72,6 +75,8 @@ impl Site {
             queue,
             broker,
             backend,
+            host_broker: None,
+            host_backend: None,
             plugins: "plugins".to_owned(),
             binary,
             python,
@@ -136,7 +141,10 @@ impl Site {
     fn urls(&self) -> Vec<&str> {
         match self.engine {
             Engine::Embedded => Vec::new(),
-            _ => vec!["-b", &self.broker, "-r", &self.backend],
+            _ => {
+                let broker = self.host_broker.as_ref().unwrap_or(&self.broker);
+                vec!["-b", broker, "-r", self.host_backend.as_ref().unwrap_or(&self.backend)]
+            }
         }
     }
 

@@ -30,6 +30,7 @@ mod dead;
 mod demo;
 mod documents;
 mod failures;
+mod faults;
 mod messages;
 mod retries;
 mod sharing;
