@@ -104,6 +104,10 @@ pub(crate) struct WorkerArgs {
     /// Tell a task to finish after this time; a task that does not listen is stopped [default: none]
     #[arg(long, value_name = "TIME")]
     pub(crate) soft_time_limit: Option<String>,
+    /// File for what this worker alone must remember, such as revoked tasks; %n is its name, none keeps
+    /// nothing [default: the name of the worker with .state.db]
+    #[arg(short = 'S', long, value_name = "FILE")]
+    pub(crate) statedb: Option<String>,
     /// How much to log: debug, info, warning, error or critical [default: info]
     #[arg(short, long, value_name = "LEVEL")]
     pub(crate) loglevel: Option<String>,
@@ -427,6 +431,7 @@ impl WorkerArgs {
             .add("--exclude-queues", "task.exclude_queues", &self.exclude_queues)
             .add("--concurrency", "worker.concurrency", &self.concurrency)
             .add("--hostname", "worker.hostname", &self.hostname)
+            .add("--statedb", "worker.state_db", &self.statedb)
             .add("--prefetch-multiplier", "worker.prefetch_multiplier", &self.prefetch_multiplier)
             .add("--time-limit", "task.time_limit", &self.time_limit)
             .add("--soft-time-limit", "task.soft_time_limit", &self.soft_time_limit)

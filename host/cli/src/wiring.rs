@@ -10,12 +10,14 @@ use anyhow::{Context, anyhow};
 use async_trait::async_trait;
 use broker::{Broker, BrokerError};
 use sandbox::Sandbox;
+use store::state::{NodeState, StateFile, StateMemory};
 use store::{ReplySender, ResultStore, StoreOptions};
 use taskhost_core::{Attempt, Codec, Finished, Timestamp};
 use tokio::runtime::{Builder, Runtime};
+use tracing::warn;
 use worker::{Cancel, Connector, Invoker};
 
-use crate::config::{Config, LimitsConfig, SecretUrl};
+use crate::config::{Config, LimitsConfig, Origin, SecretUrl};
 use crate::exit::{Failure, OrHint};
 
 /// Threads for brokers, stores and the dispatcher: one waits for the network while the other decides.
@@ -85,6 +87,27 @@ pub(crate) async fn broker(config: &Config) -> Result<Arc<dyn Broker>, Failure> 
     let connected = connector(config).connect().await.context("cannot reach the broker");
     let origin = config.origin("broker.url");
     connected.or_hint(format!("the broker's URL comes from: {origin}; `host config` shows all settings"))
+}
+
+/// What the worker remembers for itself. Without a file that somebody asked for it does not start.
+pub(crate) async fn state(config: &Config) -> Result<Arc<dyn NodeState>, Failure> {
+    let Some(path) = &config.worker.state_db else { return Ok(Arc::new(StateMemory::default())) };
+    let origin = config.origin("worker.state_db");
+    match StateFile::open(path.clone()).await {
+        Ok(file) => Ok(Arc::new(file)),
+        Err(error) if *origin == Origin::Default => {
+            let error = anyhow!(error);
+            warn!(
+                "RUNNING WITHOUT A STATE FILE: cannot {error:#}; what this worker must remember, such as revoked tasks, \
+                 ends with it; name a file that it may write with --statedb"
+            );
+            Ok(Arc::new(StateMemory::default()))
+        }
+        Err(error) => {
+            let failure = Failure::from(anyhow!(error).context("cannot start"));
+            Err(failure.hint(format!("its path comes from: {origin}; each worker needs a file of its own")))
+        }
+    }
 }
 
 /// The result store. `replies` is how results reach clients of rpc://.

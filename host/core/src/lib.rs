@@ -18,6 +18,7 @@ pub mod record;
 pub mod redacted;
 pub mod request;
 pub mod retry;
+pub mod revoke;
 pub mod settle;
 pub mod task;
 pub mod timestamp;

@@ -1,4 +1,5 @@
-//! Remembers results: the [`ResultStore`] port and one adapter a file.
+//! Remembers: results behind the [`ResultStore`] port, one adapter a file, and in [`state`] what a worker
+//! keeps for itself.
 //!
 //! What a result document says is decided in `core`; adapters only know where it is put. They do not
 //! know brokers: the rpc store gets a [`ReplySender`] from whoever wires it.
@@ -13,6 +14,7 @@ mod port;
 mod redis;
 mod rpc;
 mod sql;
+pub mod state;
 mod target;
 mod waiters;
 

@@ -91,6 +91,10 @@ fn help_of_run() {
                                              5m or 1h [default: none]
                   --soft-time-limit <TIME>   Tell a task to finish after this time; a task that
                                              does not listen is stopped [default: none]
+              -S, --statedb <FILE>           File for what this worker alone must remember, such
+                                             as revoked tasks; %n is its name, none keeps
+                                             nothing [default: the name of the worker with
+                                             .state.db]
               -l, --loglevel <LEVEL>         How much to log: debug, info, warning, error or
                                              critical [default: info]
                   --config <FILE>            Configuration file [default: host.toml, if there is
@@ -440,6 +444,10 @@ fn help_of_config() {
                                              5m or 1h [default: none]
                   --soft-time-limit <TIME>   Tell a task to finish after this time; a task that
                                              does not listen is stopped [default: none]
+              -S, --statedb <FILE>           File for what this worker alone must remember, such
+                                             as revoked tasks; %n is its name, none keeps
+                                             nothing [default: the name of the worker with
+                                             .state.db]
               -l, --loglevel <LEVEL>         How much to log: debug, info, warning, error or
                                              critical [default: info]
                   --config <FILE>            Configuration file [default: host.toml, if there is
@@ -464,7 +472,7 @@ fn help_of_config() {
 #[test]
 fn every_option_of_run_that_is_a_setting_reaches_it() {
     let words = "host run --plugins p -b b -r r -Q q -c 1 -n n --prefetch-multiplier 2 --time-limit 3 \
-                 --soft-time-limit 4 -l debug --set a=b --set c=d --purge";
+                 --soft-time-limit 4 -S s -l debug --set a=b --set c=d --purge";
     let Command::Run(args) = CommandLine::try_parse_from(words.split_whitespace()).unwrap().command else {
         panic!("not `run`");
     };
@@ -476,6 +484,7 @@ fn every_option_of_run_that_is_a_setting_reaches_it() {
         task.queues q
         worker.concurrency 1
         worker.hostname n
+        worker.state_db s
         worker.prefetch_multiplier 2
         task.time_limit 3
         task.soft_time_limit 4

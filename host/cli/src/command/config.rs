@@ -56,45 +56,46 @@ mod tests {
     #[test]
     fn the_table_shows_every_setting_with_its_origin_and_no_secret() {
         expect![[r#"
-            SETTING                                    VALUE                     FROM
-            broker.url                                 amqp://me:**@box//        CELERY_BROKER_URL
-            broker.connection_timeout                  4s                        default
-            broker.native_delayed_delivery_queue_type  quorum                    default
-            result.backend                             rpc://                    default
-            result.expires                             1d                        default
-            result.failure_expires                     none                      default
-            task.acks_late                             false                     --set task_acks_late
-            task.track_started                         false                     default
-            task.ignore_result                         false                     default
-            task.store_errors_even_if_ignored          false                     default
-            task.time_limit                            none                      default
-            task.soft_time_limit                       none                      default
-            task.default_rate_limit                    none                      default
-            task.delivery_limit                        20                        default
-            task.default_queue                         celery                    default
-            task.queues                                a,b                       --queues
-            task.exclude_queues                        none                      default
-            task.create_missing_queues                 true                      default
-            task.default_queue_type                    classic                   default
-            task.queue_max_priority                    none                      default
-            worker.concurrency                         8                         default
-            worker.prefetch_multiplier                 4                         default
-            worker.eta_task_limit                      none                      default
-            worker.eta_hold                            1m                        default
-            worker.hostname                            taskhost@box.example.org  default
-            accept.content                             json                      default
-            limits.memory                              128MiB                    default
-            limits.time                                30m                       default
-            limits.body                                64MiB                     default
-            limits.result                              16MiB                     default
-            limits.log                                 64KiB                     default
-            limits.log_line                            8KiB                      default
-            limits.component                           64MiB                     default
-            limits.describe_time                       5s                        default
-            plugins.dir                                plugins                   default
-            log.level                                  info                      default
-            log.format                                 text                      default
-            tasks."images.resize".rate_limit           5/s                       host.toml:2
+            SETTING                                    VALUE                              FROM
+            broker.url                                 amqp://me:**@box//                 CELERY_BROKER_URL
+            broker.connection_timeout                  4s                                 default
+            broker.native_delayed_delivery_queue_type  quorum                             default
+            result.backend                             rpc://                             default
+            result.expires                             1d                                 default
+            result.failure_expires                     none                               default
+            task.acks_late                             false                              --set task_acks_late
+            task.track_started                         false                              default
+            task.ignore_result                         false                              default
+            task.store_errors_even_if_ignored          false                              default
+            task.time_limit                            none                               default
+            task.soft_time_limit                       none                               default
+            task.default_rate_limit                    none                               default
+            task.delivery_limit                        20                                 default
+            task.default_queue                         celery                             default
+            task.queues                                a,b                                --queues
+            task.exclude_queues                        none                               default
+            task.create_missing_queues                 true                               default
+            task.default_queue_type                    classic                            default
+            task.queue_max_priority                    none                               default
+            worker.concurrency                         8                                  default
+            worker.prefetch_multiplier                 4                                  default
+            worker.eta_task_limit                      none                               default
+            worker.eta_hold                            1m                                 default
+            worker.hostname                            taskhost@box.example.org           default
+            worker.state_db                            taskhost@box.example.org.state.db  default
+            accept.content                             json                               default
+            limits.memory                              128MiB                             default
+            limits.time                                30m                                default
+            limits.body                                64MiB                              default
+            limits.result                              16MiB                              default
+            limits.log                                 64KiB                              default
+            limits.log_line                            8KiB                               default
+            limits.component                           64MiB                              default
+            limits.describe_time                       5s                                 default
+            plugins.dir                                plugins                            default
+            log.level                                  info                               default
+            log.format                                 text                               default
+            tasks."images.resize".rate_limit           5/s                                host.toml:2
         "#]]
         .assert_eq(&as_table(&config().rows()));
     }

@@ -72,6 +72,10 @@ async fn work(
         return Err(anyhow!("there are no tasks to run")).or_hint("the lines above say what to do");
     }
 
+    let state = wiring::state(config).await?;
+    if let Err(error) = state.serve(catalog.tasks().map(|task| task.name.clone()).collect()).await {
+        warn!("cannot remember which tasks this worker has: {:#}", anyhow!(error));
+    }
     let connection = Arc::new(Connection::default());
     let store = wiring::store(config, Some(connection.clone())).await?;
     if purge {

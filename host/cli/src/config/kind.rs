@@ -9,7 +9,7 @@ use taskhost_core::protocol::codec::Serializer;
 use taskhost_core::rate::Rate;
 use taskhost_core::{ExchangeKind, NodeName, QueueKind, QueueName};
 
-use crate::config::node::expand;
+use crate::config::node::{expand, expand_file};
 use crate::config::secret::SecretUrl;
 use crate::config::value::{Format, Level, Value};
 
@@ -60,6 +60,7 @@ pub(crate) enum Kind {
     Serializers,
     Node,
     Folder,
+    OptionalFile,
     Level,
     Format,
 }
@@ -144,6 +145,12 @@ impl Kind {
                 .filter(|path| !path.is_empty())
                 .map(|path| Value::Text(path.to_owned()))
                 .ok_or_else(unexpected),
+            Self::OptionalFile if is_none(raw) => Ok(Value::None),
+            Self::OptionalFile => {
+                let path = text(raw).filter(|path| !path.is_empty()).ok_or_else(unexpected)?;
+                expand_file(path, "name@host")?;
+                Ok(Value::Text(path.to_owned()))
+            }
             Self::Level => text(raw).and_then(Level::parse).map(Value::Level).ok_or_else(unexpected),
             Self::Format => text(raw).and_then(Format::parse).map(Value::Format).ok_or_else(unexpected),
         }
@@ -175,6 +182,7 @@ impl Kind {
             Self::Serializers => "a list of serializers, such as [\"json\", \"yaml\"]",
             Self::Node => "a name such as \"taskhost@%h\"",
             Self::Folder => "a folder",
+            Self::OptionalFile => "the path of a file, or \"none\"",
             Self::Level => "\"debug\", \"info\", \"warning\", \"error\" or \"critical\"",
             Self::Format => "\"text\" or \"json\"",
         }

@@ -101,6 +101,8 @@ pub(crate) struct WorkerConfig {
     pub(crate) eta_task_limit: Option<u32>,
     pub(crate) eta_hold: Duration,
     pub(crate) hostname: NodeName,
+    /// `None` keeps nothing.
+    pub(crate) state_db: Option<PathBuf>,
 }
 
 /// Group `[accept]`.
@@ -188,6 +190,7 @@ impl Config {
                 eta_task_limit: of.optional_count("worker.eta_task_limit"),
                 eta_hold: of.duration("worker.eta_hold"),
                 hostname: of.node("worker.hostname"),
+                state_db: of.optional_text("worker.state_db").map(PathBuf::from),
             },
             accept: AcceptConfig { content: of.serializers("accept.content") },
             limits: LimitsConfig {
@@ -262,6 +265,7 @@ typed! {
     fn queue_kind -> QueueKind { Value::QueueKind(kind) => *kind }
     fn serializers -> Vec<Serializer> { Value::Serializers(serializers) => serializers.clone() }
     fn text -> String { Value::Text(text) => text.clone() }
+    fn optional_text -> Option<String> { Value::Text(text) => Some(text.clone()), Value::None => None }
     fn node -> NodeName { Value::Text(text) => NodeName::parse(text).expect("the name was parsed when it was resolved") }
     fn level -> Level { Value::Level(level) => *level }
     fn format -> Format { Value::Format(format) => *format }

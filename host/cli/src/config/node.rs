@@ -31,9 +31,48 @@ pub(crate) fn expand(pattern: &str, host: &str) -> Result<String, String> {
     }
 }
 
+/// Fills the name of a worker into the path of a file, as Celery does: `%p` (the name), `%n` (what stands
+/// before the `@`), `%h` (what stands behind it), `%d` (its domain) and `%%`.
+pub(crate) fn expand_file(pattern: &str, node: &str) -> Result<String, String> {
+    let (name, host) = node.split_once('@').unwrap_or((node, ""));
+    let domain = host.split_once('.').map_or("", |(_, domain)| domain);
+    let mut path = String::new();
+    let mut chars = pattern.chars();
+    while let Some(c) = chars.next() {
+        let part = match c {
+            '%' => match chars.next() {
+                Some('p') => node,
+                Some('n') => name,
+                Some('h') => host,
+                Some('d') => domain,
+                Some('%') => "%",
+                Some(other) => return Err(format!("`%{other}` is not one of %p, %n, %h, %d and %%")),
+                None => return Err("ends with a single %; write %% for a percent sign".to_owned()),
+            },
+            c => {
+                path.push(c);
+                continue;
+            }
+        };
+        // A name is no path.
+        path.push_str(&part.replace(['/', '\\'], "_"));
+    }
+    Ok(path)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_name_of_a_worker_goes_into_the_path_of_its_file() {
+        let expanded = |pattern| expand_file(pattern, "w/1@box.example.org");
+        assert_eq!(expanded("/var/%n-%h-%d.%%"), Ok("/var/w_1-box.example.org-example.org.%".to_owned()));
+        assert_eq!(expanded("%p.state.db"), Ok("w_1@box.example.org.state.db".to_owned()));
+        assert_eq!(expand_file("%n-%h", "w"), Ok("w-".to_owned()));
+        assert_eq!(expanded("%i"), Err("`%i` is not one of %p, %n, %h, %d and %%".to_owned()));
+        assert_eq!(expanded("x%"), Err("ends with a single %; write %% for a percent sign".to_owned()));
+    }
 
     #[track_caller]
     fn check(pattern: &str, expected: Result<&str, &str>) {

@@ -106,6 +106,7 @@ pub(crate) fn resolve(sources: &Sources) -> Result<Resolved, ConfigErrors> {
         };
         let value = match setting.key {
             "worker.hostname" => node_name(&value, &origin, &sources.machine, &mut errors),
+            "worker.state_db" => state_file(value, &settings),
             _ => value,
         };
         settings.push((setting, value, origin));
@@ -145,6 +146,7 @@ fn default(setting: &Setting, before: &[(&'static Setting, Value, Origin)], mach
             ("result.backend", Some(Value::Url(broker)), _) => Value::Url(default_backend(broker)),
             ("task.queues", _, Some(Value::Queue(queue))) => Value::Queues(vec![queue.clone()]),
             ("worker.concurrency", ..) => Value::Count(machine.cpus.max(1)),
+            ("worker.state_db", ..) => Value::Text("%p.state.db".to_owned()),
             (key, ..) => unreachable!("`{key}` has no computed default"),
         },
     }
@@ -161,6 +163,17 @@ fn default_backend(broker: &SecretUrl) -> SecretUrl {
         }
         scheme if scheme.starts_with("redis") => broker.clone(),
         _ => SecretUrl::new("rpc://"),
+    }
+}
+
+/// Fills in the name of this worker.
+fn state_file(value: Value, before: &[(&'static Setting, Value, Origin)]) -> Value {
+    let node = before.iter().find(|(setting, ..)| setting.key == "worker.hostname").map(|(_, node, _)| node);
+    match (&value, node) {
+        (Value::Text(path), Some(Value::Text(node))) => {
+            Value::Text(node::expand_file(path, node).expect("it was tried when it was read"))
+        }
+        _ => value,
     }
 }
 

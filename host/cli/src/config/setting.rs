@@ -126,6 +126,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "taskhost@%h",
         "name of this worker: %h host, %n host without domain, %d domain",
     ),
+    computed(
+        "worker.state_db",
+        Kind::OptionalFile,
+        "the name of the worker with .state.db",
+        "file for what this worker alone must remember; none: nothing outlives it. %p name, %n name before the @, \
+         %h host, %d domain",
+    ),
     fixed("accept.content", Kind::Serializers, "json", "how clients may write bodies: json, yaml, msgpack"),
     fixed("limits.memory", Kind::Bytes, "128MiB", "memory of one running task"),
     fixed("limits.time", Kind::PositiveDuration, "30m", "no task runs longer than this, whatever it asks for"),
@@ -294,6 +301,8 @@ mod tests {
                       tasks with a later start than this wait at the broker, not here [default: 60s]
               worker.hostname
                       name of this worker: %h host, %n host without domain, %d domain [default: taskhost@%h]
+              worker.state_db
+                      file for what this worker alone must remember; none: nothing outlives it. %p name, %n name before the @, %h host, %d domain [default: the name of the worker with .state.db]
               accept.content
                       how clients may write bodies: json, yaml, msgpack [default: json]
               limits.memory

@@ -530,3 +530,17 @@ fn no_secret_is_ever_shown() {
         assert!(!format!("{errors} {errors:?}").contains("secret"), "{errors}");
     }
 }
+
+#[test]
+fn the_state_file_is_called_after_the_worker() {
+    let key = "worker.state_db";
+    check(file(""), key, "taskhost@box.example.org.state.db (default)");
+    check(flag("--statedb", key, "/var/lib/%n.state"), key, "/var/lib/taskhost.state (--statedb)");
+    check(set("worker_state_db=none"), key, "none (--set worker_state_db)");
+    let named = Sources {
+        flags: vec![Flag { name: "--hostname", key: "worker.hostname", text: "w1@%n".to_owned() }],
+        ..environment(&[("HOST_WORKER_STATE_DB", "%n-%h.db")])
+    };
+    check(named, key, "w1-box.db (HOST_WORKER_STATE_DB)");
+    check(flag("--statedb", key, "%i"), key, "--statedb: `%i` is not one of %p, %n, %h, %d and %%");
+}
