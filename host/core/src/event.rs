@@ -43,6 +43,10 @@ pub enum Happening {
         requeue: bool,
     },
     Ignored,
+    /// It trapped, and its message is given back.
+    Lost {
+        exception: Exception,
+    },
     Revoked {
         expired: bool,
     },

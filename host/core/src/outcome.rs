@@ -40,6 +40,14 @@ pub struct Attempt {
 pub struct Policy {
     /// Acknowledge the message after the attempt, not when it starts.
     pub acks_late: bool,
+    /// Of late acknowledgements: a message whose task failed is acknowledged, and not rejected.
+    pub acks_on_failure: bool,
+    /// One whose task passed its hard time limit is acknowledged, and not given back.
+    pub acks_on_timeout: bool,
+    /// One whose attempt trapped is given back.
+    pub reject_on_worker_lost: bool,
+    /// A task that trapped is retried.
+    pub retry_on_worker_lost: bool,
     /// Store no result.
     pub ignore_result: bool,
     /// Store failures all the same.
@@ -50,7 +58,16 @@ pub struct Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { acks_late: true, ignore_result: false, store_errors: true, track_started: false }
+        Self {
+            acks_late: true,
+            acks_on_failure: true,
+            acks_on_timeout: true,
+            reject_on_worker_lost: false,
+            retry_on_worker_lost: false,
+            ignore_result: false,
+            store_errors: true,
+            track_started: false,
+        }
     }
 }
 
@@ -126,6 +143,20 @@ pub enum Trap {
     CapabilityDenied(String),
     /// The plugin that served the task could not be instantiated. The text says why.
     NotInstantiated(String),
+}
+
+impl Trap {
+    /// True for what costs Celery the process that runs the task, and us the instance. The others are
+    /// wrong answers of a task that ended.
+    pub fn lost_the_instance(&self) -> bool {
+        match self {
+            Self::Instruction(_) | Self::StackOverflow | Self::MemoryLimit { .. } | Self::Exited { .. } => true,
+            Self::ResultTooLarge { .. }
+            | Self::InvalidResult(_)
+            | Self::CapabilityDenied(_)
+            | Self::NotInstantiated(_) => false,
+        }
+    }
 }
 
 /// What a task that retries asks for.

@@ -46,20 +46,20 @@ pub fn decide(attempt: &Attempt, wish: &RetryRequest, now: Timestamp) -> Retry {
 
 /// The retry that `autoretry_for` makes of an exception, if the task declared one for its class.
 pub fn automatic(options: &TaskOptions, retries: u32, cause: &Exception, jitter: Jitter) -> Option<RetryDelay> {
+    // Every Python exception that a task raises is an `Exception`.
     let qualified = cause.module.as_ref().map(|module| format!("{module}.{}", cause.kind));
-    let matches = |name: &String| {
-        // Every Python exception that a task raises is an `Exception`.
-        name == "Exception" || *name == cause.kind || qualified.as_ref() == Some(name)
-    };
-    options.autoretry_for.iter().any(matches).then(|| backoff(options, retries, jitter))
+    let matches = |name: &String| name == "Exception" || *name == cause.kind || qualified.as_ref() == Some(name);
+    let wanted = options.autoretry_for.iter().any(matches) && !options.dont_autoretry_for.iter().any(matches);
+    wanted.then(|| backoff(options, retries, jitter))
 }
 
 /// celery/utils/time.py `get_exponential_backoff_interval`.
 fn backoff(options: &TaskOptions, retries: u32, Jitter(chance): Jitter) -> RetryDelay {
     if options.retry_backoff <= 0.0 {
-        return RetryDelay::Default;
+        return options.retry_kwargs.countdown.map_or(RetryDelay::Default, RetryDelay::Countdown);
     }
-    let exponential = options.retry_backoff.max(1.0) * 2f64.powi(retries.min(1_000) as i32);
+    // Python makes the factor a whole number.
+    let exponential = options.retry_backoff.max(1.0).trunc() * 2f64.powi(retries.min(1_000) as i32);
     let bounded = exponential.min(options.retry_backoff_max.as_secs_f64());
     // Python draws a whole number of seconds in 0..=bounded.
     let seconds = if options.retry_jitter { ((bounded.floor() + 1.0) * chance).floor().min(bounded) } else { bounded };
@@ -84,6 +84,7 @@ fn route(request: &Request) -> Route {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::task::RetryKwargs;
 
     fn options(backoff: f64, jitter: bool) -> TaskOptions {
         TaskOptions {
@@ -105,6 +106,23 @@ mod tests {
         assert_eq!(asked("shop.errors", "Busy"), Some(RetryDelay::Default));
         assert_eq!(asked("other", "Busy"), None);
         assert_eq!(asked("builtins", "ValueError"), None);
+    }
+
+    #[test]
+    fn what_is_excepted_is_not_retried() {
+        let asked = |options: &TaskOptions, kind| automatic(options, 0, &exception("builtins", kind), Jitter(0.0));
+        let all = TaskOptions {
+            autoretry_for: vec!["Exception".into()],
+            dont_autoretry_for: vec!["KeyError".into(), "builtins.IndexError".into()],
+            retry_kwargs: RetryKwargs { max_retries: None, countdown: Some(Duration::from_secs(7)) },
+            ..options(0.0, false)
+        };
+        assert_eq!(asked(&all, "ValueError"), Some(RetryDelay::Countdown(Duration::from_secs(7))));
+        assert_eq!(asked(&all, "KeyError"), None);
+        assert_eq!(asked(&all, "IndexError"), None);
+        let doubling = TaskOptions { retry_backoff: 2.5, ..all };
+        let two = RetryDelay::Countdown(Duration::from_secs(2));
+        assert_eq!(asked(&doubling, "ValueError"), Some(two), "the backoff counts more, in whole seconds");
     }
 
     #[test]

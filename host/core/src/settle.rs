@@ -10,7 +10,7 @@ use crate::event::{Event, Happening};
 use crate::exception::Exception;
 use crate::message::{Acknowledgement, Message, Publication};
 use crate::name::QueueName;
-use crate::outcome::{Attempt, Finished, Limit, Outcome, Policy, RetryRequest};
+use crate::outcome::{Attempt, Finished, Limit, Outcome, Policy, RetryDelay, RetryRequest, Trap};
 use crate::protocol::content::Json;
 use crate::record::{ResultRecord, ResultValue, State};
 use crate::request::{DecodeError, Request};
@@ -74,7 +74,7 @@ pub fn settle(attempt: &Attempt, finished: Finished, now: Timestamp, jitter: Jit
         },
         Outcome::Replaced(_) => {
             let denied = "replace publishes a signature, and this host grants no plugin to publish";
-            desk.fail(Exception::trap(&crate::outcome::Trap::CapabilityDenied(denied.to_owned())), None, None)
+            desk.fail(Exception::trap(&Trap::CapabilityDenied(denied.to_owned())), None, None)
         }
         // In Celery the soft limit is an exception inside the task, so `autoretry_for` sees it.
         Outcome::TimedOut(limit @ Limit::Soft(_)) => {
@@ -82,9 +82,15 @@ pub fn settle(attempt: &Attempt, finished: Finished, now: Timestamp, jitter: Jit
             let traceback = format!("Traceback (most recent call last):\n{}()\n", exception.kind);
             desk.fail_or_retry(exception, Some(traceback), Some(limit), jitter)
         }
-        Outcome::TimedOut(limit @ Limit::Hard(duration)) => {
-            desk.fail(Exception::time_limit(duration), None, Some(limit))
-        }
+        // Celery stores the failure and gives the message back all the same (`on_timeout`).
+        Outcome::TimedOut(limit @ Limit::Hard(duration)) => Settlement {
+            acknowledgement: desk.unless_early(match attempt.policy.acks_on_timeout {
+                true => Acknowledgement::Ack,
+                false => Acknowledgement::Requeue,
+            }),
+            ..desk.fail(Exception::time_limit(duration), None, Some(limit))
+        },
+        Outcome::Trapped(trap) if trap.lost_the_instance() => desk.lose(Exception::trap(&trap)),
         Outcome::Trapped(trap) => desk.fail(Exception::trap(&trap), None, None),
         Outcome::Interrupted => desk.give_back(),
     }
@@ -174,6 +180,10 @@ impl Desk<'_> {
     fn fail(&self, exception: Exception, traceback: Option<String>, limit: Option<Limit>) -> Settlement {
         Settlement {
             records: self.failure(exception.clone(), traceback.clone()),
+            acknowledgement: self.unless_early(match self.attempt.policy.acks_on_failure {
+                true => Acknowledgement::Ack,
+                false => Acknowledgement::Reject,
+            }),
             ..self.done(Happening::Failed { exception, traceback, limit })
         }
     }
@@ -185,11 +195,12 @@ impl Desk<'_> {
         limit: Option<Limit>,
         jitter: Jitter,
     ) -> Settlement {
-        match retry::automatic(&self.attempt.spec.options, self.attempt.request.retries, &exception, jitter) {
+        let options = &self.attempt.spec.options;
+        match retry::automatic(options, self.attempt.request.retries, &exception, jitter) {
             Some(delay) => self.retry(RetryRequest {
                 cause: Some((exception, traceback)),
                 delay,
-                max_retries: None,
+                max_retries: options.retry_kwargs.max_retries,
                 args: None,
                 kwargs: None,
             }),
@@ -210,6 +221,24 @@ impl Desk<'_> {
                 }
             }
         }
+    }
+
+    /// The instance is gone, as a process of Celery's pool would be (celery/worker/request.py
+    /// `on_failure`). A task that has used up its retries is not given back for more.
+    fn lose(&self, exception: Exception) -> Settlement {
+        let policy = self.attempt.policy;
+        if policy.retry_on_worker_lost {
+            let cause = Some((exception, None));
+            let delay = RetryDelay::Default;
+            return self.retry(RetryRequest { cause, delay, max_retries: None, args: None, kwargs: None });
+        }
+        if policy.reject_on_worker_lost && policy.acks_late {
+            return Settlement {
+                acknowledgement: Some(Acknowledgement::Requeue),
+                ..self.done(Happening::Lost { exception })
+            };
+        }
+        self.fail(exception, None, None)
     }
 
     /// The worker stops at once. A message that is still ours goes back; one that was acknowledged

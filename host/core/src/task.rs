@@ -31,6 +31,10 @@ pub struct TaskOptions {
     pub default_retry_delay: Duration,
     /// Exception classes that cause a retry without being asked.
     pub autoretry_for: Vec<String>,
+    /// Exception classes that cause none, whatever `autoretry_for` says.
+    pub dont_autoretry_for: Vec<String>,
+    /// What automatic retries do differently.
+    pub retry_kwargs: RetryKwargs,
     /// Factor of the exponential backoff of automatic retries, in seconds; zero is none.
     pub retry_backoff: f64,
     /// Upper bound of that backoff.
@@ -42,11 +46,29 @@ pub struct TaskOptions {
     /// The task watches `context.cancelled` and may go on after its soft time limit.
     pub handles_soft_limit: bool,
     pub acks_late: Option<bool>,
+    /// Of late acknowledgements: whether a message is acknowledged whose task failed, or passed its hard
+    /// time limit, and what holds for both where nothing else is said.
+    pub acks_on_failure: Option<bool>,
+    pub acks_on_timeout: Option<bool>,
+    pub acks_on_failure_or_timeout: Option<bool>,
+    /// Give a message back whose attempt trapped.
+    pub reject_on_worker_lost: Option<bool>,
+    /// Retry a task that trapped, while it has retries left.
+    pub retry_on_worker_lost: Option<bool>,
     pub ignore_result: Option<bool>,
     pub store_errors_even_if_ignored: Option<bool>,
     pub track_started: Option<bool>,
     /// `Some(None)` is no limit, whatever the worker's default is.
     pub rate_limit: Option<Option<Rate>>,
+}
+
+/// The arguments that Celery passes to `retry` when it retries by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct RetryKwargs {
+    /// In place of the task's own.
+    pub max_retries: Option<u32>,
+    /// In place of `default_retry_delay`; a backoff counts more.
+    pub countdown: Option<Duration>,
 }
 
 impl Default for TaskOptions {
@@ -55,6 +77,8 @@ impl Default for TaskOptions {
             max_retries: Some(3),
             default_retry_delay: Duration::from_secs(180),
             autoretry_for: Vec::new(),
+            dont_autoretry_for: Vec::new(),
+            retry_kwargs: RetryKwargs::default(),
             retry_backoff: 0.0,
             retry_backoff_max: Duration::from_secs(600),
             retry_jitter: true,
@@ -62,6 +86,11 @@ impl Default for TaskOptions {
             soft_time_limit: None,
             handles_soft_limit: false,
             acks_late: None,
+            acks_on_failure: None,
+            acks_on_timeout: None,
+            acks_on_failure_or_timeout: None,
+            reject_on_worker_lost: None,
+            retry_on_worker_lost: None,
             ignore_result: None,
             store_errors_even_if_ignored: None,
             track_started: None,

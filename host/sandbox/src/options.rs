@@ -6,20 +6,28 @@ use std::time::Duration;
 
 use taskhost_core::protocol::content::Kind;
 use taskhost_core::rate::Rate;
+use taskhost_core::task::RetryKwargs;
 use taskhost_core::{Json, TaskOptions};
 
 /// Options that this version honours.
 pub(crate) const HONOURED: &[&str] = &[
     "acks_late",
+    "acks_on_failure",
+    "acks_on_failure_or_timeout",
+    "acks_on_timeout",
     "autoretry_for",
     "default_retry_delay",
+    "dont_autoretry_for",
     "handles_soft_limit",
     "ignore_result",
     "max_retries",
     "rate_limit",
+    "reject_on_worker_lost",
     "retry_backoff",
     "retry_backoff_max",
     "retry_jitter",
+    "retry_kwargs",
+    "retry_on_worker_lost",
     "soft_time_limit",
     "store_errors_even_if_ignored",
     "time_limit",
@@ -28,13 +36,11 @@ pub(crate) const HONOURED: &[&str] = &[
 
 /// Celery's other task options: the attributes of `celery.app.task.Task` and what `apply_async` takes.
 pub(crate) const WITHOUT_EFFECT: &[&str] = &[
-    "acks_on_failure_or_timeout",
     "backend",
     "bind",
     "compression",
     "countdown",
     "delivery_mode",
-    "dont_autoretry_for",
     "eta",
     "exchange",
     "expires",
@@ -46,9 +52,7 @@ pub(crate) const WITHOUT_EFFECT: &[&str] = &[
     "priority",
     "pydantic",
     "queue",
-    "reject_on_worker_lost",
     "resultrepr_maxsize",
-    "retry_kwargs",
     "routing_key",
     "send_events",
     "serializer",
@@ -87,6 +91,13 @@ pub(crate) fn set(options: &mut TaskOptions, option: &str, value: &Json) -> Resu
         "ignore_result" => flag(value).map(|on| options.ignore_result = on),
         "max_retries" => count(value).map(|retries| options.max_retries = retries),
         "rate_limit" => rate(value).map(|rate| options.rate_limit = Some(rate)),
+        "acks_on_failure" => flag(value).map(|on| options.acks_on_failure = on),
+        "acks_on_failure_or_timeout" => flag(value).map(|on| options.acks_on_failure_or_timeout = on),
+        "acks_on_timeout" => flag(value).map(|on| options.acks_on_timeout = on),
+        "dont_autoretry_for" => texts(value).map(|classes| options.dont_autoretry_for = classes),
+        "reject_on_worker_lost" => flag(value).map(|on| options.reject_on_worker_lost = on),
+        "retry_kwargs" => retry_kwargs(value).map(|kwargs| options.retry_kwargs = kwargs),
+        "retry_on_worker_lost" => flag(value).map(|on| options.retry_on_worker_lost = on),
         "retry_backoff" => factor(value).map(|factor| options.retry_backoff = factor),
         "retry_backoff_max" => seconds(value).map(|longest| options.retry_backoff_max = longest),
         "retry_jitter" => truth(value).map(|on| options.retry_jitter = on),
@@ -155,6 +166,24 @@ fn factor(value: &Json) -> Result<f64, String> {
     factor.ok_or_else(|| "true, false or seconds".to_owned())
 }
 
+/// What Celery passes to `retry` on its own account; the other arguments of `retry` are the task's to give.
+fn retry_kwargs(value: &Json) -> Result<RetryKwargs, String> {
+    let expected = || "an object with `max_retries` and `countdown`, or one of them".to_owned();
+    if value.kind() != Kind::Map {
+        return Err(expected());
+    }
+    let mut kwargs = RetryKwargs::default();
+    for (key, value) in value.members() {
+        match &*key {
+            "max_retries" => kwargs.max_retries = count(&value).map_err(|_| expected())?,
+            "countdown" if value.is_null() => kwargs.countdown = None,
+            "countdown" => kwargs.countdown = Some(seconds(&value).map_err(|_| expected())?),
+            _ => return Err(expected()),
+        }
+    }
+    Ok(kwargs)
+}
+
 fn texts(value: &Json) -> Result<Vec<String>, String> {
     let expected = || "a list of class names".to_owned();
     if value.kind() != Kind::List {
@@ -195,6 +224,10 @@ mod tests {
             ("soft-time-limit", "0"),
             ("handles-soft-limit", "true"),
             ("acks_late", "false"),
+            ("acks_on_failure", "false"),
+            ("acks_on_timeout", "null"),
+            ("dont_autoretry_for", r#"["ValueError"]"#),
+            ("retry_kwargs", r#"{"max_retries": 5, "countdown": 0.5}"#),
             ("rate_limit", "\"10/m\""),
         ] {
             assert_eq!(set(name, value), Ok(Effect::Honoured), "{name}");
@@ -208,7 +241,13 @@ mod tests {
         assert_eq!(options.time_limit, Some(Duration::from_secs(30)));
         assert_eq!(options.soft_time_limit, None);
         assert!(options.handles_soft_limit);
-        assert_eq!(options.acks_late, Some(false));
+        assert_eq!(
+            (options.acks_late, options.acks_on_failure, options.acks_on_timeout),
+            (Some(false), Some(false), None)
+        );
+        assert_eq!(options.dont_autoretry_for, ["ValueError"]);
+        let kwargs = RetryKwargs { max_retries: Some(5), countdown: Some(Duration::from_millis(500)) };
+        assert_eq!(options.retry_kwargs, kwargs);
         assert_eq!(options.rate_limit.flatten().map(|rate| rate.interval), Some(Duration::from_secs(6)));
     }
 
@@ -224,6 +263,8 @@ mod tests {
             ("autoretry_for", "\"IOError\""),
             ("autoretry_for", "[1]"),
             ("rate_limit", "\"fast\""),
+            ("retry_kwargs", r#"{"eta": 1}"#),
+            ("retry_kwargs", r#"{"countdown": -1}"#),
             ("rate_limit", "[]"),
         ] {
             let error = set(&mut TaskOptions::default(), name, &json(value)).expect_err(name);
@@ -235,7 +276,8 @@ mod tests {
     #[test]
     fn every_name_in_the_list_is_honoured() {
         for name in HONOURED {
-            let effect = set(&mut TaskOptions::default(), name, &json("{}"));
+            let wrong = if *name == "retry_kwargs" { "[]" } else { "{}" };
+            let effect = set(&mut TaskOptions::default(), name, &json(wrong));
             assert!(effect.is_err(), "{name}");
         }
     }

@@ -43,6 +43,9 @@ pub(crate) fn event(event: &Event) {
         Happening::Rejected { requeue } => {
             warn!(task.id = %id, task.name = %task, requeue, "Task {task}[{id}] rejected");
         }
+        Happening::Lost { exception } => {
+            warn!(task.id = %id, task.name = %task, "Task {task}[{id}] was lost, and is given back: {}", exception.repr());
+        }
         Happening::Ignored => info!(task.id = %id, task.name = %task, "Task {task}[{id}] ignored"),
         Happening::Revoked { expired } => {
             info!(task.id = %id, task.name = %task, expired, "Discarding revoked task: {task}[{id}]");

@@ -233,6 +233,11 @@ fn limits() -> Limits {
         started_meta: Json::null(),
         task: TaskDefaults {
             acks_late: true,
+            acks_on_failure: None,
+            acks_on_timeout: None,
+            acks_on_failure_or_timeout: true,
+            reject_on_worker_lost: false,
+            retry_on_worker_lost: false,
             ignore_result: false,
             store_errors_even_if_ignored: false,
             track_started: true,

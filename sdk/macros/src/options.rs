@@ -27,9 +27,11 @@ enum Kind {
     Classes,
 }
 
-const KNOWN: [(&str, Kind); 26] = [
+const KNOWN: [(&str, Kind); 29] = [
     ("acks_late", Kind::Flag),
+    ("acks_on_failure", Kind::Flag),
     ("acks_on_failure_or_timeout", Kind::Flag),
+    ("acks_on_timeout", Kind::Flag),
     ("autoretry_for", Kind::Classes),
     ("compression", Kind::Text),
     ("default_retry_delay", Kind::Seconds),
@@ -46,6 +48,7 @@ const KNOWN: [(&str, Kind); 26] = [
     ("retry_backoff", Kind::Backoff),
     ("retry_backoff_max", Kind::Seconds),
     ("retry_jitter", Kind::Flag),
+    ("retry_on_worker_lost", Kind::Flag),
     ("routing_key", Kind::Text),
     ("send_events", Kind::Flag),
     ("serializer", Kind::Text),

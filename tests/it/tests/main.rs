@@ -22,6 +22,7 @@ macro_rules! on_every_engine {
     };
 }
 
+mod acks;
 mod commands;
 mod configuration;
 mod connection;

@@ -64,6 +64,11 @@ mod tests {
             result.expires                             1d                                 default
             result.failure_expires                     none                               default
             task.acks_late                             false                              --set task_acks_late
+            task.acks_on_failure_or_timeout            true                               default
+            task.acks_on_failure                       none                               default
+            task.acks_on_timeout                       none                               default
+            task.reject_on_worker_lost                 false                              default
+            task.retry_on_worker_lost                  false                              default
             task.track_started                         false                              default
             task.ignore_result                         false                              default
             task.store_errors_even_if_ignored          false                              default

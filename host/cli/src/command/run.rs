@@ -156,6 +156,11 @@ fn limits(config: &Config, look_up: bool) -> Limits {
         started_meta,
         task: TaskDefaults {
             acks_late: config.task.acks_late,
+            acks_on_failure: config.task.acks_on_failure,
+            acks_on_timeout: config.task.acks_on_timeout,
+            acks_on_failure_or_timeout: config.task.acks_on_failure_or_timeout,
+            reject_on_worker_lost: config.task.reject_on_worker_lost,
+            retry_on_worker_lost: config.task.retry_on_worker_lost,
             ignore_result: config.task.ignore_result,
             store_errors_even_if_ignored: config.task.store_errors_even_if_ignored,
             track_started: config.task.track_started,

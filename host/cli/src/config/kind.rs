@@ -31,6 +31,7 @@ pub(crate) enum Raw {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Bool,
+    OptionalBool,
     Count,
     Positive,
     OptionalCount,
@@ -71,6 +72,8 @@ impl Kind {
         let unexpected = || format!("expected {}, found {}", self.expectation(), describe(raw));
         match self {
             Self::Bool => bool(raw).map(Value::Bool).ok_or_else(unexpected),
+            Self::OptionalBool if is_none(raw) => Ok(Value::None),
+            Self::OptionalBool => bool(raw).map(Value::Bool).ok_or_else(unexpected),
             Self::Count => count(raw).map(Value::Count).ok_or_else(unexpected),
             Self::Positive => count(raw).filter(|count| *count > 0).map(Value::Count).ok_or_else(unexpected),
             Self::OptionalCount if is_none(raw) => Ok(Value::None),
@@ -160,6 +163,7 @@ impl Kind {
     fn expectation(self) -> &'static str {
         match self {
             Self::Bool => "true or false",
+            Self::OptionalBool => "true, false or \"none\"",
             Self::Count => "a whole number",
             Self::Positive => "a whole number of 1 or more",
             Self::OptionalCount => "a whole number or \"none\"",

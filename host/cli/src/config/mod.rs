@@ -78,6 +78,12 @@ pub(crate) struct ResultConfig {
 #[derive(Debug)]
 pub(crate) struct TaskConfig {
     pub(crate) acks_late: bool,
+    pub(crate) acks_on_failure_or_timeout: bool,
+    /// `None` is as `acks_on_failure_or_timeout`.
+    pub(crate) acks_on_failure: Option<bool>,
+    pub(crate) acks_on_timeout: Option<bool>,
+    pub(crate) reject_on_worker_lost: bool,
+    pub(crate) retry_on_worker_lost: bool,
     pub(crate) track_started: bool,
     pub(crate) ignore_result: bool,
     pub(crate) store_errors_even_if_ignored: bool,
@@ -174,6 +180,11 @@ impl Config {
             },
             task: TaskConfig {
                 acks_late: of.bool("task.acks_late"),
+                acks_on_failure_or_timeout: of.bool("task.acks_on_failure_or_timeout"),
+                acks_on_failure: of.optional_bool("task.acks_on_failure"),
+                acks_on_timeout: of.optional_bool("task.acks_on_timeout"),
+                reject_on_worker_lost: of.bool("task.reject_on_worker_lost"),
+                retry_on_worker_lost: of.bool("task.retry_on_worker_lost"),
                 track_started: of.bool("task.track_started"),
                 ignore_result: of.bool("task.ignore_result"),
                 store_errors_even_if_ignored: of.bool("task.store_errors_even_if_ignored"),
@@ -254,6 +265,7 @@ macro_rules! typed {
 
 typed! {
     fn bool -> bool { Value::Bool(value) => *value }
+    fn optional_bool -> Option<bool> { Value::Bool(value) => Some(*value), Value::None => None }
     fn count -> u32 { Value::Count(value) => *value }
     fn optional_count -> Option<u32> { Value::Count(value) => Some(*value), Value::None => None }
     fn duration -> Duration { Value::Duration(value) => *value }

@@ -24,16 +24,26 @@ impl TaskOverrides {
         for (name, value) in &self.0 {
             match (*name, value) {
                 ("acks_late", Value::Bool(value)) => options.acks_late = Some(*value),
+                ("acks_on_failure", Value::Bool(value)) => options.acks_on_failure = Some(*value),
+                ("acks_on_failure", Value::None) => options.acks_on_failure = None,
+                ("acks_on_failure_or_timeout", Value::Bool(value)) => {
+                    options.acks_on_failure_or_timeout = Some(*value);
+                }
+                ("acks_on_timeout", Value::Bool(value)) => options.acks_on_timeout = Some(*value),
+                ("acks_on_timeout", Value::None) => options.acks_on_timeout = None,
                 ("autoretry_for", Value::Texts(classes)) => options.autoretry_for.clone_from(classes),
                 ("default_retry_delay", Value::Duration(delay)) => options.default_retry_delay = *delay,
+                ("dont_autoretry_for", Value::Texts(classes)) => options.dont_autoretry_for.clone_from(classes),
                 ("ignore_result", Value::Bool(value)) => options.ignore_result = Some(*value),
                 ("max_retries", Value::Count(retries)) => options.max_retries = Some(*retries),
                 ("max_retries", Value::None) => options.max_retries = None,
                 ("rate_limit", Value::Rate(rate, _)) => options.rate_limit = Some(Some(*rate)),
                 ("rate_limit", Value::None) => options.rate_limit = Some(None),
+                ("reject_on_worker_lost", Value::Bool(value)) => options.reject_on_worker_lost = Some(*value),
                 ("retry_backoff", Value::Factor(factor)) => options.retry_backoff = *factor,
                 ("retry_backoff_max", Value::Duration(longest)) => options.retry_backoff_max = *longest,
                 ("retry_jitter", Value::Bool(value)) => options.retry_jitter = *value,
+                ("retry_on_worker_lost", Value::Bool(value)) => options.retry_on_worker_lost = Some(*value),
                 ("soft_time_limit", Value::Duration(limit)) => options.soft_time_limit = Some(*limit),
                 ("soft_time_limit", Value::None) => options.soft_time_limit = None,
                 ("store_errors_even_if_ignored", Value::Bool(value)) => {

@@ -83,6 +83,31 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "the same for failures, in Redis; none: as result.expires",
     ),
     fixed("task.acks_late", Kind::Bool, "true", "acknowledge after a task has run, so that a crash loses nothing"),
+    fixed(
+        "task.acks_on_failure_or_timeout",
+        Kind::Bool,
+        "true",
+        "of late acknowledgements: acknowledge a task that failed or passed its time limit, too",
+    ),
+    fixed(
+        "task.acks_on_failure",
+        Kind::OptionalBool,
+        "none",
+        "acknowledge a task that failed, or reject it; none: as task.acks_on_failure_or_timeout",
+    ),
+    fixed(
+        "task.acks_on_timeout",
+        Kind::OptionalBool,
+        "none",
+        "acknowledge a task that passed its hard time limit, or give it back; none: as task.acks_on_failure_or_timeout",
+    ),
+    fixed(
+        "task.reject_on_worker_lost",
+        Kind::Bool,
+        "false",
+        "give a task back that trapped, until task.delivery_limit; its failure is not stored",
+    ),
+    fixed("task.retry_on_worker_lost", Kind::Bool, "false", "retry a task that trapped, if it has retries left"),
     fixed("task.track_started", Kind::Bool, "false", "store the state STARTED when a task starts"),
     fixed("task.ignore_result", Kind::Bool, "false", "store no results"),
     fixed("task.store_errors_even_if_ignored", Kind::Bool, "false", "store failures even where results are ignored"),
@@ -150,11 +175,16 @@ pub(crate) const SETTINGS: &[Setting] = &[
 /// All options of a task that can be overridden.
 pub(crate) const TASK_OPTIONS: &[TaskOption] = &[
     option("acks_late", Kind::Bool, "as task.acks_late, for this task"),
+    option("acks_on_failure", Kind::OptionalBool, "as task.acks_on_failure, for this task"),
+    option("acks_on_failure_or_timeout", Kind::Bool, "as task.acks_on_failure_or_timeout, for this task"),
+    option("acks_on_timeout", Kind::OptionalBool, "as task.acks_on_timeout, for this task"),
     option("autoretry_for", Kind::Texts, "exception classes after which the task is retried"),
     option("default_retry_delay", Kind::Duration, "wait before a retry that names no time"),
+    option("dont_autoretry_for", Kind::Texts, "exception classes after which it is not, in spite of autoretry_for"),
     option("ignore_result", Kind::Bool, "as task.ignore_result, for this task"),
     option("max_retries", Kind::OptionalCount, "how often the task may be retried; none: without end"),
     option("rate_limit", Kind::Rate, "how often the task may start, such as 10/s or 100/m"),
+    option("reject_on_worker_lost", Kind::Bool, "as task.reject_on_worker_lost, for this task"),
     option(
         "retry_backoff",
         Kind::Factor,
@@ -162,6 +192,7 @@ pub(crate) const TASK_OPTIONS: &[TaskOption] = &[
     ),
     option("retry_backoff_max", Kind::Duration, "longest wait of automatic retries"),
     option("retry_jitter", Kind::Bool, "draw the wait of automatic retries at random"),
+    option("retry_on_worker_lost", Kind::Bool, "as task.retry_on_worker_lost, for this task"),
     option("soft_time_limit", Kind::OptionalDuration, "as task.soft_time_limit, for this task"),
     option("store_errors_even_if_ignored", Kind::Bool, "as task.store_errors_even_if_ignored, for this task"),
     option("time_limit", Kind::OptionalDuration, "as task.time_limit, for this task"),
@@ -265,6 +296,16 @@ mod tests {
                       the same for failures, in Redis; none: as result.expires [default: none]
               task.acks_late
                       acknowledge after a task has run, so that a crash loses nothing [default: true]
+              task.acks_on_failure_or_timeout
+                      of late acknowledgements: acknowledge a task that failed or passed its time limit, too [default: true]
+              task.acks_on_failure
+                      acknowledge a task that failed, or reject it; none: as task.acks_on_failure_or_timeout [default: none]
+              task.acks_on_timeout
+                      acknowledge a task that passed its hard time limit, or give it back; none: as task.acks_on_failure_or_timeout [default: none]
+              task.reject_on_worker_lost
+                      give a task back that trapped, until task.delivery_limit; its failure is not stored [default: false]
+              task.retry_on_worker_lost
+                      retry a task that trapped, if it has retries left [default: false]
               task.track_started
                       store the state STARTED when a task starts [default: false]
               task.ignore_result
@@ -331,22 +372,34 @@ mod tests {
             Options of one task, as in [tasks."images.resize"] of host.toml:
               acks_late
                       as task.acks_late, for this task
+              acks_on_failure
+                      as task.acks_on_failure, for this task
+              acks_on_failure_or_timeout
+                      as task.acks_on_failure_or_timeout, for this task
+              acks_on_timeout
+                      as task.acks_on_timeout, for this task
               autoretry_for
                       exception classes after which the task is retried
               default_retry_delay
                       wait before a retry that names no time
+              dont_autoretry_for
+                      exception classes after which it is not, in spite of autoretry_for
               ignore_result
                       as task.ignore_result, for this task
               max_retries
                       how often the task may be retried; none: without end
               rate_limit
                       how often the task may start, such as 10/s or 100/m
+              reject_on_worker_lost
+                      as task.reject_on_worker_lost, for this task
               retry_backoff
                       first wait in seconds of automatic retries, doubled each time; 0: no doubling
               retry_backoff_max
                       longest wait of automatic retries
               retry_jitter
                       draw the wait of automatic retries at random
+              retry_on_worker_lost
+                      as task.retry_on_worker_lost, for this task
               soft_time_limit
                       as task.soft_time_limit, for this task
               store_errors_even_if_ignored

@@ -315,6 +315,12 @@ fn every_option_of_a_task_can_be_overridden() {
         store_errors_even_if_ignored = true
         time_limit = "none"
         track_started = true
+        acks_on_failure = false
+        acks_on_failure_or_timeout = false
+        acks_on_timeout = "none"
+        dont_autoretry_for = ["FileNotFoundError"]
+        reject_on_worker_lost = true
+        retry_on_worker_lost = true
 
         [tasks.tasks.add]
         max_retries = 0
@@ -329,6 +335,13 @@ fn every_option_of_a_task_can_be_overridden() {
             autoretry_for: [
                 "OSError",
             ],
+            dont_autoretry_for: [
+                "FileNotFoundError",
+            ],
+            retry_kwargs: RetryKwargs {
+                max_retries: None,
+                countdown: None,
+            },
             retry_backoff: 1.0,
             retry_backoff_max: 3600s,
             retry_jitter: false,
@@ -339,6 +352,19 @@ fn every_option_of_a_task_can_be_overridden() {
             handles_soft_limit: false,
             acks_late: Some(
                 false,
+            ),
+            acks_on_failure: Some(
+                false,
+            ),
+            acks_on_timeout: None,
+            acks_on_failure_or_timeout: Some(
+                false,
+            ),
+            reject_on_worker_lost: Some(
+                true,
+            ),
+            retry_on_worker_lost: Some(
+                true,
             ),
             ignore_result: Some(
                 true,

@@ -153,6 +153,12 @@ impl Limits {
 #[derive(Debug, Clone)]
 pub struct TaskDefaults {
     pub acks_late: bool,
+    /// None is as `acks_on_failure_or_timeout`.
+    pub acks_on_failure: Option<bool>,
+    pub acks_on_timeout: Option<bool>,
+    pub acks_on_failure_or_timeout: bool,
+    pub reject_on_worker_lost: bool,
+    pub retry_on_worker_lost: bool,
     pub ignore_result: bool,
     pub store_errors_even_if_ignored: bool,
     pub track_started: bool,
@@ -163,11 +169,49 @@ pub struct TaskDefaults {
 
 impl TaskDefaults {
     pub(super) fn policy(&self, request: &Request, options: &TaskOptions) -> Policy {
+        // celery/app/task.py `Task.bind`: a worker's word on one of both counts more than a task's on both.
+        let both = options.acks_on_failure_or_timeout.unwrap_or(self.acks_on_failure_or_timeout);
         Policy {
             acks_late: options.acks_late.unwrap_or(self.acks_late),
+            acks_on_failure: options.acks_on_failure.or(self.acks_on_failure).unwrap_or(both),
+            acks_on_timeout: options.acks_on_timeout.or(self.acks_on_timeout).unwrap_or(both),
+            reject_on_worker_lost: options.reject_on_worker_lost.unwrap_or(self.reject_on_worker_lost),
+            retry_on_worker_lost: options.retry_on_worker_lost.unwrap_or(self.retry_on_worker_lost),
             ignore_result: request.ignore_result.or(options.ignore_result).unwrap_or(self.ignore_result),
             store_errors: options.store_errors_even_if_ignored.unwrap_or(self.store_errors_even_if_ignored),
             track_started: options.track_started.unwrap_or(self.track_started),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dispatcher::fixture::{limits, request};
+
+    /// The task's and then the worker's word on (failure, time-out, both).
+    #[track_caller]
+    fn check(task: [Option<bool>; 3], worker: (Option<bool>, Option<bool>, bool), failure: bool, timeout: bool) {
+        let [acks_on_failure, acks_on_timeout, acks_on_failure_or_timeout] = task;
+        let options =
+            TaskOptions { acks_on_failure, acks_on_timeout, acks_on_failure_or_timeout, ..TaskOptions::default() };
+        let (acks_on_failure, acks_on_timeout, acks_on_failure_or_timeout) = worker;
+        let defaults = TaskDefaults { acks_on_failure, acks_on_timeout, acks_on_failure_or_timeout, ..limits(1).task };
+        let policy = defaults.policy(&request("tasks.add", "id"), &options);
+        assert_eq!((policy.acks_on_failure, policy.acks_on_timeout), (failure, timeout));
+    }
+
+    #[test]
+    fn the_nearest_word_on_an_acknowledgement_counts() {
+        const NO: Option<bool> = Some(false);
+        const YES: Option<bool> = Some(true);
+        check([None, None, None], (None, None, true), true, true);
+        check([None, None, None], (None, None, false), false, false);
+        check([None, None, NO], (None, None, true), false, false);
+        check([YES, None, NO], (None, None, true), true, false);
+        check([None, NO, None], (None, None, true), true, false);
+        check([None, None, None], (NO, None, true), false, true);
+        check([YES, None, None], (NO, NO, true), true, false);
+        check([None, None, YES], (NO, None, false), false, true);
     }
 }

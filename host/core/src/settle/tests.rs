@@ -11,7 +11,7 @@ use crate::protocol::codec::Codec;
 use crate::protocol::content::JsonError;
 use crate::protocol::v2;
 use crate::record::ResultRecord;
-use crate::task::TaskOptions;
+use crate::task::{RetryKwargs, TaskOptions};
 
 const NOW: Timestamp = Timestamp::from_micros(1_795_343_528_000_000);
 
@@ -194,6 +194,16 @@ fn a_declared_exception_retries_by_itself() {
         event Retried
     "#]],
     );
+    let few = RetryKwargs { max_retries: Some(0), countdown: None };
+    check_attempt(
+        &attempt(TaskOptions { retry_kwargs: few, ..options.clone() }),
+        Outcome::Failure(exception(), None),
+        expect![[r#"
+            store FAILURE ValueError('no')
+            ack
+            event Failed
+        "#]],
+    );
     let soft = Outcome::TimedOut(Limit::Soft(Duration::from_secs(1)));
     check_attempt(
         &attempt(options),
@@ -252,6 +262,170 @@ fn a_trap_is_a_failure_and_is_not_retried() {
         ack
         event Failed
     "#]],
+    );
+}
+
+/// An attempt that is acknowledged late, under these rules.
+fn under(policy: Policy) -> Attempt {
+    Attempt { policy, ..attempt(TaskOptions::default()) }
+}
+
+#[test]
+fn a_failure_is_rejected_where_failures_are_not_acknowledged() {
+    let strict = Policy { acks_on_failure: false, ..Policy::default() };
+    check_attempt(
+        &under(strict),
+        Outcome::Failure(exception(), None),
+        expect![[r#"
+            store FAILURE ValueError('no')
+            reject
+            event Failed
+        "#]],
+    );
+    // In Celery it is an exception like any other, and so is a wrong answer of the guest.
+    check_attempt(
+        &under(strict),
+        Outcome::TimedOut(Limit::Soft(Duration::from_secs(1))),
+        expect![[r#"
+            store FAILURE SoftTimeLimitExceeded() with traceback
+            reject
+            event Failed
+        "#]],
+    );
+    check_attempt(
+        &under(strict),
+        Outcome::Trapped(Trap::InvalidResult("no JSON".into())),
+        expect![[r#"
+            store FAILURE InvalidResult('no JSON')
+            reject
+            event Failed
+        "#]],
+    );
+    let exhausted =
+        Attempt { policy: strict, ..attempt(TaskOptions { max_retries: Some(0), ..TaskOptions::default() }) };
+    check_attempt(
+        &exhausted,
+        Outcome::Retry(RetryRequest { cause: Some((exception(), None)), ..wish() }),
+        expect![[r#"
+            store FAILURE ValueError('no')
+            reject
+            event Failed
+        "#]],
+    );
+    // Neither a time limit nor a retry is a failure.
+    check_attempt(
+        &under(strict),
+        Outcome::TimedOut(Limit::Hard(Duration::from_secs(2))),
+        expect![[r#"
+            store FAILURE TimeLimitExceeded(2)
+            ack
+            event Failed
+        "#]],
+    );
+    check_attempt(
+        &under(strict),
+        Outcome::Retry(wish()),
+        expect![[r#"
+            publish id-1 retries=1 in 180 s to `celery`
+            store RETRY null (not done)
+            ack
+            event Retried
+        "#]],
+    );
+    let early = Policy { acks_late: false, ..strict };
+    check_attempt(
+        &under(early),
+        Outcome::Failure(exception(), None),
+        expect![[r#"
+            store FAILURE ValueError('no')
+            event Failed
+        "#]],
+    );
+}
+
+#[test]
+fn a_task_over_its_hard_limit_is_given_back_where_timeouts_are_not_acknowledged() {
+    let strict = Policy { acks_on_timeout: false, ..Policy::default() };
+    let outcome = || Outcome::TimedOut(Limit::Hard(Duration::from_secs(2)));
+    check_attempt(
+        &under(strict),
+        outcome(),
+        expect![[r#"
+            store FAILURE TimeLimitExceeded(2)
+            requeue
+            event Failed
+        "#]],
+    );
+    check_attempt(
+        &under(Policy { acks_late: false, ..strict }),
+        outcome(),
+        expect![[r#"
+            store FAILURE TimeLimitExceeded(2)
+            event Failed
+        "#]],
+    );
+    check_attempt(
+        &under(strict),
+        Outcome::Failure(exception(), None),
+        expect![[r#"
+            store FAILURE ValueError('no')
+            ack
+            event Failed
+        "#]],
+    );
+}
+
+#[test]
+fn a_trap_is_given_back_or_retried_where_that_is_wanted() {
+    let trap = || Outcome::Trapped(Trap::StackOverflow);
+    let giving_back = Policy { reject_on_worker_lost: true, ..Policy::default() };
+    check_attempt(
+        &under(giving_back),
+        trap(),
+        expect![[r#"
+            requeue
+            event Lost
+        "#]],
+    );
+    check_attempt(
+        &under(Policy { acks_late: false, ..giving_back }),
+        trap(),
+        expect![[r#"
+            store FAILURE StackOverflow('call stack exhausted')
+            event Failed
+        "#]],
+    );
+    // That one ended, and said something wrong.
+    check_attempt(
+        &under(giving_back),
+        Outcome::Trapped(Trap::ResultTooLarge { limit_bytes: 1 }),
+        expect![[r#"
+            store FAILURE ResultTooLarge('more than 1 bytes; raise limits.result')
+            ack
+            event Failed
+        "#]],
+    );
+    let retrying = Policy { retry_on_worker_lost: true, ..giving_back };
+    check_attempt(
+        &under(retrying),
+        trap(),
+        expect![[r#"
+            publish id-1 retries=1 in 180 s to `celery`
+            store RETRY StackOverflow('call stack exhausted') (not done)
+            ack
+            event Retried
+        "#]],
+    );
+    let exhausted =
+        Attempt { policy: retrying, ..attempt(TaskOptions { max_retries: Some(0), ..TaskOptions::default() }) };
+    check_attempt(
+        &exhausted,
+        trap(),
+        expect![[r#"
+            store FAILURE StackOverflow('call stack exhausted')
+            ack
+            event Failed
+        "#]],
     );
 }
 
