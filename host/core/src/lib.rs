@@ -34,7 +34,7 @@ pub use outcome::{
 pub use protocol::codec::Codec;
 pub use protocol::content::Json;
 pub use queue::{Exchange, ExchangeKind, Queue, QueueKind};
-pub use record::{ResultRecord, State, StoredResult};
+pub use record::{ResultRecord, State, StateNameError, StoredResult};
 pub use redacted::RedactedUrl;
 pub use request::{DecodeError, Request};
 pub use task::{Catalog, TaskOptions, TaskSpec};

@@ -48,10 +48,41 @@ impl State {
         }
     }
 
+    /// The state that a running task gives itself.
+    pub fn of_task(name: &str) -> Result<Self, StateNameError> {
+        match Self::parse(name) {
+            Self::Success | Self::Failure | Self::Revoked | Self::Retry => {
+                Err(StateNameError::Outcome(name.to_owned()))
+            }
+            _ if name.is_empty() => Err(StateNameError::Empty),
+            _ if name.chars().count() > STATE_CHARS_MAX => Err(StateNameError::TooLong),
+            _ if name.chars().any(char::is_control) => Err(StateNameError::Control),
+            state => Ok(state),
+        }
+    }
+
     /// True for the states that are final (READY_STATES).
     pub fn is_ready(&self) -> bool {
         matches!(self, Self::Success | Self::Failure | Self::Revoked)
     }
+}
+
+/// Longest name of a state: the column of Celery's database backend
+/// (celery/backends/database/models.py).
+pub const STATE_CHARS_MAX: usize = 50;
+
+/// Why a task cannot give itself a state.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StateNameError {
+    #[error("the state is empty")]
+    Empty,
+    #[error("the state is longer than {STATE_CHARS_MAX} characters")]
+    TooLong,
+    #[error("the state holds a control character")]
+    Control,
+    // A client that reads one of these waits no longer, or expects an exception.
+    #[error("the state {0} is what a task comes to, and follows from how it ends")]
+    Outcome(String),
 }
 
 /// The value under `result` in a result document.
@@ -87,4 +118,22 @@ pub struct StoredResult {
     pub result: Json,
     pub traceback: Option<String>,
     pub date_done: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_gives_itself_any_state_that_is_no_outcome() {
+        for name in ["PROGRESS", "STARTED", "PENDING", "halfway there", &"ü".repeat(50)] {
+            assert_eq!(State::of_task(name).map(|state| state.as_str().to_owned()), Ok(name.to_owned()));
+        }
+        for name in ["SUCCESS", "FAILURE", "REVOKED", "RETRY"] {
+            assert_eq!(State::of_task(name), Err(StateNameError::Outcome(name.to_owned())));
+        }
+        assert_eq!(State::of_task(""), Err(StateNameError::Empty));
+        assert_eq!(State::of_task(&"x".repeat(51)), Err(StateNameError::TooLong));
+        assert_eq!(State::of_task("a\nb"), Err(StateNameError::Control));
+    }
 }

@@ -161,6 +161,13 @@ pub fn started(attempt: &Attempt, meta: Json, now: Timestamp) -> ResultRecord {
     record(&attempt.request, State::Started, ResultValue::Json(meta), None, now)
 }
 
+/// The record of a state that a running task gave itself. As in Celery it is stored even if the task's
+/// result is not (celery/app/task.py `update_state`).
+pub fn updated(attempt: &Attempt, state: State, meta: Json) -> ResultRecord {
+    // The time does not show: only a final state has one, and a task gives itself none of those.
+    record(&attempt.request, state, ResultValue::Json(meta), None, attempt.started)
+}
+
 /// What all arms of `settle` have at hand.
 struct Desk<'a> {
     attempt: &'a Attempt,

@@ -597,3 +597,13 @@ fn a_retry_that_nobody_takes_is_rejected_for_good() {
     "#]]
     .assert_eq(&render(&unpublishable(&attempt(TaskOptions::default()), "no queue", NOW)));
 }
+
+#[test]
+fn a_state_of_a_running_task_is_stored_whatever_becomes_of_its_result() {
+    let mut attempt = attempt(TaskOptions::default());
+    attempt.policy.ignore_result = true;
+    let state = State::of_task("PROGRESS").expect("a state");
+    let records = vec![updated(&attempt, state, Json::object([("current", Json::int(1))]))];
+    let settlement = Settlement { records, ..Settlement::default() };
+    assert_eq!(render(&settlement), "store PROGRESS {\"current\": 1} (not done)\n");
+}
