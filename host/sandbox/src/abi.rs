@@ -10,6 +10,7 @@ use self::exports::taskhost::task::tasks::Failure;
 wasmtime::component::bindgen!({
     path: "../../wit",
     world: "plugin",
+    imports: { "taskhost:task/context.update-state": async },
     exports: { default: async },
 });
 

@@ -41,6 +41,16 @@ impl Deadlines {
         self.soft.is_some_and(|soft| Instant::now() >= soft)
     }
 
+    /// How long a host function may keep the guest: until the soft deadline, if the guest is one that
+    /// then asks whether it is cancelled. One that asks later is past caring.
+    pub(crate) fn patience(&self) -> Duration {
+        let now = Instant::now();
+        match self.soft {
+            Some(soft) if self.handles_soft && soft > now => soft - now,
+            _ => self.hard.saturating_duration_since(now),
+        }
+    }
+
     /// Time until the guest is stopped whatever it does.
     pub(crate) fn remaining(&self) -> Duration {
         self.hard.saturating_duration_since(Instant::now())

@@ -3,17 +3,22 @@
 //! Made anew for every call, so nothing here costs anything before the guest asks for it: a guest
 //! that uses no WASI never pays for a WASI context.
 
-use taskhost_core::NodeName;
+use std::sync::Arc;
+
+use taskhost_core::{Json, State, settle};
 use wasmtime::Store;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
+use crate::abi::taskhost::task::context::UpdateError;
 use crate::abi::taskhost::task::{context, types};
 use crate::clock::Deadlines;
 use crate::engine::Engine;
 use crate::limits::{HANDLES_MAX, Limits, RANDOM_BYTES_MAX, RESOURCES_MAX};
 use crate::logs::{Output, Speaker};
 use crate::memory::MemoryMeter;
+use crate::sandbox::Surroundings;
+use crate::states::States;
 
 /// The data of a store.
 pub(crate) struct Guest {
@@ -21,18 +26,19 @@ pub(crate) struct Guest {
     deadlines: Deadlines,
     speaker: Speaker,
     limits: Limits,
-    hostname: NodeName,
+    surroundings: Arc<Surroundings>,
+    states: Option<Box<States>>,
     output: Option<Output>,
     wasi: Option<WasiCtx>,
     table: ResourceTable,
 }
 
 impl Guest {
-    pub(crate) fn new(deadlines: Deadlines, speaker: Speaker, limits: Limits, hostname: NodeName) -> Self {
+    pub(crate) fn new(deadlines: Deadlines, speaker: Speaker, limits: Limits, surroundings: Arc<Surroundings>) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES_MAX);
         let memory = MemoryMeter::new(limits.memory_bytes);
-        Self { memory, deadlines, speaker, limits, hostname, output: None, wasi: None, table }
+        Self { memory, deadlines, speaker, limits, surroundings, states: None, output: None, wasi: None, table }
     }
 
     /// A store around this, with every bound set.
@@ -56,6 +62,13 @@ impl Guest {
     pub(crate) fn finish_output(&self) {
         if let Some(output) = &self.output {
             output.finish();
+        }
+    }
+
+    /// Hands over the last state that the guest reported, if that has not been done yet.
+    pub(crate) fn finish_states(&self) {
+        if let Some(states) = &self.states {
+            states.end();
         }
     }
 
@@ -86,7 +99,7 @@ impl context::Host for Guest {
                 let request = &attempt.request;
                 // The limit in force may be the operator's ceiling, which is nobody's business.
                 let time_limit = request.time_limit.or(attempt.spec.options.time_limit);
-                let facts = request.facts(&self.hostname, time_limit, attempt.soft_time_limit);
+                let facts = request.facts(&self.surroundings.hostname, time_limit, attempt.soft_time_limit);
                 facts.as_str().to_owned()
             }
             Speaker::Plugin(_) => "{}".to_owned(),
@@ -99,5 +112,25 @@ impl context::Host for Guest {
 
     fn remaining_ms(&mut self) -> u64 {
         u64::try_from(self.deadlines.remaining().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    async fn update_state(&mut self, state: String, meta: String) -> Result<(), UpdateError> {
+        let limit = self.limits.state_bytes;
+        if meta.len() > limit {
+            let (bytes, key) = (meta.len(), "limits.state");
+            return Err(UpdateError::Limited(format!("the meta has {bytes} bytes; {key} is {limit} bytes")));
+        }
+        let state = State::of_task(&state).map_err(|error| UpdateError::Invalid(error.to_string()))?;
+        let meta = Json::parse(meta).map_err(|error| UpdateError::Invalid(format!("the meta is not JSON: {error}")))?;
+        let Speaker::Task(attempt) = &self.speaker else {
+            return Err(UpdateError::Invalid("no task is running".to_owned()));
+        };
+        let Some(sink) = self.surroundings.states.get() else {
+            return Err(UpdateError::Unavailable("there is no result store".to_owned()));
+        };
+        let record = settle::updated(attempt, state, meta);
+        let interval = self.limits.state_interval;
+        let states = self.states.get_or_insert_with(|| Box::new(States::new(Arc::clone(sink), interval)));
+        states.update(record, self.deadlines.patience()).await.map_err(UpdateError::Unavailable)
     }
 }

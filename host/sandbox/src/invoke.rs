@@ -36,7 +36,8 @@ impl Sandbox {
             attempt.spec.options.handles_soft_limit,
         );
         let attempt = Arc::new(attempt);
-        let guest = Guest::new(deadlines, Speaker::Task(Arc::clone(&attempt)), plugin.limits, self.hostname().clone());
+        let speaker = Speaker::Task(Arc::clone(&attempt));
+        let guest = Guest::new(deadlines, speaker, plugin.limits, Arc::clone(self.surroundings()));
 
         // Freed after the store, which is declared later.
         let mut room = None;
@@ -54,6 +55,7 @@ impl Sandbox {
             Ended::Cancelled => Outcome::Interrupted,
         };
         store.data().finish_output();
+        store.data().finish_states();
         let memory_bytes_peak = store.data().memory.peak_bytes() as u64;
         drop(store);
         Finished { outcome, usage: Usage { wall: started.elapsed(), cpu, memory_bytes_peak } }

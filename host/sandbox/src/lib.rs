@@ -16,6 +16,7 @@ mod memory;
 mod options;
 mod plugin;
 mod sandbox;
+mod states;
 mod tasks;
 
 pub use engine::EngineError;
@@ -24,3 +25,4 @@ pub use manifest::ManifestError;
 pub use options::OptionError;
 pub use plugin::{Import, LoadError, PluginReport, TaskReport};
 pub use sandbox::{Loaded, Refused, Sandbox};
+pub use states::StateSink;

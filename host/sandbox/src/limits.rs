@@ -34,6 +34,10 @@ pub(crate) const MANIFEST_BYTES_MAX: u64 = MIB as u64;
 pub(crate) const WASM_STACK_BYTES: usize = MIB;
 /// Stack of a guest's fiber: the wasm frames and the host functions on top of them.
 pub(crate) const FIBER_STACK_BYTES: usize = 2 * MIB;
+/// How long a guest waits for the result store when it reports a state.
+pub(crate) const STATE_WAIT: Duration = Duration::from_secs(3);
+/// How long the result store is left alone after that went wrong.
+pub(crate) const STATE_PAUSE: Duration = Duration::from_secs(10);
 /// How often a running guest is looked at.
 pub(crate) const TICK: Duration = Duration::from_millis(10);
 
@@ -60,6 +64,10 @@ pub struct Limits {
     pub log_bytes: usize,
     /// Longest line of it.
     pub log_line_bytes: usize,
+    /// Longest meta of a state that a running task reports.
+    pub state_bytes: usize,
+    /// Of the states that a task reports within this time only the last is stored.
+    pub state_interval: Duration,
     /// Largest component that is loaded.
     pub component_bytes: usize,
     /// Time for one call of `describe` when a plugin is loaded.
@@ -73,6 +81,8 @@ impl Default for Limits {
             result_bytes: 16 * MIB,
             log_bytes: 64 * KIB,
             log_line_bytes: 8 * KIB,
+            state_bytes: 64 * KIB,
+            state_interval: Duration::from_millis(100),
             component_bytes: 64 * MIB,
             describe_time: Duration::from_secs(5),
         }

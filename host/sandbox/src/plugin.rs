@@ -4,10 +4,11 @@
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
-use taskhost_core::{NameError, NodeName, PluginName, TaskName, TaskSpec};
+use taskhost_core::{NameError, PluginName, TaskName, TaskSpec};
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre};
 
 use crate::abi::exports::taskhost::task::tasks::TaskInfo;
@@ -21,6 +22,7 @@ use crate::limits::{DESCRIBE_BYTES_MAX, Limits};
 use crate::logs::Speaker;
 use crate::manifest::{Manifest, ManifestError};
 use crate::options::OptionError;
+use crate::sandbox::Surroundings;
 use crate::tasks;
 
 type BoxError = Box<dyn Error + Send + Sync>;
@@ -180,7 +182,7 @@ impl PluginReport {
 pub(crate) async fn load(
     engine: &Engine,
     ceiling: &Limits,
-    hostname: &NodeName,
+    surroundings: &Arc<Surroundings>,
     source: &Source,
     report: &mut PluginReport,
 ) -> Result<Plugin, LoadError> {
@@ -198,7 +200,7 @@ pub(crate) async fn load(
     report.compile_time = started.elapsed();
 
     let (pre, run) = link(engine, &component, report)?;
-    let infos = describe(engine, &pre, &limits, hostname, &source.name).await?;
+    let infos = describe(engine, &pre, &limits, surroundings, &source.name).await?;
     report.tasks = tasks::read(infos, source, &mut report.warnings)?;
     let exception_modules =
         source.manifest.as_ref().map(|manifest| manifest.exception_modules.clone()).unwrap_or_default();
@@ -300,12 +302,12 @@ async fn describe(
     engine: &Engine,
     pre: &PluginPre<Guest>,
     limits: &Limits,
-    hostname: &NodeName,
+    surroundings: &Arc<Surroundings>,
     name: &PluginName,
 ) -> Result<Vec<TaskInfo>, LoadError> {
     let limit = limits.describe_time;
     let deadlines = Deadlines::new(Instant::now(), limit, None, false);
-    let guest = Guest::new(deadlines, Speaker::Plugin(name.clone()), *limits, hostname.clone());
+    let guest = Guest::new(deadlines, Speaker::Plugin(name.clone()), *limits, Arc::clone(surroundings));
     let mut room = None;
     let mut store = guest.into_store(engine, DESCRIBE_BYTES_MAX);
     let call = async {

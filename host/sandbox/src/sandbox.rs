@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::error::Error;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use taskhost_core::{Catalog, NodeName, PluginName, TaskName};
 
@@ -15,6 +15,7 @@ use crate::engine::{Engine, EngineError};
 use crate::limits::Config;
 use crate::manifest;
 use crate::plugin::{self, LoadError, Plugin, PluginReport, Source};
+use crate::states::StateSink;
 
 type Plugins = HashMap<PluginName, Arc<Plugin>>;
 
@@ -22,7 +23,14 @@ type Plugins = HashMap<PluginName, Arc<Plugin>>;
 pub struct Sandbox {
     engine: Engine,
     config: Config,
+    surroundings: Arc<Surroundings>,
     plugins: RwLock<Arc<Plugins>>,
+}
+
+/// What all guests have around them.
+pub(crate) struct Surroundings {
+    pub(crate) hostname: NodeName,
+    pub(crate) states: OnceLock<Arc<dyn StateSink>>,
 }
 
 /// What came of a folder.
@@ -53,7 +61,14 @@ impl Sandbox {
     /// Sets up the engine, its pool and its ticker.
     pub fn new(config: Config) -> Result<Self, EngineError> {
         let engine = Engine::new(config.concurrency)?;
-        Ok(Self { engine, config, plugins: RwLock::default() })
+        let surroundings = Surroundings { hostname: config.hostname.clone(), states: OnceLock::new() };
+        Ok(Self { engine, config, surroundings: Arc::new(surroundings), plugins: RwLock::default() })
+    }
+
+    /// Says where the states go that running tasks give themselves. Until then, tasks are told that there
+    /// is no result store. Of two, the first stays.
+    pub fn report_states_to(&self, sink: Arc<dyn StateSink>) {
+        let _ = self.surroundings.states.set(sink);
     }
 
     /// True if instances come from a pool, which is the fast way; false if the machine or
@@ -130,8 +145,8 @@ impl Sandbox {
         &self.engine
     }
 
-    pub(crate) fn hostname(&self) -> &NodeName {
-        &self.config.hostname
+    pub(crate) fn surroundings(&self) -> &Arc<Surroundings> {
+        &self.surroundings
     }
 
     /// The version of a plugin that is served now.
@@ -140,7 +155,7 @@ impl Sandbox {
     }
 
     async fn load(&self, source: &Source, report: &mut PluginReport) -> Result<Plugin, LoadError> {
-        plugin::load(&self.engine, &self.config.limits, &self.config.hostname, source, report).await
+        plugin::load(&self.engine, &self.config.limits, &self.surroundings, source, report).await
     }
 }
 

@@ -384,3 +384,27 @@ pub(crate) const REQUEST: Import = Import {
     with: r#"(with "request" (instance (export "request" (func $request)))) (with "shared" (instance $shared))"#,
     core: r#"(import "request" "request" (func $request (param i32)))"#,
 };
+
+/// `$update` (state pointer and length, meta pointer and length, return pointer): texts are read from the
+/// memory that the core module imports, and the answer is put there. An error's text lies at 1 MiB.
+/// And `$cancelled`.
+pub(crate) const UPDATE: Import = Import {
+    component: r#"
+(core module $shared (memory (export "memory") 32)
+  (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1048576)))
+(core instance $shared (instantiate $shared))
+(import "taskhost:task/context@0.1.0" (instance $context
+  (type $update-error-def (variant (case "invalid" string) (case "limited" string) (case "unavailable" string)))
+  (export "update-error" (type $update-error (eq $update-error-def)))
+  (export "cancelled" (func (result bool)))
+  (export "update-state" (func (param "state" string) (param "meta" string) (result (result (error $update-error)))))))
+(core func $update (canon lower (func $context "update-state")
+  (memory (core memory $shared "memory")) (realloc (core func $shared "realloc"))))
+(core func $cancelled (canon lower (func $context "cancelled")))
+"#,
+    with: r#"(with "update" (instance (export "update" (func $update)) (export "cancelled" (func $cancelled)))) (with "shared" (instance $shared))"#,
+    core: r#"
+(import "update" "update" (func $update (param i32 i32 i32 i32 i32)))
+(import "update" "cancelled" (func $cancelled (result i32)))
+"#,
+};

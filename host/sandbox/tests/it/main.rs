@@ -5,4 +5,5 @@ mod guest;
 mod hostile;
 mod loading;
 mod logs;
+mod states;
 mod world;
