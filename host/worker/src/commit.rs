@@ -10,7 +10,7 @@ use store::{ResultStore, StoreError};
 use taskhost_core::dispatcher::{CommitFailure, Input};
 use taskhost_core::settle::{Settlement, Step};
 use taskhost_core::{Acknowledgement, DeliveryId, Event, Publication, Queue, ResultRecord, Route};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
@@ -33,11 +33,19 @@ pub(crate) struct Committer {
 #[derive(Default)]
 struct Batch {
     records: Vec<ResultRecord>,
-    /// For each record the index of its commit; none for one that nobody waits for.
-    owners: Vec<Option<usize>>,
+    /// Who is told what became of each record.
+    owners: Vec<Owner>,
     commits: Vec<(DeliveryId, Option<Acknowledgement>, Vec<Event>)>,
     settles: Vec<(DeliveryId, Acknowledgement)>,
     put_backs: Vec<Wait>,
+}
+
+enum Owner {
+    /// The commit of that index.
+    Commit(usize),
+    /// A running task.
+    Task(oneshot::Sender<Result<(), String>>),
+    Nobody,
 }
 
 impl Committer {
@@ -58,7 +66,11 @@ impl Committer {
                     Order::Settle(delivery, acknowledgement) => batch.settles.push((delivery, acknowledgement)),
                     Order::Record(record) => {
                         batch.records.push(record);
-                        batch.owners.push(None);
+                        batch.owners.push(Owner::Nobody);
+                    }
+                    Order::Report(record, answer) => {
+                        batch.records.push(record);
+                        batch.owners.push(Owner::Task(answer));
                     }
                     Order::PutBack(wait) => batch.put_backs.push(wait),
                 }
@@ -72,8 +84,8 @@ impl Committer {
         publishing.join_all().await;
     }
 
-    async fn carry_out(&self, batch: Batch) {
-        let mut failures = self.store(&batch).await;
+    async fn carry_out(&self, mut batch: Batch) {
+        let mut failures = self.store(&batch.records, std::mem::take(&mut batch.owners)).await;
         let mut done = Vec::with_capacity(batch.commits.len());
         let mut acknowledgements = batch.settles;
         let mut announced = Vec::with_capacity(batch.commits.len());
@@ -99,19 +111,25 @@ impl Committer {
     }
 
     /// Writes all records and answers, for each commit that failed, its records and why.
-    async fn store(&self, batch: &Batch) -> BTreeMap<usize, (Vec<ResultRecord>, StoreError)> {
+    async fn store(
+        &self,
+        records: &[ResultRecord],
+        owners: Vec<Owner>,
+    ) -> BTreeMap<usize, (Vec<ResultRecord>, StoreError)> {
         let mut failures: BTreeMap<usize, (Vec<ResultRecord>, StoreError)> = BTreeMap::new();
-        if batch.records.is_empty() {
+        if records.is_empty() {
             return failures;
         }
-        let answers = self.store.put(&batch.records).await;
-        for ((record, owner), answer) in batch.records.iter().zip(&batch.owners).zip(answers) {
-            match (answer, owner) {
-                (Ok(()), _) => {}
-                (Err(error), Some(owner)) => {
-                    failures.entry(*owner).or_insert_with(|| (Vec::new(), error)).0.push(record.clone());
+        let answers = self.store.put(records).await;
+        for ((record, owner), answer) in records.iter().zip(owners).zip(answers) {
+            match (owner, answer) {
+                // A task that has ended meanwhile does not hear it.
+                (Owner::Task(answered), answer) => drop(answered.send(answer.map_err(|error| chain(&error)))),
+                (_, Ok(())) => {}
+                (Owner::Commit(owner), Err(error)) => {
+                    failures.entry(owner).or_insert_with(|| (Vec::new(), error)).0.push(record.clone());
                 }
-                (Err(error), None) => {
+                (Owner::Nobody, Err(error)) => {
                     warn!(task.id = %record.id, "cannot store state {}: {}", record.state.as_str(), chain(&error));
                 }
             }
@@ -144,7 +162,7 @@ impl Committer {
 impl Batch {
     fn commit(&mut self, delivery: DeliveryId, settlement: Settlement) {
         let owner = self.commits.len();
-        self.owners.extend(settlement.records.iter().map(|_| Some(owner)));
+        self.owners.extend(settlement.records.iter().map(|_| Owner::Commit(owner)));
         self.records.extend(settlement.records);
         self.commits.push((delivery, settlement.acknowledgement, settlement.events));
     }

@@ -22,7 +22,7 @@ use crate::connection::{Connection, Connector};
 use crate::expire;
 use crate::invoker::Invoker;
 use crate::log;
-use crate::orders::{Order, Orders};
+use crate::orders::{Order, Orders, Reports};
 use crate::put_back::Wait;
 use crate::receipts::{Held, Receipts};
 use crate::supervise::{Link, Received, Supervisor, Want};
@@ -70,6 +70,8 @@ pub struct Ports {
     pub connection: Arc<Connection>,
     pub store: Arc<dyn ResultStore>,
     pub invoker: Arc<dyn Invoker>,
+    /// Where the invoker hands over what running tasks report.
+    pub reports: Arc<Reports>,
     pub catalog: Arc<Catalog>,
     /// The threads on which guests run.
     pub guests: Handle,
@@ -100,7 +102,7 @@ pub async fn run(settings: Settings, ports: Ports, shutdowns: mpsc::Receiver<Shu
         deliveries: deliveries_in,
         wants,
     };
-    let (orders, receipts) = (Arc::new(Orders::default()), Arc::new(Receipts::default()));
+    let (orders, receipts) = (ports.reports.0.clone(), Arc::new(Receipts::default()));
     let committer = Committer {
         orders: orders.clone(),
         receipts: receipts.clone(),
@@ -270,7 +272,12 @@ impl Driver {
             Action::PutBack { delivery, publication, until } => {
                 self.open_orders.push(Order::PutBack(Wait { delivery, publication: *publication, until }));
             }
-            Action::Record(record) => self.open_orders.push(Order::Record(record)),
+            Action::Record(record) => {
+                self.open_orders.push(Order::Record(record));
+                // Before the attempt starts: a task may report a state of its own at once, and STARTED must
+                // not be stored after it.
+                self.orders.push(&mut self.open_orders);
+            }
             Action::Adopt { known, redelivered } => self.receipts.adopt(known, redelivered),
             Action::Terminate(attempt) => self.attempts.terminate(attempt),
             Action::LookUp(delivery, id) => self.look_up(delivery, id),

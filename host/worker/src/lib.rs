@@ -20,3 +20,4 @@ mod tests;
 pub use connection::{Connection, Connector};
 pub use drive::{Ports, RunError, Settings, run};
 pub use invoker::{Cancel, Invoker};
+pub use orders::Reports;

@@ -12,14 +12,14 @@ use taskhost_core::dispatcher::{Limits, Shutdown, TaskDefaults};
 use taskhost_core::{
     Attempt, Catalog, Codec, Finished, HeaderValue, Headers, Json, Message, NodeName, Outcome, PluginName, Publication,
     Queue, QueueName, Request, ResultRecord, RetryDelay, RetryRequest, Route, State, StoredResult, TaskId, TaskName,
-    TaskOptions, TaskSpec, Timestamp, Usage,
+    TaskOptions, TaskSpec, Timestamp, Usage, settle,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::{Cancel, Connection, Connector, Invoker, Ports, RunError, Settings, run};
+use crate::{Cancel, Connection, Connector, Invoker, Ports, Reports, RunError, Settings, run};
 
 /// Longer than anything here takes on a clock that stands still.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -52,6 +52,7 @@ impl Journal {
 struct Script {
     journal: Journal,
     gate: Arc<Notify>,
+    reports: Arc<Reports>,
 }
 
 #[async_trait]
@@ -71,6 +72,14 @@ impl Invoker for Script {
                 args: None,
                 kwargs: None,
             }),
+            "report" => {
+                let state = State::of_task("HALFWAY").expect("a state");
+                let report = settle::updated(&attempt, state, Json::null());
+                let answer = self.reports.put(report).await.expect("the worker does not stop");
+                // One whose answer nobody waits for.
+                drop(self.reports.put(settle::updated(&attempt, State::Custom("NEARLY".into()), Json::null())));
+                Outcome::Success(Json::text(&format!("{answer:?}")))
+            }
             "panic" => panic!("scripted"),
             _ => Outcome::Success(Json::int(4)),
         };
@@ -271,12 +280,14 @@ impl World {
             results_expire: None,
             seed: 1,
         };
+        let reports = Arc::new(Reports::default());
         let ports = Ports {
             connector: Arc::new(NotingConnector { broker: broker.clone(), journal: journal.clone() }),
             connection: Arc::new(Connection::default()),
             store: store.clone(),
-            invoker: Arc::new(Script { journal: journal.clone(), gate: gate.clone() }),
-            catalog: Arc::new(Catalog::new(["add", "gate", "retry", "panic"].map(spec))),
+            invoker: Arc::new(Script { journal: journal.clone(), gate: gate.clone(), reports: reports.clone() }),
+            reports,
+            catalog: Arc::new(Catalog::new(["add", "gate", "retry", "panic", "report"].map(spec))),
             guests: Handle::current(),
             clock,
         };
@@ -363,6 +374,32 @@ async fn a_commit_publishes_then_stores_then_acknowledges() {
         lines
     };
     assert_eq!(sorted(journal.lines()), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_state_that_a_task_reports_is_stored_after_started_and_before_the_result() {
+    let world = World::start().await;
+    world.send("report", "a").await;
+    world.until_state("a", State::Success).await;
+    let stored = world.store.get(&TaskId::parse("a").expect("valid")).await.expect("memory").expect("is there");
+    assert_eq!(stored.result, Json::text("Ok(())"));
+    let journal = world.stop(Shutdown::Warm).await;
+    let lines: Vec<_> = journal.lines().into_iter().filter(|line| line.starts_with("store")).collect();
+    assert_eq!(lines, ["store STARTED", "store HALFWAY", "store NEARLY", "store SUCCESS"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_is_told_that_its_state_could_not_be_stored() {
+    let world = World::start().await;
+    world.store.down.store(true, Ordering::Relaxed);
+    world.send("report", "a").await;
+    world.until(|world| world.journal.count("run a #0") == 1).await;
+    sleep(Duration::from_secs(1)).await;
+    world.store.down.store(false, Ordering::Relaxed);
+    world.until_state("a", State::Success).await;
+    let stored = world.store.get(&TaskId::parse("a").expect("valid")).await.expect("memory").expect("is there");
+    assert!(stored.result.as_str().contains("Err("), "{}", stored.result);
+    assert_eq!(world.stop(Shutdown::Warm).await.count("store HALFWAY"), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -544,11 +581,13 @@ async fn a_broker_that_can_never_work_ends_the_worker() {
         results_expire: None,
         seed: 1,
     };
+    let reports = Arc::new(Reports::default());
     let ports = Ports {
         connector: Arc::new(Refusing),
         connection: Arc::new(Connection::default()),
         store: world.store.clone(),
-        invoker: Arc::new(Script { journal: Journal::default(), gate: Arc::default() }),
+        invoker: Arc::new(Script { journal: Journal::default(), gate: Arc::default(), reports: reports.clone() }),
+        reports,
         catalog: Arc::default(),
         guests: Handle::current(),
         clock,
