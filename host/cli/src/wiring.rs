@@ -9,13 +9,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, anyhow};
 use async_trait::async_trait;
 use broker::{Broker, BrokerError};
-use sandbox::Sandbox;
+use sandbox::{Sandbox, StateSink};
 use store::state::{NodeState, StateFile, StateMemory};
 use store::{ReplySender, ResultStore, StoreOptions};
-use taskhost_core::{Attempt, Codec, Finished, Timestamp};
+use taskhost_core::{Attempt, Codec, Finished, ResultRecord, Timestamp};
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::oneshot;
 use tracing::warn;
-use worker::{Cancel, Connector, Invoker};
+use worker::{Cancel, Connector, Invoker, Reports};
 
 use crate::config::{Config, LimitsConfig, Origin, SecretUrl};
 use crate::exit::{Failure, OrHint};
@@ -164,13 +165,32 @@ fn limits(limits: &LimitsConfig) -> sandbox::Limits {
         result_bytes: size(limits.result_bytes),
         log_bytes: size(limits.log_bytes),
         log_line_bytes: size(limits.log_line_bytes),
+        state_bytes: size(limits.state_bytes),
+        state_interval: limits.state_interval,
         component_bytes: size(limits.component_bytes),
         describe_time: limits.describe_time,
     }
 }
 
 /// Runs attempts in the sandbox.
-pub(crate) struct SandboxInvoker(pub(crate) Arc<Sandbox>);
+pub(crate) struct SandboxInvoker(Arc<Sandbox>);
+
+impl SandboxInvoker {
+    /// What running tasks report goes into `reports`.
+    pub(crate) fn new(sandbox: Arc<Sandbox>, reports: Arc<Reports>) -> Self {
+        sandbox.report_states_to(Arc::new(ReportSink(reports)));
+        Self(sandbox)
+    }
+}
+
+/// Hands states of running tasks to the worker.
+struct ReportSink(Arc<Reports>);
+
+impl StateSink for ReportSink {
+    fn put(&self, record: ResultRecord) -> oneshot::Receiver<Result<(), String>> {
+        self.0.put(record)
+    }
+}
 
 #[async_trait]
 impl Invoker for SandboxInvoker {

@@ -95,6 +95,8 @@ mod tests {
             limits.result                              16MiB                              default
             limits.log                                 64KiB                              default
             limits.log_line                            8KiB                               default
+            limits.state                               64KiB                              default
+            limits.state_interval                      0.1s                               default
             limits.component                           64MiB                              default
             limits.describe_time                       5s                                 default
             plugins.dir                                plugins                            default

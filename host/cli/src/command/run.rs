@@ -12,7 +12,7 @@ use taskhost_core::{Catalog, TaskSpec};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
-use worker::{Connection, Ports, Settings};
+use worker::{Connection, Ports, Reports, Settings};
 
 use super::{banner, plugin, purge, wiring};
 use crate::args::RunArgs;
@@ -92,11 +92,13 @@ async fn work(
         results_expire: config.result.expires,
         seed: uuid::Uuid::new_v4().as_u64_pair().0,
     };
+    let reports = Arc::new(Reports::default());
     let ports = Ports {
         connector: wiring::connector(config),
         connection,
         store,
-        invoker: Arc::new(wiring::SandboxInvoker(sandbox)),
+        invoker: Arc::new(wiring::SandboxInvoker::new(sandbox, reports.clone())),
+        reports,
         catalog: Arc::new(catalog),
         guests,
         clock: wiring::now,

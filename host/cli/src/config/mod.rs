@@ -126,6 +126,8 @@ pub(crate) struct LimitsConfig {
     pub(crate) result_bytes: u64,
     pub(crate) log_bytes: u64,
     pub(crate) log_line_bytes: u64,
+    pub(crate) state_bytes: u64,
+    pub(crate) state_interval: Duration,
     pub(crate) component_bytes: u64,
     pub(crate) describe_time: Duration,
 }
@@ -211,6 +213,8 @@ impl Config {
                 result_bytes: of.bytes("limits.result"),
                 log_bytes: of.bytes("limits.log"),
                 log_line_bytes: of.bytes("limits.log_line"),
+                state_bytes: of.bytes("limits.state"),
+                state_interval: of.duration("limits.state_interval"),
                 component_bytes: of.bytes("limits.component"),
                 describe_time: of.duration("limits.describe_time"),
             },

@@ -165,6 +165,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
     fixed("limits.result", Kind::Bytes, "16MiB", "size of one result"),
     fixed("limits.log", Kind::Bytes, "64KiB", "what one run of a task may write to its output"),
     fixed("limits.log_line", Kind::Bytes, "8KiB", "length of one line of that"),
+    fixed("limits.state", Kind::Bytes, "64KiB", "size of what a running task reports with a state of its own"),
+    fixed(
+        "limits.state_interval",
+        Kind::Duration,
+        "100ms",
+        "of the states that a task reports within this, keep the last",
+    ),
     fixed("limits.component", Kind::Bytes, "64MiB", "size of a plugin's .wasm file"),
     fixed("limits.describe_time", Kind::PositiveDuration, "5s", "how long a plugin may take to list its tasks"),
     fixed("plugins.dir", Kind::Folder, "plugins", "folder with plugins: *.wasm files, and folders with a plugin.toml"),
@@ -358,6 +365,10 @@ mod tests {
                       what one run of a task may write to its output [default: 64KiB]
               limits.log_line
                       length of one line of that [default: 8KiB]
+              limits.state
+                      size of what a running task reports with a state of its own [default: 64KiB]
+              limits.state_interval
+                      of the states that a task reports within this, keep the last [default: 100ms]
               limits.component
                       size of a plugin's .wasm file [default: 64MiB]
               limits.describe_time
