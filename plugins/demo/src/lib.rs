@@ -20,6 +20,8 @@ taskhost::plugin!(
     log,
     request,
     graceful,
+    progress,
+    report,
     limited,
     soft_limited,
     hostile::spin,
@@ -141,6 +143,36 @@ fn graceful(context: &Context, #[default = 60.0] seconds: f64) -> Result<bool, T
         thread::sleep(left.min(Duration::from_millis(10)));
     }
     Ok(true)
+}
+
+/// Makes so many steps with a pause before each, tells how far it is, rests, and returns how many steps it made.
+#[task(name = "tasks.progress")]
+fn progress(
+    context: &Context,
+    #[default = 5] steps: u64,
+    #[default = 0.5] pause: f64,
+    #[default] rest: f64,
+) -> Result<u64, TaskError> {
+    let (pause, rest) = (duration(pause)?, duration(rest)?);
+    for step in 1..=steps {
+        thread::sleep(pause);
+        context.progress(step, steps);
+    }
+    thread::sleep(rest);
+    Ok(steps)
+}
+
+/// Gives itself a state with any meta, waits so many seconds, and returns nothing.
+#[task(name = "tasks.report")]
+fn report(
+    context: &Context,
+    state: &str,
+    #[default] meta: Option<Json>,
+    #[default] pause: f64,
+) -> Result<(), TaskError> {
+    context.update_state(state, &meta)?;
+    thread::sleep(duration(pause)?);
+    Ok(())
 }
 
 /// As tasks.sleep, but has only one second.

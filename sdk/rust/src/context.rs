@@ -4,6 +4,7 @@ use std::cell::OnceCell;
 use std::fmt;
 use std::time::Duration;
 
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::json::Json;
@@ -69,11 +70,86 @@ impl Context {
         #[cfg(not(target_family = "wasm"))]
         Duration::MAX
     }
+
+    /// Gives the task a state that clients see as `AsyncResult.state` and `.info` until the next one or its end:
+    /// Celery's `update_state`. SUCCESS, FAILURE, REVOKED and RETRY are refused, since they follow from how the task
+    /// ends.
+    ///
+    /// Of many updates in a short time the host stores the last, and then does not make the task wait.
+    ///
+    /// ```
+    /// # use taskhost::{Context, TaskError};
+    /// fn index(context: &Context, pages: &[String]) -> Result<(), TaskError> {
+    ///     context.update_state("INDEXING", &("pages", pages.len()))?;
+    ///     Ok(())
+    /// }
+    /// # index(&Context::new("id", "task", 0), &[]).unwrap();
+    /// ```
+    pub fn update_state(&self, state: &str, meta: &(impl Serialize + ?Sized)) -> Result<(), UpdateError> {
+        let meta = serde_json::to_string(meta);
+        let meta = meta.map_err(|error| UpdateError::Invalid(format!("the meta is not JSON serializable: {error}")))?;
+        send(state, &meta)
+    }
+
+    /// Tells clients how far the task is: the state `PROGRESS` with `current` and `total`, as is the custom with
+    /// Celery. A task need not care whether it could be stored; [`Context::update_state`] tells one that does.
+    pub fn progress(&self, current: u64, total: u64) {
+        let _ = send("PROGRESS", &format!("{{\"current\": {current}, \"total\": {total}}}"));
+    }
 }
+
+#[cfg(target_family = "wasm")]
+fn send(state: &str, meta: &str) -> Result<(), UpdateError> {
+    use crate::bindings::taskhost::task::context::{UpdateError as Wire, update_state};
+    update_state(state, meta).map_err(|error| match error {
+        Wire::Invalid(why) => UpdateError::Invalid(why),
+        Wire::Limited(why) => UpdateError::Limited(why),
+        Wire::Unavailable(why) => UpdateError::Unavailable(why),
+    })
+}
+
+#[cfg(not(target_family = "wasm"))]
+fn send(_state: &str, _meta: &str) -> Result<(), UpdateError> {
+    Ok(())
+}
+
+/// Why a state was not stored. The task may go on as if nothing had happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UpdateError {
+    /// This state or this meta can never be stored.
+    Invalid(String),
+    /// The meta is longer than the operator allows.
+    Limited(String),
+    /// The result store refused, or did not answer in time; later it may.
+    Unavailable(String),
+}
+
+impl fmt::Display for UpdateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Invalid(why) | Self::Limited(why) | Self::Unavailable(why)) = self;
+        f.write_str(why)
+    }
+}
+
+impl std::error::Error for UpdateError {}
 
 impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { id, task, retries, request: _ } = self;
         f.debug_struct("Context").field("id", id).field("task", task).field("retries", retries).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_meta_that_json_cannot_hold_is_invalid() {
+        let context = Context::new("id", "task", 0);
+        assert_eq!(context.update_state("HALFWAY", &[1, 2]), Ok(()));
+        let map = std::collections::BTreeMap::from([((1, 2), 3)]);
+        let error = context.update_state("HALFWAY", &map).expect_err("keys are no strings");
+        assert_eq!(error.to_string(), "the meta is not JSON serializable: key must be a string");
     }
 }

@@ -52,7 +52,7 @@ mod signature;
 
 pub use taskhost_macros::task;
 
-pub use crate::context::Context;
+pub use crate::context::{Context, UpdateError};
 pub use crate::error::TaskError;
 pub use crate::guest::{Definition, Task};
 pub use crate::json::Json;

@@ -33,6 +33,7 @@ mod documents;
 mod failures;
 mod faults;
 mod messages;
+mod progress;
 mod retries;
 mod sharing;
 mod shutdown;
