@@ -10,8 +10,9 @@ use crate::name::QueueName;
 /// quorum queues, the adapters of other brokers as far as they count.
 pub const DELIVERY_COUNT_HEADER: &str = "x-delivery-count";
 
-/// Marks a message that was given back to the broker to wait for its ETA. On RabbitMQ that is a
-/// publication and an acknowledgement; a crash between them leaves two messages of one execution.
+/// Marks a message that may be one of two of one execution. It was given back to the broker to wait for its
+/// ETA, which on RabbitMQ is a publication and an acknowledgement, with room for a crash between them; or it
+/// was published again, since nobody knows whether the first time it arrived.
 pub const PUT_BACK_HEADER: &str = "x-put-back";
 
 /// One message of AMQP, or of kombu's envelope.

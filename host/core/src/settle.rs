@@ -8,7 +8,7 @@
 use crate::dead;
 use crate::event::{Event, Happening};
 use crate::exception::Exception;
-use crate::message::{Acknowledgement, Message, Publication};
+use crate::message::{Acknowledgement, HeaderValue, Message, PUT_BACK_HEADER, Publication};
 use crate::name::QueueName;
 use crate::outcome::{Attempt, Finished, Limit, Outcome, Policy, RetryDelay, RetryRequest, Trap};
 use crate::protocol::content::Json;
@@ -37,6 +37,18 @@ pub enum Step {
     Send(Publication),
     /// Kept aside in a queue that is created if it is missing.
     Shelve { queue: QueueName, message: Message },
+}
+
+impl Step {
+    /// It was tried before, and may have succeeded though it was said to have failed: whoever gets the second
+    /// message of one execution is to know that it may be one.
+    pub fn mark_as_repeated(&mut self) {
+        match self {
+            Self::Send(publication) => publication.message.headers.set(PUT_BACK_HEADER, HeaderValue::Bool(true)),
+            // Looked at by people, and harmless twice.
+            Self::Shelve { .. } => {}
+        }
+    }
 }
 
 /// Why a delivery never became an attempt.

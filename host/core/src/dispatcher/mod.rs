@@ -5,6 +5,7 @@
 
 mod identity;
 mod input;
+mod requeue;
 mod stage;
 
 #[cfg(test)]
@@ -24,16 +25,17 @@ use crate::admit::{Admission, admit};
 use crate::event::{Event, Happening};
 use crate::message::{Acknowledgement, HeaderValue, PUT_BACK_HEADER};
 use crate::name::{TaskId, TaskName};
-use crate::outcome::{Attempt, AttemptId, DeliveryId, Finished};
+use crate::outcome::{Attempt, AttemptId, DeliveryId, Finished, Outcome};
 use crate::rate::Bucket;
 use crate::request::{DecodeError, Request};
 use crate::retry;
-use crate::settle::{self, Refusal, Settlement};
+use crate::settle::{self, Refusal, Settlement, Step};
 use crate::task::Catalog;
 use crate::timestamp::{Jitter, Timestamp};
 use crate::timetable::Timetable;
 
 use identity::{Identity, Remembered};
+use requeue::Requeues;
 use stage::{Commit, Stage, Tracked, Work};
 
 pub use input::{Action, CommitFailure, Input, Limits, Lookup, Shutdown, TaskDefaults};
@@ -60,10 +62,13 @@ pub struct Dispatcher {
     timetable: Timetable,
     ready: VecDeque<DeliveryId>,
     buckets: FxHashMap<TaskName, Bucket>,
+    requeues: Requeues,
     /// Ids whose successors are being published, with the deliveries that must wait until the records
     /// that belong to them are stored: a retry may be here before the state RETRY is.
     publishing: FxHashMap<TaskId, Vec<DeliveryId>>,
     held: u32,
+    /// How many wait here before they go back to their queue.
+    requeuing: u32,
     committing: usize,
     attempts_started: u64,
     prefetch: u32,
@@ -89,8 +94,10 @@ impl Dispatcher {
             timetable: Timetable::default(),
             ready: VecDeque::new(),
             buckets: FxHashMap::default(),
+            requeues: Requeues::default(),
             publishing: FxHashMap::default(),
             held: 0,
+            requeuing: 0,
             committing: 0,
             attempts_started: 0,
             wake_at: None,
@@ -121,10 +128,10 @@ impl Dispatcher {
             Input::BrokerLost => self.broker_lost(),
             Input::BrokerBack { puts_back } => {
                 self.puts_back = puts_back;
-                self.broker_back(now, &mut actions);
+                self.hurry_commits(now, &mut actions);
             }
             Input::PutBack(delivery, done) => self.put_back_answered(delivery, done, &mut actions),
-            Input::Stop(shutdown) => self.stop(shutdown, &mut actions),
+            Input::Stop(shutdown) => self.stop(shutdown, now, &mut actions),
         }
         self.start_ready(now, &mut actions);
         self.wake(&mut actions);
@@ -282,7 +289,8 @@ impl Dispatcher {
                     self.held -= 1;
                     self.admit(delivery, work, now, actions);
                 }
-                Some(Tracked { stage: Stage::CommitDelayed { commit, settlement }, lost }) => {
+                Some(Tracked { stage: Stage::CommitDelayed { commit, settlement, requeues }, lost }) => {
+                    self.requeuing -= u32::from(requeues);
                     self.commit(delivery, commit, *settlement, lost, actions);
                 }
                 // It went away, or is somewhere else by now.
@@ -344,9 +352,28 @@ impl Dispatcher {
     fn finished(&mut self, id: AttemptId, finished: Finished, now: Timestamp, actions: &mut Vec<Action>) {
         let Some(delivery) = self.attempts.remove(&id) else { return };
         let Some(Tracked { stage: Stage::Running(attempt), lost }) = self.untrack(delivery) else { return };
+        let interrupted = matches!(finished.outcome, Outcome::Interrupted);
         let settlement = settle::settle(&attempt, finished, now, self.chance.next());
+        let pause = match settlement.acknowledgement {
+            _ if interrupted || self.stopping => Duration::ZERO,
+            Some(Acknowledgement::Requeue) => {
+                let deliveries = attempt.request.message.headers.delivery_count();
+                self.requeues.pause(&attempt.request.task, deliveries, self.chance.next())
+            }
+            _ => {
+                self.requeues.ended(&attempt.request.task);
+                Duration::ZERO
+            }
+        };
         let identity = Some(Identity::of(&attempt.request));
-        self.commit(delivery, Commit { attempt: Some(attempt), identity, failures: 0 }, settlement, lost, actions);
+        let commit = Commit { attempt: Some(attempt), identity, failures: 0 };
+        if pause.is_zero() {
+            return self.commit(delivery, commit, settlement, lost, actions);
+        }
+        self.requeuing += 1;
+        self.timetable.insert(now + pause, delivery);
+        let stage = Stage::CommitDelayed { commit, settlement: Box::new(settlement), requeues: true };
+        self.deliveries.insert(delivery, Tracked { stage, lost });
     }
 
     fn commit(
@@ -420,9 +447,10 @@ impl Dispatcher {
         self.committing -= 1;
         let mut settlement = failure.remaining;
         if failure.transient {
+            settlement.before.iter_mut().for_each(Step::mark_as_repeated);
             self.timetable.insert(now + commit_backoff(commit.failures), delivery);
             commit.failures = commit.failures.saturating_add(1);
-            let stage = Stage::CommitDelayed { commit, settlement: Box::new(settlement) };
+            let stage = Stage::CommitDelayed { commit, settlement: Box::new(settlement), requeues: false };
             self.deliveries.insert(delivery, Tracked { stage, lost });
             return;
         }
@@ -474,8 +502,8 @@ impl Dispatcher {
         self.buckets.values_mut().for_each(Bucket::forget_reservations);
     }
 
-    /// What waited for a connection to be committed need wait no longer.
-    fn broker_back(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
+    /// What waited to be committed, for a connection or because it was to go back to its queue, waits no longer.
+    fn hurry_commits(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
         let delayed = |(&delivery, tracked): (&DeliveryId, &Tracked)| {
             matches!(tracked.stage, Stage::CommitDelayed { .. }).then_some(delivery)
         };
@@ -486,7 +514,7 @@ impl Dispatcher {
         self.due(now, actions);
     }
 
-    fn stop(&mut self, shutdown: Shutdown, actions: &mut Vec<Action>) {
+    fn stop(&mut self, shutdown: Shutdown, now: Timestamp, actions: &mut Vec<Action>) {
         if !self.stopping {
             self.stopping = true;
             actions.push(Action::StopConsuming);
@@ -503,6 +531,8 @@ impl Dispatcher {
                 actions.push(Action::Settle(delivery, Acknowledgement::Requeue));
             }
             self.forget_waiting();
+            // What is to go back to its queue does so now.
+            self.hurry_commits(now, actions);
         }
         if shutdown == Shutdown::Cold {
             let mut running: Vec<AttemptId> = self.attempts.keys().copied().collect();
@@ -522,7 +552,7 @@ impl Dispatcher {
     }
 
     fn adjust_prefetch(&mut self, actions: &mut Vec<Action>) {
-        let wanted = self.limits.prefetch(self.held);
+        let wanted = self.limits.prefetch(self.held + self.requeuing);
         if wanted != self.prefetch && !self.stopping {
             self.prefetch = wanted;
             actions.push(Action::SetPrefetch(wanted));

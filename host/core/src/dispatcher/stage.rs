@@ -64,10 +64,11 @@ pub(super) enum Stage {
         /// A new receipt came while this was being committed.
         adopted: bool,
     },
-    /// The commit failed and is tried again later.
+    /// The commit failed and is tried again later, or the message is to go back to its queue and waits for that.
     CommitDelayed {
         commit: Commit,
         settlement: Box<Settlement>,
+        requeues: bool,
     },
 }
 

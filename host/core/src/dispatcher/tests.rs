@@ -42,7 +42,10 @@ fn render(actions: Vec<Action>) -> String {
         Action::Record(record) => Some(format!("record {}", record.state.as_str())),
         Action::Commit(delivery, settlement) => {
             let states = settlement.records.iter().map(|record| record.state.as_str().to_owned());
-            let published = settlement.before.iter().map(|_| "publish".to_owned());
+            let published = settlement.before.iter().map(|step| match step {
+                Step::Send(it) if it.message.headers.get(PUT_BACK_HEADER).is_some() => "publish again".to_owned(),
+                _ => "publish".to_owned(),
+            });
             let acknowledged = settlement.acknowledgement.map(|ack| format!("{ack:?}").to_lowercase());
             let steps: Vec<String> = published.chain(states).chain(acknowledged).collect();
             Some(format!("commit {}: {}", delivery.0, steps.join(", ")))
@@ -373,4 +376,56 @@ fn a_shutdown_waits_for_what_is_being_put_back() {
     bench.step(NOW, Input::Stop(Shutdown::Warm), "stop consuming");
     bench.step(NOW, Input::PutBack(DeliveryId(1), true), "");
     bench.step(NOW, Input::PutBack(DeliveryId(2), false), "requeue 2; stopped");
+}
+
+fn requeue(attempt: u64) -> Input {
+    finished(attempt, Outcome::Rejected { requeue: true })
+}
+
+#[test]
+fn a_task_that_requeues_again_and_again_is_slowed_down_and_holds_up_nobody() {
+    let mut bench =
+        Bench(Dispatcher::new(limits(1), Arc::new(Catalog::new([spec("tasks.add", TaskOptions::default())])), 1));
+    bench.step(NOW, received(1, "tasks.add", "a"), "start 1 as 1");
+    bench.step(NOW, requeue(1), "commit 1: requeue");
+    bench.step(NOW, committed(1), "");
+    bench.step(NOW, received(2, "tasks.add", "a"), "start 2 as 2");
+    let mut actions = bench.0.handle(requeue(2), NOW);
+    // Its slot is free, its receipt is kept, and another message may be fetched in its place.
+    assert_eq!(actions.pop(), Some(Action::SetPrefetch(5)));
+    let [Action::WakeAt(pause)] = actions[..] else { panic!("{actions:?}") };
+    assert!((50..=100).contains(&pause.since(NOW).as_millis()), "{pause:?}");
+    bench.step(NOW, received(3, "tasks.add", "b"), "start 3 as 3");
+    bench.step(at(100), Input::Due, "commit 2: requeue; prefetch 4");
+    bench.step(at(100), committed(2), "");
+    // Another end closes the matter.
+    bench.step(at(100), success(3), "commit 3: SUCCESS, ack");
+    bench.step(at(100), committed(3), "");
+    bench.step(at(100), received(4, "tasks.add", "c"), "start 4 as 4");
+    bench.step(at(100), requeue(4), "commit 4: requeue");
+}
+
+#[test]
+fn a_shutdown_sends_back_what_waits_to_go_back() {
+    let mut bench = Bench(dispatcher(1));
+    for n in 1..=2 {
+        bench.step(NOW, received(n, "tasks.add", "a"), &format!("start {n} as {n}"));
+        if n == 1 {
+            bench.step(NOW, requeue(1), "commit 1: requeue");
+            bench.step(NOW, committed(1), "");
+        }
+    }
+    bench.0.handle(requeue(2), NOW);
+    bench.step(NOW, Input::Stop(Shutdown::Warm), "stop consuming; commit 2: requeue");
+    bench.step(NOW, committed(2), "stopped");
+}
+
+#[test]
+fn what_is_published_again_says_so() {
+    let mut bench = Bench(dispatcher(1));
+    bench.step(NOW, received(1, "tasks.add", "a"), "start 1 as 1");
+    let Some(Action::Commit(_, remaining)) = bench.0.handle(retry_now(1), NOW).pop() else { panic!("no commit") };
+    let failed = CommitFailure { remaining, transient: true, reason: "lost".to_owned() };
+    bench.step(NOW, Input::CommitFailed(DeliveryId(1), Box::new(failed)), "wake at 100");
+    bench.step(at(100), Input::Due, "commit 1: publish again, RETRY, ack");
 }
