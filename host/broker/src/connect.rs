@@ -24,11 +24,19 @@ pub struct ConnectOptions {
     /// Which kind of queues messages wait in until their time comes, where a broker has kinds of queues
     /// (Celery's `broker_native_delayed_delivery_queue_type`).
     pub delayed_queue_type: QueueKind,
+    /// Whether what was given to a broker that then blocks publishers is waited for as long as it does. A
+    /// worker waits, since it would have to publish it again; a command gives up in time.
+    pub waits_while_blocked: bool,
 }
 
 impl Default for ConnectOptions {
     fn default() -> Self {
-        Self { node: "taskhost".to_owned(), timeout: Duration::from_secs(10), delayed_queue_type: QueueKind::Quorum }
+        Self {
+            node: "taskhost".to_owned(),
+            timeout: Duration::from_secs(10),
+            delayed_queue_type: QueueKind::Quorum,
+            waits_while_blocked: false,
+        }
     }
 }
 

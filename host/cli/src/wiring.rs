@@ -73,19 +73,24 @@ impl Connector for BrokerConnector {
     }
 }
 
-/// What makes connections to the broker.
+/// What makes a worker's connections to the broker.
 pub(crate) fn connector(config: &Config) -> Arc<dyn Connector> {
-    let options = broker::ConnectOptions {
+    Arc::new(BrokerConnector { url: config.broker.url.clone(), options: connect_options(config, true) })
+}
+
+fn connect_options(config: &Config, waits_while_blocked: bool) -> broker::ConnectOptions {
+    broker::ConnectOptions {
         node: config.worker.hostname.to_string(),
         timeout: config.broker.connection_timeout,
         delayed_queue_type: config.broker.native_delayed_delivery_queue_type,
-    };
-    Arc::new(BrokerConnector { url: config.broker.url.clone(), options })
+        waits_while_blocked,
+    }
 }
 
 /// A connection to the broker, for a command that needs one now.
 pub(crate) async fn broker(config: &Config) -> Result<Arc<dyn Broker>, Failure> {
-    let connected = connector(config).connect().await.context("cannot reach the broker");
+    let options = connect_options(config, false);
+    let connected = broker::connect(config.broker.url.expose(), &options).await.context("cannot reach the broker");
     let origin = config.origin("broker.url");
     connected.or_hint(format!("the broker's URL comes from: {origin}; `host config` shows all settings"))
 }

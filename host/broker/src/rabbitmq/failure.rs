@@ -16,6 +16,10 @@ pub(super) const OPERATION_DEADLINE: Duration = Duration::from_secs(30);
 pub(super) enum Failure {
     Amqp(lapin::Error),
     TimedOut(Duration),
+    /// By connection.blocked, for as long as we wait for a confirmation.
+    Blocked {
+        may_have_been_sent: bool,
+    },
     Refused(String),
 }
 
@@ -47,7 +51,7 @@ impl Failure {
     /// was in use, had no resources or was shutting down.
     pub(super) fn is_transient(&self) -> bool {
         match self {
-            Self::TimedOut(_) => true,
+            Self::TimedOut(_) | Self::Blocked { .. } => true,
             Self::Refused(_) => false,
             Self::Amqp(_) => match self.code() {
                 Some(AMQPErrorKind::Soft(error)) => matches!(error, AMQPSoftError::RESOURCELOCKED),
@@ -66,7 +70,7 @@ impl Failure {
                 ErrorKind::ProtocolError(error) => Some(error.kind()),
                 _ => None,
             },
-            Self::TimedOut(_) | Self::Refused(_) => None,
+            Self::TimedOut(_) | Self::Blocked { .. } | Self::Refused(_) => None,
         }
     }
 }
@@ -76,6 +80,10 @@ impl fmt::Display for Failure {
         match self {
             Self::Amqp(error) => error.fmt(f),
             Self::TimedOut(after) => write!(f, "no answer within {} s", after.as_secs()),
+            Self::Blocked { may_have_been_sent } => {
+                f.write_str("the broker is short of memory or disk and blocks whoever publishes")?;
+                f.write_str(if *may_have_been_sent { "; it may take the message when it no longer does" } else { "" })
+            }
             Self::Refused(reason) => f.write_str(reason),
         }
     }

@@ -9,11 +9,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::{MaybeDone, maybe_done};
+use futures_util::{Stream, StreamExt};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::ShortString;
-use lapin::{BasicProperties, Channel, Confirmation, Connection};
+use lapin::{BasicProperties, Channel, Confirmation, Connection, Event};
 use taskhost_core::{Publication, Route};
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tracing::{info, warn};
 
 use super::convert;
 use super::failure::{Failure, lost};
@@ -28,6 +32,9 @@ pub(super) const PIPELINE_MAX: usize = 256;
 
 /// Most calls that publish at once. A broker allows about two thousand channels a connection.
 const CHANNELS_MAX: usize = 64;
+
+/// How often to look, while a confirmation is waited for, whether the broker blocks us.
+const CONFIRM_STEP: Duration = Duration::from_secs(1);
 
 /// How often to look whether the broker still blocks us.
 const BLOCKED_POLL: Duration = Duration::from_millis(50);
@@ -46,6 +53,8 @@ enum State {
 /// The connection and its channels that are not in use.
 struct Line {
     connection: Connection,
+    /// Says so when the broker blocks us.
+    _telling: Telling,
     idle: Mutex<Vec<Channel>>,
     permits: Semaphore,
     unconfirmed: tokio::sync::Mutex<Option<Channel>>,
@@ -59,15 +68,8 @@ impl Publisher {
     /// Publishes all of these, and waits until each is confirmed.
     pub(super) async fn publish(&self, publications: &[Publication]) -> Result<(), BrokerError> {
         let Some(first) = publications.first() else { return Ok(()) };
-        let publish = async {
-            let line = self.line().await?;
-            line.wait_until_unblocked().await;
-            line.publish(publications).await
-        };
-        match tokio::time::timeout(PUBLISH_DEADLINE, publish).await {
-            Ok(result) => result,
-            Err(_) => Err(publish_error(&first.route, Failure::TimedOut(PUBLISH_DEADLINE))),
-        }
+        let line = self.ready_line(&first.route).await?;
+        self.confirmed(&line, &first.route, line.publish(publications)).await
     }
 
     /// Publishes all of these, and says of each whether it was taken. An error means that it is not known of
@@ -77,29 +79,60 @@ impl Publisher {
         publications: &[Publication],
     ) -> Result<Vec<Result<(), BrokerError>>, BrokerError> {
         let Some(first) = publications.first() else { return Ok(Vec::new()) };
-        let publish = async {
-            let line = self.line().await?;
-            line.wait_until_unblocked().await;
-            line.publish_each(publications).await
-        };
-        match tokio::time::timeout(PUBLISH_DEADLINE, publish).await {
-            Ok(result) => result,
-            Err(_) => Err(publish_error(&first.route, Failure::TimedOut(PUBLISH_DEADLINE))),
-        }
+        let line = self.ready_line(&first.route).await?;
+        self.confirmed(&line, &first.route, line.publish_each(publications)).await
     }
 
     /// Publishes all of these, and waits only until they are written to the connection.
     pub(super) async fn send_unconfirmed(&self, publications: &[Publication]) -> Result<(), BrokerError> {
         let Some(first) = publications.first() else { return Ok(()) };
-        let send = async {
-            let line = self.line().await?;
-            line.wait_until_unblocked().await;
-            line.send_unconfirmed(publications).await
-        };
-        match tokio::time::timeout(PUBLISH_DEADLINE, send).await {
+        let line = self.ready_line(&first.route).await?;
+        match tokio::time::timeout(PUBLISH_DEADLINE, line.send_unconfirmed(publications)).await {
             Ok(result) => result,
             Err(_) => Err(publish_error(&first.route, Failure::TimedOut(PUBLISH_DEADLINE))),
         }
+    }
+
+    /// Waits for the end of a publication, but not for ever.
+    async fn confirmed<T>(
+        &self,
+        line: &Line,
+        route: &Route,
+        publishing: impl Future<Output = Result<T, BrokerError>>,
+    ) -> Result<T, BrokerError> {
+        let mut publishing = std::pin::pin!(publishing);
+        let mut left = PUBLISH_DEADLINE;
+        while !left.is_zero() {
+            let step = left.min(CONFIRM_STEP);
+            if let Ok(result) = tokio::time::timeout(step, &mut publishing).await {
+                return result;
+            }
+            // A broker that blocks us has stopped reading in the midst of what we sent, and will read on: who
+            // gave up now and published again would publish twice. A dead connection ends this by heartbeats.
+            let waits = self.connector.options.waits_while_blocked && line.connection.status().blocked();
+            left = if waits { PUBLISH_DEADLINE } else { left - step };
+        }
+        let failure = match line.connection.status().blocked() {
+            true => Failure::Blocked { may_have_been_sent: true },
+            false => Failure::TimedOut(PUBLISH_DEADLINE),
+        };
+        Err(publish_error(route, failure))
+    }
+
+    /// The connection, when it lets us publish. What lapin buffers for a blocked one is published when it is
+    /// free again, however long after we have given up on it: so nothing is handed to it before.
+    async fn ready_line(&self, route: &Route) -> Result<Arc<Line>, BrokerError> {
+        let deadline = Instant::now() + PUBLISH_DEADLINE;
+        let late = |failure| publish_error(route, failure);
+        let opening = tokio::time::timeout_at(deadline, self.line()).await;
+        let line = opening.map_err(|_| late(Failure::TimedOut(PUBLISH_DEADLINE)))??;
+        while line.connection.status().blocked() {
+            if Instant::now() >= deadline {
+                return Err(late(Failure::Blocked { may_have_been_sent: false }));
+            }
+            tokio::time::sleep(BLOCKED_POLL).await;
+        }
+        Ok(line)
     }
 
     pub(super) async fn close(&self) {
@@ -116,8 +149,11 @@ impl Publisher {
             State::Open(line) if line.connection.status().connected() => return Ok(Arc::clone(line)),
             State::Open(_) | State::Unopened => {}
         }
+        let connection = self.connector.connect(Role::Publish).await?;
+        let events = connection.events_listener();
         let line = Arc::new(Line {
-            connection: self.connector.connect(Role::Publish).await?,
+            connection,
+            _telling: Telling(tokio::spawn(tell(events))),
             idle: Mutex::default(),
             permits: Semaphore::new(CHANNELS_MAX),
             unconfirmed: tokio::sync::Mutex::default(),
@@ -127,15 +163,16 @@ impl Publisher {
     }
 }
 
-impl Line {
-    /// What lapin buffers for a blocked connection is published when it is free again, however long
-    /// after we have given up on it: so nothing is handed to it before.
-    async fn wait_until_unblocked(&self) {
-        while self.connection.status().blocked() {
-            tokio::time::sleep(BLOCKED_POLL).await;
-        }
-    }
+/// Ends with its line.
+struct Telling(JoinHandle<()>);
 
+impl Drop for Telling {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Line {
     async fn publish(&self, publications: &[Publication]) -> Result<(), BrokerError> {
         let mut result = Ok(());
         for part in publications.chunks(PIPELINE_MAX) {
@@ -194,6 +231,21 @@ impl Line {
         }
         *unconfirmed = Some(channel);
         Ok(())
+    }
+}
+
+/// Tells the operator when the broker blocks us, and when no longer.
+async fn tell(events: impl Stream<Item = Event>) {
+    let mut events = std::pin::pin!(events);
+    while let Some(event) = events.next().await {
+        match event {
+            Event::ConnectionBlocked(reason) => warn!(
+                reason,
+                "the broker blocks whoever publishes ({reason}): tasks that publish wait for it and stay unacknowledged, all others go on"
+            ),
+            Event::ConnectionUnblocked => info!("the broker blocks publishers no longer"),
+            _ => {}
+        }
     }
 }
 
