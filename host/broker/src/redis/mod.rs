@@ -16,6 +16,7 @@ mod layout;
 mod link;
 mod publisher;
 mod pump;
+mod reconcile;
 mod script;
 mod sweeper;
 #[cfg(test)]

@@ -165,6 +165,36 @@ return {text, string.format('%.6f', wait), due}",
     )
 });
 
+/// Looks at some of `unacked`: gives an index entry to what has none, and a lease to owners that have none,
+/// which is over if they do not renew it. Says where to go on, how many had no index entry, and how many owners
+/// no lease.
+/// KEYS: unacked, index, owners. ARGV: cursor, how many, seconds of the lease, the prefix of what waits for its
+/// time (which is due now, since nobody knows better).
+pub(super) static RECONCILE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+local now = redis.call('TIME')
+now = now[1] + now[2] / 1000000
+local page = redis.call('HSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2])
+local unindexed, orphaned = 0, 0
+for i = 1, #page[2], 2 do
+  local tag = page[2][i]
+  if not redis.call('ZSCORE', KEYS[2], tag) then
+    local score = string.format('%.6f', now)
+    if string.sub(tag, 1, #ARGV[4]) == ARGV[4] then score = '0' end
+    redis.call('ZADD', KEYS[2], score, tag)
+    unindexed = unindexed + 1
+  end
+  local owner = string.match(tag, '^(th%-%x+%-)%d+$')
+  if owner and not redis.call('ZSCORE', KEYS[3], owner) and not redis.call('ZSCORE', KEYS[3], '!' .. owner) then
+    redis.call('ZADD', KEYS[3], string.format('%.3f', now + ARGV[3]), owner)
+    orphaned = orphaned + 1
+  end
+end
+return {page[1], unindexed, orphaned}",
+    )
+});
+
 /// Releases a lock that is ours. KEYS: lock. ARGV: our token.
 pub(super) static UNLOCK: LazyLock<Script> = LazyLock::new(|| {
     Script::new(

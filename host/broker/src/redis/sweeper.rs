@@ -12,14 +12,18 @@ use uuid::Uuid;
 use super::failure::Failure;
 use super::give_back::Manner;
 use super::link::{DELAYED, Link};
+use super::reconcile::reconcile;
 use super::script;
 
 /// Longest time between looks at what is due: others may put something away that is due sooner.
 const DUE_INTERVAL_MAX: Duration = Duration::from_secs(1);
 /// Shortest: one look finds all that became due in that time.
 const DUE_INTERVAL_MIN: Duration = Duration::from_millis(20);
-/// How often bindings are written anew.
-const BINDINGS_INTERVAL: Duration = Duration::from_secs(60);
+/// How often bindings are written anew: until then, what is published to an exchange whose table was evicted
+/// finds no queue.
+const BINDINGS_INTERVAL: Duration = Duration::from_secs(10);
+/// How often all of `unacked` is looked at, after the first time, which is when we connect.
+const RECONCILE_INTERVAL: Duration = Duration::from_secs(300);
 /// How many times in a lease we look for dead owners.
 const LOOKS_PER_LEASE: u32 = 4;
 /// Most dead owners that are cleaned up in one go.
@@ -33,11 +37,11 @@ const MUTEX_MS: u64 = 30_000;
 
 /// Sweeps until the connection is lost.
 pub(super) async fn run(link: Arc<Link>) {
-    let mut owners_at = Instant::now();
-    let mut bindings_at = Instant::now() + BINDINGS_INTERVAL;
+    let now = Instant::now();
+    let mut next = Next { owners: now, reconciliation: now, bindings: now + BINDINGS_INTERVAL };
     let mut is_well = true;
     loop {
-        let swept = sweep(&link, &mut owners_at, &mut bindings_at).await;
+        let swept = sweep(&link, &mut next).await;
         let wait = match swept {
             Ok(wait) => {
                 is_well = true;
@@ -60,15 +64,26 @@ pub(super) async fn run(link: Arc<Link>) {
     }
 }
 
+/// When to do what is not done each time.
+struct Next {
+    owners: Instant,
+    reconciliation: Instant,
+    bindings: Instant,
+}
+
 /// Does what there is to do, and says how long nothing will be.
-async fn sweep(link: &Link, owners_at: &mut Instant, bindings_at: &mut Instant) -> Result<Duration, Failure> {
+async fn sweep(link: &Link, next: &mut Next) -> Result<Duration, Failure> {
     let now = Instant::now();
-    if now >= *owners_at {
-        *owners_at = now + link.lease() / LOOKS_PER_LEASE;
+    if now >= next.reconciliation {
+        next.reconciliation = now + RECONCILE_INTERVAL;
+        reconcile(link).await?;
+    }
+    if now >= next.owners {
+        next.owners = now + link.lease() / LOOKS_PER_LEASE;
         restore_of_the_dead(link).await?;
     }
-    if now >= *bindings_at {
-        *bindings_at = now + BINDINGS_INTERVAL;
+    if now >= next.bindings {
+        next.bindings = now + BINDINGS_INTERVAL;
         link.bindings.refresh(&link.connection).await?;
     }
     restore_due(link).await

@@ -67,6 +67,27 @@ async fn scores_of_what_we_hold_are_renewed_so_that_nobody_restores_it() {
 }
 
 #[tokio::test]
+async fn what_lost_its_index_entry_or_its_owner_is_found_by_who_connects() {
+    let Some(bench) = Bench::new().await else { return };
+    let bench = bench.with_short_lease();
+    let dying = bench.broker().await;
+    let consumer = dying.consume(&queue(), 2).await.unwrap();
+    publish(&dying, &["a", "b"]).await;
+    let held = take(&*consumer, 2).await;
+    drop(dying);
+    assert!(matches!(consumer.next().await, Err(BrokerError::Lost { .. })));
+    bench.ask::<u64>("DEL", "_taskhost.owners", &[]).await;
+    bench.ask::<u64>("DEL", "unacked_index", &[]).await;
+    let survivor = bench.broker().await;
+    let other = survivor.consume(&queue(), 2).await.unwrap();
+    let again = take(&*other, 2).await;
+    assert_eq!(again.len(), held.len());
+    settle(&*other, again, Acknowledgement::Ack).await;
+    assert_eq!(bench.scores().await, []);
+    assert_eq!(bench.ask::<u64>("HLEN", "unacked", &[]).await, 0);
+}
+
+#[tokio::test]
 async fn what_somebody_else_took_over_is_ours_no_more() {
     let Some(bench) = Bench::new().await else { return };
     let bench = bench.with_visibility_timeout(Duration::from_secs(1));
