@@ -94,7 +94,7 @@ impl Thread {
 
     /// Renews our leases, then takes back those of the dead: in this order, so that a process that was
     /// stopped for a while does not take from itself.
-    fn keep_house(&self) -> rusqlite::Result<Housekeeping> {
+    fn keep_house(&mut self) -> rusqlite::Result<Housekeeping> {
         let mut house = Housekeeping::default();
         let now_ms = now_ms();
         if self.renewal_is_due() {
@@ -105,7 +105,7 @@ impl Thread {
             }
             house.renewed = true;
         }
-        if self.sweep_is_due() {
+        if self.sweep_is_due() && self.clock.judges(now_ms, Instant::now(), self.lease) {
             let reclaimed = rows::reclaim(&self.db, now_ms)?;
             if reclaimed > 0 {
                 info!(count = reclaimed, "{reclaimed} messages of a worker that has died are delivered again");

@@ -5,6 +5,7 @@
 
 mod address;
 mod claimant;
+mod clock;
 mod commit;
 mod consumer;
 mod failure;

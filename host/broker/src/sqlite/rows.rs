@@ -12,6 +12,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Result, params};
 use taskhost_core::Timestamp;
 
+use super::clock::LEASE_MS_MAX;
 use crate::port::Acknowledgement;
 
 /// Most rows that are read, or made due, in one transaction: bounds how long it takes.
@@ -126,18 +127,19 @@ pub(super) fn renew(db: &Connection, owner: &str, until_ms: i64) -> Result<usize
     db.prepare_cached(sql)?.execute(params![owner, until_ms])
 }
 
-/// Whether somebody's lease has expired.
+/// Whether somebody's lease has expired, or is from a time before the clock was set back.
 pub(super) fn has_expired(db: &Connection, now_ms: i64) -> Result<bool> {
-    let sql = "SELECT 1 FROM kombu_message WHERE lease_until IS NOT NULL AND lease_until < ?1 LIMIT 1";
-    db.prepare_cached(sql)?.exists([now_ms])
+    let sql =
+        "SELECT 1 FROM kombu_message WHERE lease_until IS NOT NULL AND (lease_until < ?1 OR lease_until > ?2) LIMIT 1";
+    db.prepare_cached(sql)?.exists([now_ms, now_ms + LEASE_MS_MAX])
 }
 
 /// Makes rows with an expired lease visible again: their owner has died.
 pub(super) fn reclaim(db: &Connection, now_ms: i64) -> Result<usize> {
     let sql = "UPDATE kombu_message SET visible = 1, lease_until = NULL, owner = NULL, redelivered = 1,
                delivery_count = delivery_count + 1, version = version + 1
-               WHERE lease_until IS NOT NULL AND lease_until < ?1";
-    db.prepare_cached(sql)?.execute([now_ms])
+               WHERE lease_until IS NOT NULL AND (lease_until < ?1 OR lease_until > ?2)";
+    db.prepare_cached(sql)?.execute([now_ms, now_ms + LEASE_MS_MAX])
 }
 
 /// Whether a claim would find something.

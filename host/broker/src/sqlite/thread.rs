@@ -11,6 +11,7 @@ use rusqlite::Connection;
 use tracing::warn;
 
 use super::claimant::Claimant;
+use super::clock::WallClock;
 use super::commit::{SWEEPS_PER_LEASE, now_ms};
 use super::failure::{Failure, Kind};
 use super::inbox::End;
@@ -46,6 +47,7 @@ pub(super) struct Thread {
     pub(super) patience: Duration,
     pub(super) renewed_at: Instant,
     pub(super) swept_at: Option<Instant>,
+    pub(super) clock: WallClock,
     /// There is more to do at once.
     pub(super) again: bool,
     received: Receiver<Command>,
@@ -71,6 +73,7 @@ impl Thread {
             patience: BUSY_PATIENCE,
             renewed_at: Instant::now(),
             swept_at: None,
+            clock: WallClock::default(),
             again: false,
             received,
             backlog: Vec::new(),
@@ -164,7 +167,7 @@ impl Thread {
             return Ok(true);
         }
         if !self.claimants.is_empty() && self.sweep_is_due() {
-            if rows::has_expired(&self.db, now_ms())? {
+            if self.clock.judges(now_ms(), Instant::now(), self.lease) && rows::has_expired(&self.db, now_ms())? {
                 return Ok(true);
             }
             self.swept_at = Some(Instant::now());
