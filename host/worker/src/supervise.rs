@@ -10,7 +10,7 @@ use broker::{Broker, BrokerError, Consumer, Receipt};
 use taskhost_core::{Codec, DecodeError, Queue, Request};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::{error, info, warn};
 
 use crate::commit::chain;
@@ -74,8 +74,10 @@ enum Ended {
 impl Supervisor {
     pub(crate) async fn run(mut self) {
         let mut first = true;
+        let mut wait = Duration::ZERO;
         loop {
             let Some(broker) = self.connect(first).await else { return };
+            let connected_at = Instant::now();
             let mut receiving = JoinSet::new();
             let ended = self.serve(&broker, first, &mut receiving).await;
             // Nothing of this connection may be delivered after its loss is announced.
@@ -85,10 +87,22 @@ impl Supervisor {
                 Ended::Wanted => return broker.close().await,
                 Ended::Lost(error) => error,
             };
-            warn!("consumer: Connection to broker lost. Trying to re-establish the connection... ({})", chain(&error));
+            // One that lets us in and throws us out again, as a Redis that has become a replica does, is not
+            // asked as fast as it answers.
+            let lasted = connected_at.elapsed() >= RECONNECT_MAX;
+            wait = if lasted { Duration::ZERO } else { (wait + RECONNECT_STEP).min(RECONNECT_MAX) };
+            warn!(
+                "consumer: Connection to broker lost. Trying to re-establish the connection{}... ({})",
+                if lasted { String::new() } else { format!(" in {:.2} seconds", wait.as_secs_f64()) },
+                chain(&error)
+            );
             let (heard, hearing) = oneshot::channel();
             if self.links.send(Link::Lost(heard)).await.is_err() || hearing.await.is_err() {
                 return;
+            }
+            tokio::select! {
+                () = sleep(wait) => {}
+                () = ending(self.wants.clone()) => return,
             }
             first = false;
         }
