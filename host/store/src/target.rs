@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use taskhost_core::RedactedUrl;
 
@@ -33,6 +34,8 @@ pub(crate) struct RedisTarget {
     pub(crate) db: u32,
     pub(crate) username: Option<String>,
     pub(crate) password: Option<String>,
+    /// How long an answer may take until the connection is given up.
+    pub(crate) socket_timeout: Option<Duration>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -43,7 +46,7 @@ pub(crate) enum RedisAddress {
 
 impl std::fmt::Debug for RedisTarget {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { address, db, username, password } = self;
+        let Self { address, db, username, password, .. } = self;
         let password = password.as_ref().map(|_| "**");
         write!(f, "RedisTarget({address:?}, db {db}, user {username:?}, password {password:?})")
     }
@@ -89,11 +92,13 @@ fn redis_tcp(rest: &str) -> Result<RedisTarget, String> {
     };
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let host = if host.is_empty() { "localhost" } else { host };
-    let db = match virtual_host(query)? {
+    let options = query_options(query)?;
+    let db = match options.db {
         Some(db) if path.trim_matches('/').is_empty() => db,
         _ => database(path)?,
     };
-    Ok(RedisTarget { address: RedisAddress::Tcp(host.to_owned(), port), db, username, password })
+    let address = RedisAddress::Tcp(host.to_owned(), port);
+    Ok(RedisTarget { address, db, username, password, socket_timeout: options.socket_timeout })
 }
 
 /// `[user:password@]/path[?virtual_host=db]`.
@@ -105,9 +110,10 @@ fn redis_socket(rest: &str) -> Result<RedisTarget, String> {
         return Err("expected the path of a socket, such as redis+socket:///run/redis.sock".to_owned());
     }
     let path = decoded(path)?;
-    let db = virtual_host(query)?.unwrap_or(0);
+    let options = query_options(query)?;
     let address = RedisAddress::Socket(PathBuf::from(format!("/{}", path.trim_start_matches('/'))));
-    Ok(RedisTarget { address, db, username, password })
+    let db = options.db.unwrap_or(0);
+    Ok(RedisTarget { address, db, username, password, socket_timeout: options.socket_timeout })
 }
 
 type Credentials<'a> = (Option<String>, Option<String>, &'a str);
@@ -122,19 +128,31 @@ fn credentials(authority: &str) -> Result<Credentials<'_>, String> {
     Ok((given(username)?, given(password)?, host))
 }
 
-fn virtual_host(query: &str) -> Result<Option<u32>, String> {
-    let mut db = None;
+fn query_options(query: &str) -> Result<QueryOptions, String> {
+    let mut options = QueryOptions::default();
     for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
         match &*key {
-            "virtual_host" | "db" => db = Some(database(&value)?),
+            "virtual_host" | "db" => options.db = Some(database(&value)?),
+            "socket_timeout" => {
+                let seconds = value.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+                let seconds = seconds.filter(|timeout| !timeout.is_zero());
+                let refused = || format!("socket_timeout `{value}` is no number of seconds");
+                options.socket_timeout = Some(seconds.ok_or_else(refused)?);
+            }
             key if key.starts_with("ssl_") => {
                 return Err(format!("`{key}` needs TLS, which is not supported by this version"));
             }
-            // Settings of Python's connection pool, such as socket_timeout, say nothing about us.
+            // Settings of Python's connection pool, such as max_connections, say nothing about us.
             _ => {}
         }
     }
-    Ok(db)
+    Ok(options)
+}
+
+#[derive(Default)]
+struct QueryOptions {
+    db: Option<u32>,
+    socket_timeout: Option<Duration>,
 }
 
 fn database(text: &str) -> Result<u32, String> {
@@ -210,6 +228,16 @@ mod tests {
             "unix://:s@/run/r.sock",
             r#"Redis(RedisTarget(Socket("/run/r.sock"), db 0, user None, password Some("**")))"#,
         );
+    }
+
+    #[test]
+    fn the_time_for_an_answer_is_an_option() {
+        let Ok(Target::Redis(target)) = Target::parse("redis://box?socket_timeout=2.5&max_connections=3") else {
+            panic!()
+        };
+        assert_eq!(target.socket_timeout, Some(Duration::from_millis(2500)));
+        let reason = "result backend URL `redis://b?socket_timeout=0`: socket_timeout `0` is no number of seconds";
+        check("redis://b?socket_timeout=0", reason);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::target::{RedisAddress, RedisTarget};
 
 /// How long it may take to reach the server, from the name look-up to the login.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long an answer may take. A batch has at most some ten megabytes, or one large result.
+/// How long an answer may take, unless the URL says it. A batch has at most some ten megabytes, or one large result.
 pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 /// When a silent connection is probed, how often, and how many probes may stay unanswered: a peer that
 /// vanished is noticed within half a minute even if nothing is sent.
@@ -120,7 +120,7 @@ impl Connection {
             .set_response_timeout(Some(CONNECT_TIMEOUT));
         let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
         self.log_in(&mut connection).await?;
-        connection.set_response_timeout(RESPONSE_TIMEOUT);
+        connection.set_response_timeout(self.login.socket_timeout.unwrap_or(RESPONSE_TIMEOUT));
         info!(url = %self.url, "connected to the result store");
         Ok(connection)
     }
