@@ -18,10 +18,8 @@ impl Client {
     /// Starts Python with this code; each name and value of `settings` is an environment variable.
     #[track_caller]
     pub fn start(python: &Path, folder: &Path, settings: &[(&str, &str)], code: &str) -> Client {
-        let fixture = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../fixtures/client.py");
-        let mut command = Command::new(python);
-        command.args(["-E", "-s"]).arg(fixture).arg(code).current_dir(folder).envs(settings.iter().copied());
-        Client { process: Process::start("client", &mut command) }
+        let mut command = fixture(python, "client.py", folder, settings);
+        Client { process: Process::start("client", command.arg(code)) }
     }
 
     /// Waits for its end and gives the last value it emitted. A client that failed fails the test.
@@ -47,4 +45,21 @@ impl Client {
     pub fn lines_with(&self, text: &str) -> Vec<String> {
         self.process.lines_with(text)
     }
+}
+
+/// A Python worker with the demo plugin's tasks; ends with the value.
+#[track_caller]
+pub fn start_worker(python: &Path, folder: &Path, settings: &[(&str, &str)], options: &[&str]) -> Process {
+    let mut command = fixture(python, "worker.py", folder, settings);
+    // A group of its own, so that its children end with it.
+    let worker = Process::start_group("python worker", command.args(options));
+    worker.wait_for(" ready.");
+    worker
+}
+
+fn fixture(python: &Path, name: &str, folder: &Path, settings: &[(&str, &str)]) -> Command {
+    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../fixtures").join(name);
+    let mut command = Command::new(python);
+    command.args(["-E", "-s"]).arg(file).current_dir(folder).envs(settings.iter().copied());
+    command
 }

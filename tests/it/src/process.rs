@@ -26,6 +26,8 @@ pub struct Process {
     child: Child,
     log: Arc<Log>,
     readers: Vec<JoinHandle<()>>,
+    /// It leads a process group, which is killed as a whole.
+    leads: bool,
 }
 
 #[derive(Default)]
@@ -56,7 +58,17 @@ impl Process {
             let log = Arc::clone(&log);
             thread::spawn(move || log.collect(stream, pipe))
         });
-        Process { name: name.to_owned(), child, log, readers: readers.into() }
+        Process { name: name.to_owned(), child, log, readers: readers.into(), leads: false }
+    }
+
+    /// As [`Process::start`], for one that starts others, which end with it.
+    #[track_caller]
+    pub fn start_group(name: &str, command: &mut Command) -> Process {
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(command, 0);
+        let mut process = Process::start(name, command);
+        process.leads = cfg!(unix);
+        process
     }
 
     pub fn id(&self) -> u32 {
@@ -112,6 +124,10 @@ impl Process {
 
     /// Ends it with SIGKILL, as a crash would.
     pub fn kill(&mut self) {
+        if std::mem::take(&mut self.leads) {
+            let script = format!("kill -KILL -{}", self.id());
+            let _ = Command::new("sh").arg("-c").arg(script).stderr(Stdio::null()).status();
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -2,11 +2,15 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::process::PATIENCE;
 use crate::proxy::address;
+
+const POLL: Duration = Duration::from_millis(20);
 
 /// A connection to a Redis server.
 pub struct Redis {
@@ -33,6 +37,20 @@ impl Redis {
     pub fn try_ask(&mut self, words: &[&str]) -> Result<Value, String> {
         self.send(words);
         self.answer()
+    }
+
+    /// Asks again and again until the answer is as wanted.
+    #[track_caller]
+    pub fn until(&mut self, words: &[&str], is_wanted: impl Fn(&Value) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let answer = self.ask(words);
+            if is_wanted(&answer) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{words:?} still gives {answer} after {PATIENCE:?}");
+            thread::sleep(POLL);
+        }
     }
 
     /// Sends a command without waiting for the answer.

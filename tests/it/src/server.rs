@@ -62,6 +62,12 @@ impl Server {
         self.ask("start");
     }
 
+    /// As [`Server::start_again`], with more words in its command line.
+    #[track_caller]
+    pub fn start_again_with(&mut self, options: &str) {
+        self.ask(&format!("start {options}"));
+    }
+
     /// `rabbitmqctl` with these words.
     #[track_caller]
     pub fn control(&mut self, words: &str) -> String {

@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::client::Client;
+use crate::client::{self, Client};
 use crate::host::{self, Ended, Host};
+use crate::process::Process;
 use crate::settings;
 
 /// What carries the messages and keeps the results.
@@ -56,6 +57,11 @@ impl Site {
     /// As [`Site::open`], on a broker of the test's own.
     pub fn with_broker(broker: &str) -> Option<Site> {
         Site::with_urls(Engine::RabbitMqRedis, broker.to_owned(), settings::required(settings::REDIS)?)
+    }
+
+    /// As [`Site::open`], with a Redis of the test's own for both.
+    pub fn with_redis(url: &str) -> Option<Site> {
+        Site::with_urls(Engine::Redis, url.to_owned(), url.to_owned())
     }
 
     /// As [`Site::open`], with results in a Redis of the test's own.
@@ -140,7 +146,7 @@ impl Site {
     /// The options that name broker and results; the embedded file in the current folder needs none.
     fn urls(&self) -> Vec<&str> {
         match self.engine {
-            Engine::Embedded => Vec::new(),
+            Engine::Embedded if self.host_broker.is_none() => Vec::new(),
             _ => {
                 let broker = self.host_broker.as_ref().unwrap_or(&self.broker);
                 vec!["-b", broker, "-r", self.host_backend.as_ref().unwrap_or(&self.backend)]
@@ -170,8 +176,17 @@ impl Site {
     /// Starts a Celery client with this code.
     #[track_caller]
     pub fn start_client(&self, code: &str) -> Client {
-        let settings = [("BROKER", &*self.broker), ("BACKEND", &self.backend), ("QUEUE", &self.queue)];
-        Client::start(&self.python, self.folder.path(), &settings, code)
+        Client::start(&self.python, self.folder.path(), &self.settings(), code)
+    }
+
+    /// Starts a Python worker with the demo plugin's tasks on the site's queue, and waits until it is ready.
+    #[track_caller]
+    pub fn python_worker(&self, options: &[&str]) -> Process {
+        client::start_worker(&self.python, self.folder.path(), &self.settings(), options)
+    }
+
+    fn settings(&self) -> [(&str, &str); 3] {
+        [("BROKER", &self.broker), ("BACKEND", &self.backend), ("QUEUE", &self.queue)]
     }
 
     /// The queue that is this site's alone.

@@ -33,6 +33,7 @@ mod documents;
 mod failures;
 mod faults;
 mod messages;
+mod mixed;
 mod progress;
 mod retries;
 mod sharing;

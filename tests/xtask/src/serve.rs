@@ -1,6 +1,6 @@
 //! One private server behind a pipe: `xtask serve rabbitmq|redis`, for tests and for `xtask test` itself.
 //!
-//! Says `ready URL`, then obeys lines (`stop`, `kill`, `start`, `control ARGUMENT..`), each answered by one line,
+//! Says `ready URL`, then obeys lines (`stop`, `kill`, `start OPTION..`, `control ARGUMENT..`), each answered by one line,
 //! `ok ..` or `error ..`, and ends with everything it started when its standard input does.
 
 use std::env;
@@ -16,7 +16,7 @@ use crate::servers::{Kind, Server};
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let [name] = arguments else { return Err("serve needs the name of one server".to_owned()) };
     let mut server = Server::new(Kind::parse(name)?)?;
-    let started = server.start();
+    let started = server.start(&[]);
     answer("ready", started.clone().map(|()| server.url()))?;
     started?;
     for line in io::stdin().lock().lines() {
@@ -39,7 +39,7 @@ fn obey(server: &mut Server, line: &str) -> Result<String> {
     match words.first().map(String::as_str) {
         Some("stop") => server.stop(),
         Some("kill") => server.kill(),
-        Some("start") => server.start()?,
+        Some("start") => server.start(&words[1..])?,
         Some("control") => return server.control(&words[1..]),
         _ => return Err(format!("unknown command `{line}`")),
     }

@@ -73,8 +73,8 @@ impl Server {
         Ok(Server { kind, folder, port, erlang_ports: [distribution, epmd], running: None, epmd: None })
     }
 
-    /// Starts it, again after a stop, and waits until it answers.
-    pub(crate) fn start(&mut self) -> Result<()> {
+    /// Starts it, again after a stop, and waits until it answers. The options are more words of its command line.
+    pub(crate) fn start(&mut self, options: &[String]) -> Result<()> {
         let mut command = match self.kind {
             Kind::RabbitMq => self.rabbitmq()?,
             Kind::Redis => self.redis(),
@@ -83,7 +83,7 @@ impl Server {
         let file = fs::File::options().create(true).append(true).open(&log);
         let file = file.map_err(|error| format!("open {}: {error}", log.display()))?;
         let errors = file.try_clone().map_err(|error| format!("open {}: {error}", log.display()))?;
-        command.stdin(Stdio::null()).stdout(file).stderr(errors);
+        command.args(options).stdin(Stdio::null()).stdout(file).stderr(errors);
         let group = self.running.insert(Group::start(&mut command)?);
         let deadline = Instant::now() + START_TIMEOUT;
         while !answers(self.kind, self.port) {

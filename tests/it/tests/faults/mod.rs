@@ -1,3 +1,9 @@
 //! Failures of servers, networks, disks and clocks, against real servers: what the host does about each.
 
+mod alarm;
+mod disk;
 mod network;
+mod redis;
+mod requeue;
+mod results;
+mod waiting;

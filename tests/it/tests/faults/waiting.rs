@@ -1,0 +1,89 @@
+//! Long tasks, long waits and workers that leave: what is under way changes hands once, or not at all.
+
+use it::{Engine, Site};
+use serde_json::json;
+
+on_every_engine! {
+    tasks_that_wait_at_the_broker_survive_their_worker_and_run_once
+    what_a_leaving_worker_has_fetched_is_run_by_another_at_once
+}
+
+fn tasks_that_wait_at_the_broker_survive_their_worker_and_run_once(site: &Site) {
+    const TASKS: usize = 40;
+    let options = ["-c", "2", "--set", "worker.eta_hold=1s"];
+    let mut first = site.host(&options);
+    let client = site.start_client(&format!(
+        r#"
+started = time.time()
+results = [send("tasks.add", n, n, countdown=9, task_id=f"{{QUEUE}}-{{n}}") for n in range({TASKS})]
+emit("published")
+values = [get(result) for result in results]
+emit([values == [2 * n for n in range({TASKS})], time.time() - started >= 9])
+"#
+    ));
+    client.wait_for("published");
+    first.wait_for_count("] received", TASKS);
+    // One more message passes through when all of them have been put back.
+    assert_eq!(site.client("emit(call('tasks.add', 100, 100))"), json!(200));
+    first.kill();
+    let second = site.host(&options);
+    assert_eq!(client.finish(), json!([true, true]));
+    for n in 0..TASKS {
+        let ended = format!("[{}-{n}] succeeded", site.queue);
+        let lines = first.lines_with(&ended).len() + second.lines_with(&ended).len();
+        assert_eq!(lines, 1, "runs of task {n}");
+    }
+}
+
+fn what_a_leaving_worker_has_fetched_is_run_by_another_at_once(site: &Site) {
+    let mut first = site.host(&["-c", "1", "--prefetch-multiplier", "10", "--set", "task.track_started=true"]);
+    let client = site.start_client(
+        r#"
+long = send("tasks.sleep", 15.0)
+until(lambda: long.state == "STARTED", "the task runs")
+short = [send("tasks.add", n, n) for n in range(8)]
+emit("published")
+emit(["short", [get(result) for result in short]])
+emit(get(long))
+"#,
+    );
+    client.wait_for("published");
+    first.wait_for_count("Task tasks.add[", 8);
+    let second = site.host(&["-c", "1"]);
+    assert!(second.lines_with("Task tasks.add[").is_empty(), "the first has fetched them all");
+    first.signal("TERM");
+    client.wait_for(r#"["short", [0, 2, 4, 6, 8, 10, 12, 14]]"#);
+    assert!(first.is_running(), "they had to wait for the task that runs");
+    assert_eq!(client.finish(), json!(15.0));
+    assert!(first.wait().success());
+    assert!(second.lines_with("Task tasks.sleep[").is_empty(), "the long task was not given away");
+}
+
+#[test]
+fn a_task_longer_than_the_visibility_timeout_of_its_queue_runs_once() {
+    let Some(mut site) = Site::open(Engine::Redis) else { return };
+    site.host_broker = Some(format!("{}?visibility_timeout=3", site.broker));
+    let host = site.host(&["-c", "1"]);
+    // A Python worker beside it restores, by kombu's rules, what is unacknowledged for longer than that.
+    let python = site.start_client(
+        r#"
+app.conf.broker_transport_options = {"visibility_timeout": 3}
+with app.connection_for_read() as connection:
+    channel = connection.default_channel
+    emit("sweeping")
+    deadline = time.monotonic() + 14
+    while time.monotonic() < deadline:
+        channel.qos.restore_visible(num=100, interval=1)
+        time.sleep(0.2)
+emit(True)
+"#,
+    );
+    python.wait_for("sweeping");
+    assert_eq!(
+        site.client("emit([get(result) for result in [send('tasks.sleep', 9.0), send('tasks.add', 2, 2)]])"),
+        json!([9.0, 4])
+    );
+    assert_eq!(python.finish(), json!(true));
+    assert_eq!(host.lines_with("] received").len(), 2, "each was delivered once");
+    assert_eq!(host.lines_with("] succeeded").len(), 2);
+}
