@@ -305,6 +305,9 @@ pub(crate) struct DeadArgs {
     /// Queues whose dead letters are meant, with commas between them [default: celery]
     #[arg(short = 'Q', long, value_name = "NAMES")]
     pub(crate) queues: Option<String>,
+    /// Parked messages instead: those whose task no plugin has
+    #[arg(long)]
+    pub(crate) parked: bool,
     #[command(flatten)]
     pub(crate) broker: BrokerArgs,
     #[command(flatten)]
@@ -337,7 +340,9 @@ pub(crate) struct DeadListArgs {
 const DEAD_LIST_EXAMPLES: &str = "\
 Examples:
   host dead list -Q celery,images
-      Dead letters of a queue are in the queue of the same name with .dead behind it.";
+      Dead letters of a queue are in the queue of the same name with .dead behind it.
+  host dead list --parked
+      Messages that wait for a plugin with their task; a worker that has it takes them back.";
 
 /// Show one dead letter with all its headers and its body
 #[derive(Debug, Args)]
@@ -365,6 +370,18 @@ pub(crate) struct DeadDropArgs {
     pub(crate) pick: PickArgs,
     #[command(flatten)]
     pub(crate) dead: DeadArgs,
+}
+
+impl DeadCommand {
+    /// What all of them have in common.
+    pub(crate) fn args(&self) -> &DeadArgs {
+        match self {
+            Self::List(args) => &args.dead,
+            Self::Show(args) => &args.dead,
+            Self::Requeue(args) => &args.dead,
+            Self::Drop(args) => &args.dead,
+        }
+    }
 }
 
 impl DeadArgs {

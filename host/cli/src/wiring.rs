@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use broker::{Broker, BrokerError};
 use sandbox::{Sandbox, StateSink};
 use store::state::{NodeState, StateFile, StateMemory};
-use store::{ReplySender, ResultStore, StoreOptions};
+use store::{ReplySender, ResultStore, SharedRates, StoreOptions};
 use taskhost_core::{Attempt, Codec, Finished, ResultRecord, Timestamp};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
@@ -130,6 +130,15 @@ pub(crate) async fn store(
     let connected = store::connect(config.result.backend.expose(), &options, replies).await;
     let origin = config.origin("result.backend");
     connected.context("cannot open the result backend").or_hint(format!("its URL comes from: {origin}"))
+}
+
+/// Where workers count starts of tasks that share a rate limit; `None` if there is no such place.
+pub(crate) async fn shared_rates(config: &Config) -> Result<Option<Arc<dyn SharedRates>>, Failure> {
+    let Some(url) = &config.worker.rate_limit_store else { return Ok(None) };
+    let shared = store::share_rates(url.expose(), Some(config.worker.hostname.clone())).await;
+    let origin = config.origin("worker.rate_limit_store");
+    let shared = shared.context("cannot share rate limits").or_hint(format!("the URL comes from: {origin}"))?;
+    Ok(Some(Arc::from(shared)))
 }
 
 /// The result store for a command that wants to read it; `what` is its name.

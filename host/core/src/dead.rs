@@ -1,4 +1,5 @@
-//! Dead letters: messages that are kept aside, with what is known about them, and their way back.
+//! Messages that are kept aside, with what is known about them, and their way back: dead letters, and
+//! parked ones whose task is to come.
 //!
 //! Knows their form; which message dies is decided in `settle`.
 
@@ -7,6 +8,9 @@ use crate::name::QueueName;
 
 /// Dead letters of a queue are in the queue with this behind its name.
 pub const SUFFIX: &str = ".dead";
+
+/// Messages of a queue that wait until a plugin has their task are in the queue with this behind its name.
+pub const PARKED_SUFFIX: &str = ".parked";
 
 const REASON_HEADER: &str = "x-dead-reason";
 const ERROR_HEADER: &str = "x-dead-error";
@@ -27,6 +31,11 @@ pub struct Reason<'a> {
 /// The queue for the dead letters of a queue; none if its name would be too long.
 pub fn queue(of: &QueueName) -> Option<QueueName> {
     QueueName::parse(&format!("{of}{SUFFIX}")).ok()
+}
+
+/// The queue for the parked messages of a queue; none if its name would be too long.
+pub fn parked_queue(of: &QueueName) -> Option<QueueName> {
+    QueueName::parse(&format!("{of}{PARKED_SUFFIX}")).ok()
 }
 
 /// The message as it is kept aside.
@@ -55,11 +64,15 @@ pub fn reason(headers: &Headers) -> Option<Reason<'_>> {
     Some(Reason { reason: text(REASON_HEADER)?, error: text(ERROR_HEADER).unwrap_or_default(), count })
 }
 
-/// The message as it was, on its way back to the queue that it came from; `dead` is where it lies now.
-pub fn revive(mut letter: Message, dead: &QueueName) -> Option<Publication> {
+/// The message as it was, on its way back to the queue that it came from; `aside` is where it lies now.
+pub fn revive(mut letter: Message, aside: &QueueName) -> Option<Publication> {
     let home = match letter.headers.get(QUEUE_HEADER) {
         Some(HeaderValue::Text(queue)) => QueueName::parse(queue).ok(),
-        _ => dead.as_str().strip_suffix(SUFFIX).and_then(|queue| QueueName::parse(queue).ok()),
+        _ => {
+            let name = aside.as_str();
+            let home = name.strip_suffix(SUFFIX).or_else(|| name.strip_suffix(PARKED_SUFFIX));
+            home.and_then(|queue| QueueName::parse(queue).ok())
+        }
     }?;
     letter.headers.remove(|name| name.starts_with("x-dead-") || name == DELIVERY_COUNT_HEADER);
     Some(Publication { message: letter, route: Route::queue(&home) })
@@ -92,6 +105,7 @@ mod tests {
     fn a_letter_of_somebody_else_goes_where_the_name_says() {
         let route = |dead| revive(Message::default(), &name(dead)).map(|back| back.route.routing_key);
         assert_eq!(route("images.dead"), Some("images".to_owned()));
+        assert_eq!(route("images.parked"), Some("images".to_owned()));
         assert_eq!(route("images"), None);
         assert_eq!(reason(&Headers::default()), None);
     }

@@ -52,6 +52,8 @@ pub enum Happening {
     },
     /// Its name is not in the catalog.
     Unregistered,
+    /// Its name is not in the catalog, and its message is kept aside until it is.
+    Parked,
     /// Kept aside, since nobody could finish it.
     DeadLettered {
         deliveries: u32,

@@ -4,6 +4,7 @@
 //! has to be done is returned as a value for another crate to do.
 
 pub mod admit;
+pub mod concurrency;
 pub mod dead;
 pub mod dispatcher;
 pub mod event;
@@ -37,5 +38,5 @@ pub use queue::{Exchange, ExchangeKind, Queue, QueueKind};
 pub use record::{ResultRecord, State, StateNameError, StoredResult};
 pub use redacted::RedactedUrl;
 pub use request::{DecodeError, Request};
-pub use task::{Catalog, TaskOptions, TaskSpec};
+pub use task::{Catalog, Disposition, TaskOptions, TaskSpec};
 pub use timestamp::{Jitter, Timestamp};

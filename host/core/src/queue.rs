@@ -2,7 +2,7 @@
 //!
 //! Says nothing about a queue that exists: its arguments are never fought.
 
-use crate::name::QueueName;
+use crate::name::{NameError, NodeName, QueueName};
 
 /// A queue with the exchange and the binding that bring messages into it (kombu's `Queue`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +45,13 @@ pub enum ExchangeKind {
 }
 
 impl Queue {
+    /// The queue that one worker alone takes tasks from (celery/utils/nodenames.py `worker_direct`).
+    pub fn direct(node: &NodeName) -> Result<Self, NameError> {
+        let name = QueueName::parse(&format!("{node}.dq2"))?;
+        let exchange = Exchange { name: "C.dq2".to_owned(), kind: ExchangeKind::Direct };
+        Ok(Self { exchange, routing_key: node.to_string(), ..Self::named(name) })
+    }
+
     /// What Celery makes of a queue of which it knows only the name: a classic durable queue, bound to a
     /// direct exchange of the same name with the name as key.
     ///

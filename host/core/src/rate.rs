@@ -8,10 +8,35 @@ use std::time::Duration;
 use crate::timestamp::Timestamp;
 
 /// A rate such as `10/m`.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
     /// Time between two starts.
     pub interval: Duration,
+}
+
+/// Among whom a rate limit is shared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RateScope {
+    /// Each worker counts for itself, as in Celery.
+    #[default]
+    Worker,
+    /// All workers that share a place to keep the count.
+    Cluster,
+}
+
+impl RateScope {
+    /// The name under which it is configured.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Worker => "worker",
+            Self::Cluster => "cluster",
+        }
+    }
+
+    /// The scope of that name.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Worker, Self::Cluster].into_iter().find(|scope| scope.as_str() == text)
+    }
 }
 
 /// Why a text is not a rate.
@@ -51,39 +76,27 @@ pub struct Bucket {
     rate: Rate,
     /// When there is a token again.
     full: Option<Timestamp>,
-    /// Up to when tokens are spoken for by those who wait.
-    reserved: Option<Timestamp>,
 }
 
 impl Bucket {
     /// A full bucket: the first start is at once.
     pub fn new(rate: Rate) -> Self {
-        Self { rate, full: None, reserved: None }
+        Self { rate, full: None }
     }
 
-    /// When to come back for a token, in the order of asking; `now` if there may be one.
-    pub fn reserve(&mut self, now: Timestamp) -> Timestamp {
-        let earliest = self.full.map_or(now, |full| full.max(now));
-        let at = self.reserved.map_or(earliest, |reserved| reserved.max(earliest));
-        self.reserved = Some(at + self.rate.interval);
-        at
+    /// What it was made for.
+    pub fn rate(&self) -> Rate {
+        self.rate
     }
 
-    /// Takes the token for a start that happens now, or says when there will be one. Whoever had to
-    /// wait for a slot as well may find that another has just taken it.
-    pub fn take(&mut self, now: Timestamp) -> Result<(), Timestamp> {
-        match self.full {
-            Some(full) if full > now => Err(full),
-            _ => {
-                self.full = Some(now + self.rate.interval);
-                Ok(())
-            }
-        }
+    /// When the next start may be; none if there is a token now.
+    pub fn next(&self, now: Timestamp) -> Option<Timestamp> {
+        self.full.filter(|full| *full > now)
     }
 
-    /// Those who waited are gone.
-    pub fn forget_reservations(&mut self) {
-        self.reserved = None;
+    /// A start happens now and takes the token.
+    pub fn take(&mut self, now: Timestamp) {
+        self.full = Some(now + self.rate.interval);
     }
 }
 
@@ -106,19 +119,25 @@ mod tests {
     }
 
     #[test]
-    fn starts_are_an_interval_apart_and_never_earlier_than_now() {
+    fn starts_are_an_interval_apart_and_are_not_saved_up() {
         let at = |ms: i64| Timestamp::from_micros(ms * 1000);
         let mut bucket = Bucket::new(Rate { interval: Duration::from_millis(100) });
-        assert_eq!(bucket.reserve(at(0)), at(0));
-        assert_eq!(bucket.take(at(0)), Ok(()));
-        assert_eq!(bucket.reserve(at(10)), at(100));
-        assert_eq!(bucket.reserve(at(20)), at(200));
-        // The first of them is late: the second must not come right behind it.
-        assert_eq!(bucket.take(at(170)), Ok(()));
-        assert_eq!(bucket.take(at(200)), Err(at(270)));
-        bucket.forget_reservations();
-        assert_eq!(bucket.reserve(at(210)), at(270));
-        assert_eq!(bucket.take(at(1000)), Ok(()));
-        assert_eq!(bucket.reserve(at(1000)), at(1100));
+        assert_eq!(bucket.next(at(0)), None);
+        bucket.take(at(0));
+        assert_eq!(bucket.next(at(20)), Some(at(100)));
+        assert_eq!(bucket.next(at(100)), None);
+        // This one is late: the next must not come right behind it.
+        bucket.take(at(170));
+        assert_eq!(bucket.next(at(200)), Some(at(270)));
+        assert_eq!(bucket.next(at(1000)), None);
+        bucket.take(at(1000));
+        assert_eq!(bucket.next(at(1001)), Some(at(1100)));
+    }
+
+    #[test]
+    fn scopes_have_names() {
+        assert_eq!(RateScope::parse("cluster"), Some(RateScope::Cluster));
+        assert_eq!(RateScope::parse("worker"), Some(RateScope::Worker));
+        assert_eq!(RateScope::parse("galaxy"), None);
     }
 }

@@ -15,6 +15,7 @@ use crate::protocol::content::Json;
 use crate::record::{ResultRecord, ResultValue, State};
 use crate::request::{DecodeError, Request};
 use crate::retry::{self, Retry};
+use crate::task::Disposition;
 use crate::timestamp::{Jitter, Timestamp};
 
 /// What we do about a delivery.
@@ -56,8 +57,8 @@ impl Step {
 pub enum Refusal {
     /// It is no request.
     Unreadable(DecodeError),
-    /// No plugin has a task of that name.
-    Unknown(Request),
+    /// No plugin has a task of that name; `once_served` if one had before.
+    Unknown { request: Request, disposition: Disposition, once_served: bool },
     /// It expired.
     Expired(Request, Policy),
     /// It was delivered so many times, and nobody ever finished it.
@@ -120,7 +121,13 @@ pub fn refuse(refusal: Refusal, now: Timestamp) -> Settlement {
             }),
             ..Settlement::default()
         },
-        Refusal::Unknown(request) => {
+        Refusal::Unknown { request, disposition: Disposition::Requeue, .. } => Settlement {
+            acknowledgement: Some(Acknowledgement::Requeue),
+            events: vec![event(&request, Happening::Unregistered)],
+            ..Settlement::default()
+        },
+        Refusal::Unknown { request, disposition: Disposition::Park, once_served } => park(&request, once_served),
+        Refusal::Unknown { request, disposition: Disposition::Reject, .. } => {
             let exception = ResultValue::Exception(Exception::not_registered(&request.task));
             Settlement {
                 records: vec![record(&request, State::Failure, exception, None, now)],
@@ -140,6 +147,22 @@ pub fn refuse(refusal: Refusal, now: Timestamp) -> Settlement {
             }
         }
         Refusal::Undeliverable(request, deliveries) => dead_letter(&request, deliveries, now),
+    }
+}
+
+/// Kept aside until a plugin brings its task. Nothing is stored: the task has not failed.
+fn park(request: &Request, once_served: bool) -> Settlement {
+    let error = format!("no plugin has a task `{}`", request.task);
+    let reason = if once_served { "removed_task" } else { "unknown_task" };
+    let reason = dead::Reason { reason, error: &error, count: request.message.headers.delivery_count() };
+    let message = dead::letter(&request.message, &request.delivery.queue, &reason);
+    let queue = dead::parked_queue(&request.delivery.queue);
+    Settlement {
+        // Without a name for its queue (the own one is as long as can be) it stays in that one.
+        acknowledgement: Some(if queue.is_some() { Acknowledgement::Ack } else { Acknowledgement::Requeue }),
+        before: queue.map(|queue| Step::Shelve { queue, message }).into_iter().collect(),
+        events: vec![event(request, Happening::Parked)],
+        ..Settlement::default()
     }
 }
 

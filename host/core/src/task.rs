@@ -3,13 +3,15 @@
 //! The catalog is an immutable snapshot that is replaced as a whole. How a plugin is loaded or run is
 //! the sandbox's affair.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
+use crate::concurrency::KeyPath;
 use crate::name::{PluginName, TaskName};
-use crate::rate::Rate;
+use crate::rate::{Rate, RateScope};
 
 /// One task as the worker knows it.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,6 +62,12 @@ pub struct TaskOptions {
     pub track_started: Option<bool>,
     /// `Some(None)` is no limit, whatever the worker's default is.
     pub rate_limit: Option<Option<Rate>>,
+    /// Who shares the rate limit.
+    pub rate_limit_scope: RateScope,
+    /// How many attempts may run in this worker at a time, of each key if there is one.
+    pub concurrency: Option<NonZeroU32>,
+    /// What counts apart for `concurrency`.
+    pub concurrency_key: Option<KeyPath>,
 }
 
 /// The arguments that Celery passes to `retry` when it retries by itself.
@@ -95,7 +103,37 @@ impl Default for TaskOptions {
             store_errors_even_if_ignored: None,
             track_started: None,
             rate_limit: None,
+            rate_limit_scope: RateScope::Worker,
+            concurrency: None,
+            concurrency_key: None,
         }
+    }
+}
+
+/// What becomes of a message whose task no plugin has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disposition {
+    /// The task has failed as not registered (Celery's only way).
+    Reject,
+    /// The broker gets it back, for another worker.
+    Requeue,
+    /// It is kept aside until a plugin brings the task.
+    Park,
+}
+
+impl Disposition {
+    /// The name under which it is configured.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Reject => "reject",
+            Self::Requeue => "requeue",
+            Self::Park => "park",
+        }
+    }
+
+    /// The disposition of that name.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Reject, Self::Requeue, Self::Park].into_iter().find(|disposition| disposition.as_str() == text)
     }
 }
 

@@ -2,10 +2,12 @@
 //!
 //! Only reads values: which of two sources wins is decided by the order in which they are set.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
+use taskhost_core::concurrency::KeyPath;
 use taskhost_core::protocol::content::Kind;
-use taskhost_core::rate::Rate;
+use taskhost_core::rate::{Rate, RateScope};
 use taskhost_core::task::RetryKwargs;
 use taskhost_core::{Json, TaskOptions};
 
@@ -16,12 +18,15 @@ pub(crate) const HONOURED: &[&str] = &[
     "acks_on_failure_or_timeout",
     "acks_on_timeout",
     "autoretry_for",
+    "concurrency",
+    "concurrency_key",
     "default_retry_delay",
     "dont_autoretry_for",
     "handles_soft_limit",
     "ignore_result",
     "max_retries",
     "rate_limit",
+    "rate_limit_scope",
     "reject_on_worker_lost",
     "retry_backoff",
     "retry_backoff_max",
@@ -86,6 +91,8 @@ pub(crate) fn set(options: &mut TaskOptions, option: &str, value: &Json) -> Resu
     let honoured = match name.as_str() {
         "acks_late" => flag(value).map(|on| options.acks_late = on),
         "autoretry_for" => texts(value).map(|classes| options.autoretry_for = classes),
+        "concurrency" => slots(value).map(|limit| options.concurrency = limit),
+        "concurrency_key" => key_path(value).map(|path| options.concurrency_key = Some(path)),
         "default_retry_delay" => seconds(value).map(|delay| options.default_retry_delay = delay),
         "handles_soft_limit" => truth(value).map(|on| options.handles_soft_limit = on),
         "ignore_result" => flag(value).map(|on| options.ignore_result = on),
@@ -98,6 +105,7 @@ pub(crate) fn set(options: &mut TaskOptions, option: &str, value: &Json) -> Resu
         "reject_on_worker_lost" => flag(value).map(|on| options.reject_on_worker_lost = on),
         "retry_kwargs" => retry_kwargs(value).map(|kwargs| options.retry_kwargs = kwargs),
         "retry_on_worker_lost" => flag(value).map(|on| options.retry_on_worker_lost = on),
+        "rate_limit_scope" => scope(value).map(|scope| options.rate_limit_scope = scope),
         "retry_backoff" => factor(value).map(|factor| options.retry_backoff = factor),
         "retry_backoff_max" => seconds(value).map(|longest| options.retry_backoff_max = longest),
         "retry_jitter" => truth(value).map(|on| options.retry_jitter = on),
@@ -157,6 +165,15 @@ fn count(value: &Json) -> Result<Option<u32>, String> {
     count.map(Some).ok_or_else(|| "a whole number, zero or more, or null".to_owned())
 }
 
+/// A whole number above zero; null is no bound.
+fn slots(value: &Json) -> Result<Option<NonZeroU32>, String> {
+    match count(value) {
+        Ok(None) => Ok(None),
+        Ok(Some(limit)) if limit > 0 => Ok(NonZeroU32::new(limit)),
+        _ => Err("a whole number of 1 or more, or null".to_owned()),
+    }
+}
+
 /// A factor in seconds; true is one and false is none, as in Celery.
 fn factor(value: &Json) -> Result<f64, String> {
     if let Some(on) = value.as_bool() {
@@ -203,6 +220,16 @@ fn rate(value: &Json) -> Result<Option<Rate>, String> {
     }
 }
 
+fn scope(value: &Json) -> Result<RateScope, String> {
+    let scope = value.as_text().and_then(|text| RateScope::parse(&text));
+    scope.ok_or_else(|| "`worker` or `cluster`".to_owned())
+}
+
+fn key_path(value: &Json) -> Result<KeyPath, String> {
+    let path = value.as_text().and_then(|text| KeyPath::parse(&text).ok());
+    path.ok_or_else(|| "a path such as `kwargs.tenant`".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -229,6 +256,9 @@ mod tests {
             ("dont_autoretry_for", r#"["ValueError"]"#),
             ("retry_kwargs", r#"{"max_retries": 5, "countdown": 0.5}"#),
             ("rate_limit", "\"10/m\""),
+            ("rate_limit_scope", "\"cluster\""),
+            ("concurrency", "2"),
+            ("concurrency_key", "\"kwargs.tenant\""),
         ] {
             assert_eq!(set(name, value), Ok(Effect::Honoured), "{name}");
         }
@@ -248,6 +278,9 @@ mod tests {
         assert_eq!(options.dont_autoretry_for, ["ValueError"]);
         let kwargs = RetryKwargs { max_retries: Some(5), countdown: Some(Duration::from_millis(500)) };
         assert_eq!(options.retry_kwargs, kwargs);
+        assert_eq!(options.rate_limit_scope, RateScope::Cluster);
+        assert_eq!(options.concurrency, NonZeroU32::new(2));
+        assert_eq!(options.concurrency_key.map(|path| path.to_string()).as_deref(), Some("kwargs.tenant"));
         assert_eq!(options.rate_limit.flatten().map(|rate| rate.interval), Some(Duration::from_secs(6)));
     }
 
@@ -266,6 +299,9 @@ mod tests {
             ("retry_kwargs", r#"{"eta": 1}"#),
             ("retry_kwargs", r#"{"countdown": -1}"#),
             ("rate_limit", "[]"),
+            ("rate_limit_scope", "\"galaxy\""),
+            ("concurrency", "0"),
+            ("concurrency_key", "\"tenant\""),
         ] {
             let error = set(&mut TaskOptions::default(), name, &json(value)).expect_err(name);
             let text = error.to_string();

@@ -3,8 +3,8 @@
 //! Connects at first use and reconnects by itself; it never retries what a server refused. One server
 //! is meant: neither Cluster nor Sentinel.
 
-mod connection;
-mod failure;
+pub(crate) mod connection;
+pub(crate) mod failure;
 mod put;
 
 use std::time::Duration;

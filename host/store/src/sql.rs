@@ -5,8 +5,8 @@
 //! pickle). Servers are not meant: PostgreSQL and MySQL will share the statements, not this code.
 
 mod reader;
-mod schema;
-mod writer;
+pub(crate) mod schema;
+pub(crate) mod writer;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use broker::BrokerError;
 
-use store::ResultStore;
+use store::{ResultStore, SharedRates};
 use taskhost_core::dispatcher::{Action, Dispatcher, Input, Limits, Lookup, Shutdown};
-use taskhost_core::{Catalog, Codec, DeliveryId, NodeName, Queue, State, TaskId, Timestamp};
+use taskhost_core::rate::Rate;
+use taskhost_core::{Catalog, Codec, DeliveryId, NodeName, Queue, QueueName, State, TaskId, TaskName, Timestamp};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -23,6 +24,7 @@ use crate::expire;
 use crate::invoker::Invoker;
 use crate::log;
 use crate::orders::{Order, Orders, Reports};
+use crate::parked;
 use crate::put_back::Wait;
 use crate::receipts::{Held, Receipts};
 use crate::supervise::{Link, Received, Supervisor, Want};
@@ -59,6 +61,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Results older than this are deleted; none are, if this is none.
     pub results_expire: Option<Duration>,
+    /// Names of tasks that this node has had before.
+    pub once_served: Vec<TaskName>,
     /// For the jitter of retries.
     pub seed: u64,
 }
@@ -69,6 +73,8 @@ pub struct Ports {
     /// Where the worker puts its current connection, for others that publish through it.
     pub connection: Arc<Connection>,
     pub store: Arc<dyn ResultStore>,
+    /// Counts the starts of tasks whose rate limit all workers share; none if no task has one.
+    pub rates: Option<Arc<dyn SharedRates>>,
     pub invoker: Arc<dyn Invoker>,
     /// Where the invoker hands over what running tasks report.
     pub reports: Arc<Reports>,
@@ -90,7 +96,9 @@ pub async fn run(settings: Settings, ports: Ports, shutdowns: mpsc::Receiver<Shu
     let (deliveries_in, deliveries) = mpsc::channel(DELIVERIES_MAX);
     let (inputs_in, inputs) = mpsc::channel(INPUTS_MAX);
     let committing_max = settings.limits.committing_max;
-    let dispatcher = Dispatcher::new(settings.limits, ports.catalog, settings.seed);
+    let mut dispatcher = Dispatcher::new(settings.limits, ports.catalog.clone(), settings.seed);
+    dispatcher.remember_served(settings.once_served);
+    let queues = settings.queues.iter().map(|queue| queue.name.clone()).collect();
     let (want, wants) = watch::channel(Want::Consume { prefetch: dispatcher.prefetch() });
     let supervisor = Supervisor {
         node: settings.node.to_string(),
@@ -106,7 +114,7 @@ pub async fn run(settings: Settings, ports: Ports, shutdowns: mpsc::Receiver<Shu
     let committer = Committer {
         orders: orders.clone(),
         receipts: receipts.clone(),
-        connection: ports.connection,
+        connection: ports.connection.clone(),
         store: ports.store.clone(),
         inputs: inputs_in.clone(),
     };
@@ -122,6 +130,12 @@ pub async fn run(settings: Settings, ports: Ports, shutdowns: mpsc::Receiver<Shu
         open_orders: Vec::new(),
         receipts,
         looking_up: JoinSet::new(),
+        connection: ports.connection,
+        queues,
+        catalog: ports.catalog,
+        bringing_home: JoinSet::new(),
+        rates: ports.rates,
+        asking: JoinSet::new(),
         inputs: inputs_in,
         want: want.clone(),
         deliveries_received: 0,
@@ -162,6 +176,12 @@ struct Driver {
     open_orders: Vec<Order>,
     receipts: Arc<Receipts>,
     looking_up: JoinSet<()>,
+    connection: Arc<Connection>,
+    queues: Vec<QueueName>,
+    catalog: Arc<Catalog>,
+    bringing_home: JoinSet<()>,
+    rates: Option<Arc<dyn SharedRates>>,
+    asking: JoinSet<()>,
     inputs: mpsc::Sender<Input>,
     want: watch::Sender<Want>,
     deliveries_received: u64,
@@ -188,7 +208,10 @@ impl Driver {
                 biased;
                 Some(shutdown) = shutdowns.recv() => self.shut_down(shutdown),
                 Some(link) = links.recv() => match link {
-                    Link::Up { puts_back } => self.handle(Input::BrokerBack { puts_back }),
+                    Link::Up { puts_back } => {
+                        self.handle(Input::BrokerBack { puts_back });
+                        self.bring_home();
+                    }
                     Link::Lost(heard) => {
                         // What the old connection delivered and nobody has looked at is void as well.
                         while deliveries.try_recv().is_ok() {}
@@ -239,12 +262,8 @@ impl Driver {
     }
 
     fn shut_down(&mut self, shutdown: Shutdown) {
-        match shutdown {
-            Shutdown::Warm => info!("worker: Warm shutdown (MainProcess)"),
-            Shutdown::Cold => {
-                info!("worker: Cold shutdown (MainProcess)");
-                self.give_up.get_or_insert(Instant::now() + COLD_SHUTDOWN_MAX);
-            }
+        if shutdown == Shutdown::Warm {
+            info!("worker: Warm shutdown (MainProcess)");
         }
         self.handle(Input::Stop(shutdown));
     }
@@ -288,9 +307,44 @@ impl Driver {
             Action::StopConsuming => {
                 self.want.send_replace(Want::Drain);
             }
+            Action::Acquire { delivery, task, rate } => self.acquire(delivery, task, rate),
+            Action::SoftShutdown(timeout) => {
+                info!("worker: Initiating Soft Shutdown, terminating in {} seconds", timeout.as_secs_f64());
+            }
+            Action::ColdShutdown => {
+                info!("worker: Cold shutdown (MainProcess)");
+                self.give_up.get_or_insert(Instant::now() + COLD_SHUTDOWN_MAX);
+            }
             Action::Announce(event) => log::event(&event),
             Action::Stopped => self.stopped = true,
         }
+    }
+
+    /// Parked messages whose task is there now.
+    fn bring_home(&mut self) {
+        while self.bringing_home.try_join_next().is_some() {}
+        // Lost again already: the next connection does it.
+        let Ok(broker) = self.connection.broker() else { return };
+        self.bringing_home.spawn(parked::bring_home(broker, self.queues.clone(), self.catalog.clone()));
+    }
+
+    fn acquire(&mut self, delivery: DeliveryId, task: TaskName, rate: Rate) {
+        while self.asking.try_join_next().is_some() {}
+        let (rates, inputs) = (self.rates.clone(), self.inputs.clone());
+        self.asking.spawn(async move {
+            let wait = match rates {
+                Some(rates) => match rates.next_start(&task, rate.interval).await {
+                    Ok(wait) => Some(wait),
+                    Err(error) => {
+                        warn!(task.name = %task, "cannot ask when `{task}` may start, asking again: {}", chain(&error));
+                        None
+                    }
+                },
+                // A worker without such a count refuses to start with such a task.
+                None => None,
+            };
+            let _ = inputs.send(Input::Permit(delivery, task, wait)).await;
+        });
     }
 
     fn look_up(&mut self, delivery: DeliveryId, id: TaskId) {

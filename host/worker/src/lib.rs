@@ -10,6 +10,7 @@ mod expire;
 mod invoker;
 mod log;
 mod orders;
+mod parked;
 mod put_back;
 mod receipts;
 mod supervise;

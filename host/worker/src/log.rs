@@ -53,6 +53,9 @@ pub(crate) fn event(event: &Event) {
         Happening::Unregistered => {
             error!(task.id = %id, task.name = %task, "Received unregistered task of type '{task}'");
         }
+        Happening::Parked => {
+            warn!(task.id = %id, task.name = %task, "Received unregistered task of type '{task}': it is kept in the queue with the suffix {} until a plugin brings it", dead::PARKED_SUFFIX);
+        }
         Happening::DeadLettered { deliveries } => {
             error!(task.id = %id, task.name = %task, deliveries, "Task {task}[{id}] was delivered {deliveries} times and never finished: it is kept aside in the queue with the suffix {}", dead::SUFFIX);
         }

@@ -10,9 +10,9 @@ use broker::{Broker, BrokerError, Capabilities, Consumer, Delivery, MemoryBroker
 use store::{MemoryStore, ResultStore, StoreError};
 use taskhost_core::dispatcher::{Limits, Shutdown, TaskDefaults};
 use taskhost_core::{
-    Attempt, Catalog, Codec, Finished, HeaderValue, Headers, Json, Message, NodeName, Outcome, PluginName, Publication,
-    Queue, QueueName, Request, ResultRecord, RetryDelay, RetryRequest, Route, State, StoredResult, TaskId, TaskName,
-    TaskOptions, TaskSpec, Timestamp, Usage, settle,
+    Attempt, Catalog, Codec, Disposition, Finished, HeaderValue, Headers, Json, Message, NodeName, Outcome, PluginName,
+    Publication, Queue, QueueName, Request, ResultRecord, RetryDelay, RetryRequest, Route, State, StoredResult, TaskId,
+    TaskName, TaskOptions, TaskSpec, Timestamp, Usage, dead, settle,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
@@ -230,6 +230,12 @@ fn queue() -> QueueName {
 
 fn limits() -> Limits {
     Limits {
+        prefetch_max: 0,
+        disable_prefetch: false,
+        limited_max: 100,
+        soft_shutdown_timeout: None,
+        unknown_task: Disposition::Reject,
+        removed_task: Disposition::Park,
         concurrency: 2,
         prefetch_multiplier: 4,
         eta_hold: Duration::from_secs(60),
@@ -278,6 +284,7 @@ impl World {
             codec: Codec::default(),
             limits: limits(),
             results_expire: None,
+            once_served: Vec::new(),
             seed: 1,
         };
         let reports = Arc::new(Reports::default());
@@ -288,6 +295,7 @@ impl World {
             invoker: Arc::new(Script { journal: journal.clone(), gate: gate.clone(), reports: reports.clone() }),
             reports,
             catalog: Arc::new(Catalog::new(["add", "gate", "retry", "panic", "report"].map(spec))),
+            rates: None,
             guests: Handle::current(),
             clock,
         };
@@ -579,6 +587,7 @@ async fn a_broker_that_can_never_work_ends_the_worker() {
         codec: Codec::default(),
         limits: limits(),
         results_expire: None,
+        once_served: Vec::new(),
         seed: 1,
     };
     let reports = Arc::new(Reports::default());
@@ -588,6 +597,7 @@ async fn a_broker_that_can_never_work_ends_the_worker() {
         store: world.store.clone(),
         invoker: Arc::new(Script { journal: Journal::default(), gate: Arc::default(), reports: reports.clone() }),
         reports,
+        rates: None,
         catalog: Arc::default(),
         guests: Handle::current(),
         clock,
@@ -595,6 +605,27 @@ async fn a_broker_that_can_never_work_ends_the_worker() {
     let (_keep, shutdowns) = mpsc::channel(1);
     let error = timeout(PATIENCE, run(settings, ports, shutdowns)).await.expect("it ends").expect_err("it fails");
     assert_eq!(crate::commit::chain(&error), "cannot consume: connect to amqp://me:**@box: access refused");
+    world.stop(Shutdown::Warm).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_parked_message_comes_home_when_its_task_is_there() {
+    let world = World::start().await;
+    let parked = QueueName::parse(&format!("{}.parked", queue())).expect("valid");
+    let message = |task: &str, id: &str| {
+        let text = |text: &str| HeaderValue::Text(text.to_owned());
+        let headers = Headers(vec![("task".to_owned(), text(task)), ("id".to_owned(), text(id))]);
+        let message = Message { headers, body: "[[], {}, {}]".into(), ..Message::default() };
+        let why = dead::Reason { reason: "removed_task", error: "gone", count: 0 };
+        Publication { message: dead::letter(&message, &queue(), &why), route: Route::queue(&parked) }
+    };
+    let client = world.broker.connect().expect("not told to refuse");
+    client.declare(&Queue::named(parked.clone())).await.expect("memory");
+    client.publish(&[message("nosuch", "stays"), message("add", "a")]).await.expect("memory");
+    world.broker.lose_connections();
+    world.until_state("a", State::Success).await;
+    let depth = world.broker.connect().expect("not told to refuse").depth(&parked).await.expect("memory");
+    assert_eq!(depth, 1);
     world.stop(Shutdown::Warm).await;
 }
 

@@ -32,6 +32,7 @@ mod demo;
 mod documents;
 mod failures;
 mod faults;
+mod limits;
 mod messages;
 mod mixed;
 mod progress;

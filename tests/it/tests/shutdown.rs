@@ -9,6 +9,26 @@ on_every_engine! {
     a_warm_shutdown_finishes_what_runs_and_gives_the_rest_back
     a_cold_shutdown_gives_back_what_runs
     a_second_interrupt_makes_a_shutdown_cold
+    a_soft_shutdown_lets_what_runs_come_to_its_end
+}
+
+fn a_soft_shutdown_lets_what_runs_come_to_its_end(site: &Site) {
+    let options = ["-c", "1", "--set", "task.track_started=true", "--set", "worker.soft_shutdown_timeout=60s"];
+    let mut first = site.host(&options);
+    let client = site.start_client(
+        r#"
+running = send("tasks.sleep", 2.0)
+until(lambda: running.state == "STARTED", "the task runs")
+emit("published")
+emit(get(running))
+"#,
+    );
+    client.wait_for("published");
+    first.signal("QUIT");
+    first.wait_for("Initiating Soft Shutdown, terminating in 60 seconds");
+    assert!(first.wait().success(), "a soft shutdown ends with 0");
+    assert_eq!(client.finish(), json!(2.0));
+    assert_eq!(first.lines_with("Cold shutdown"), [""; 0]);
 }
 
 fn a_warm_shutdown_finishes_what_runs_and_gives_the_rest_back(site: &Site) {

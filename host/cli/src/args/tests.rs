@@ -325,6 +325,7 @@ fn help_of_dead() {
                   --json              Print one JSON object a line
               -Q, --queues <NAMES>    Queues whose dead letters are meant, with commas between
                                       them [default: celery]
+                  --parked            Parked messages instead: those whose task no plugin has
               -b, --broker <URL>      Where tasks are: amqp://user:password@host// for RabbitMQ,
                                       redis://:password@host/0, or sqlite:///FILE [default:
                                       sqlite:///host.db]
@@ -337,6 +338,9 @@ fn help_of_dead() {
               host dead list -Q celery,images
                   Dead letters of a queue are in the queue of the same name with .dead behind
                   it.
+              host dead list --parked
+                  Messages that wait for a plugin with their task; a worker that has it takes
+                  them back.
         "#]],
     );
     check_help(
@@ -352,6 +356,7 @@ fn help_of_dead() {
             Options:
               -Q, --queues <NAMES>    Queues whose dead letters are meant, with commas between
                                       them [default: celery]
+                  --parked            Parked messages instead: those whose task no plugin has
               -b, --broker <URL>      Where tasks are: amqp://user:password@host// for RabbitMQ,
                                       redis://:password@host/0, or sqlite:///FILE [default:
                                       sqlite:///host.db]
@@ -375,6 +380,7 @@ fn help_of_dead() {
                   --all               All of them
               -Q, --queues <NAMES>    Queues whose dead letters are meant, with commas between
                                       them [default: celery]
+                  --parked            Parked messages instead: those whose task no plugin has
               -b, --broker <URL>      Where tasks are: amqp://user:password@host// for RabbitMQ,
                                       redis://:password@host/0, or sqlite:///FILE [default:
                                       sqlite:///host.db]
@@ -398,6 +404,7 @@ fn help_of_dead() {
                   --all               All of them
               -Q, --queues <NAMES>    Queues whose dead letters are meant, with commas between
                                       them [default: celery]
+                  --parked            Parked messages instead: those whose task no plugin has
               -b, --broker <URL>      Where tasks are: amqp://user:password@host// for RabbitMQ,
                                       redis://:password@host/0, or sqlite:///FILE [default:
                                       sqlite:///host.db]

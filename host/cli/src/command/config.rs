@@ -84,8 +84,16 @@ mod tests {
             task.queue_max_priority                    none                               default
             worker.concurrency                         8                                  default
             worker.prefetch_multiplier                 4                                  default
+            worker.prefetch_max                        256                                default
+            worker.disable_prefetch                    false                              default
+            worker.limited_task_limit                  10000                              default
             worker.eta_task_limit                      none                               default
             worker.eta_hold                            1m                                 default
+            worker.rate_limit_store                    none                               default
+            worker.direct                              false                              default
+            worker.unknown_task                        reject                             default
+            worker.removed_task                        park                               default
+            worker.soft_shutdown_timeout               none                               default
             worker.hostname                            taskhost@box.example.org           default
             worker.state_db                            taskhost@box.example.org.state.db  default
             accept.content                             json                               default

@@ -31,13 +31,7 @@ const ARGUMENTS_CHARS_MAX: usize = 80;
 
 /// Carries out one of the four.
 pub(crate) fn run(command: &DeadCommand) -> Result<ExitCode, Failure> {
-    let args = match command {
-        DeadCommand::List(args) => &args.dead,
-        DeadCommand::Show(args) => &args.dead,
-        DeadCommand::Requeue(args) => &args.dead,
-        DeadCommand::Drop(args) => &args.dead,
-    };
-    let config = load(args)?;
+    let config = load(command.args())?;
     wiring::check_embedded_file(&config, "broker.url", &config.broker.url)?;
     wiring::client_runtime()?.block_on(async {
         let broker = wiring::broker(&config).await?;
@@ -53,8 +47,10 @@ fn load(args: &DeadArgs) -> Result<Config, Failure> {
 
 async fn carry_out(command: &DeadCommand, config: &Config, broker: &dyn Broker) -> Result<ExitCode, Failure> {
     let mut found = 0;
+    let parked = command.args().parked;
     for queue in &config.task.queues {
-        let Some(queue) = dead::queue(queue) else { continue };
+        let aside = if parked { dead::parked_queue(queue) } else { dead::queue(queue) };
+        let Some(queue) = aside else { continue };
         let Some(shelf) = Shelf::open(broker, queue, &wiring::codec(config)).await? else { continue };
         found += match command {
             DeadCommand::List(args) => shelf.list(args.json).await?,
@@ -63,10 +59,11 @@ async fn carry_out(command: &DeadCommand, config: &Config, broker: &dyn Broker) 
             DeadCommand::Drop(args) => shelf.settle(|letter| letter.is_picked(&args.pick)).await?,
         };
     }
+    let what = if parked { "parked messages" } else { "dead letters" };
     let (done, wanted) = match command {
         DeadCommand::List(_) => {
             if found == 0 {
-                eprintln!("no dead letters");
+                eprintln!("no {what}");
             }
             return Ok(ExitCode::SUCCESS);
         }
@@ -78,8 +75,9 @@ async fn carry_out(command: &DeadCommand, config: &Config, broker: &dyn Broker) 
         print(&format!("{done} {}\n", purge::messages(found as u64)))?;
     }
     if found < wanted {
-        let missing = anyhow!("{} of {wanted} not found among the dead letters", wanted - found);
-        return Err(missing).or_hint("`host dead list` shows them; -Q names the queues that they came from");
+        let missing = anyhow!("{} of {wanted} not found among the {what}", wanted - found);
+        let list = if parked { "host dead list --parked" } else { "host dead list" };
+        return Err(missing).or_hint(format!("`{list}` shows them; -Q names the queues that they came from"));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 use sandbox::Loaded;
+use store::SharedRates;
 use taskhost_core::dispatcher::{Limits, Shutdown, TaskDefaults};
 use taskhost_core::protocol::content::Json;
-use taskhost_core::{Catalog, TaskSpec};
+use taskhost_core::rate::RateScope;
+use taskhost_core::{Catalog, Queue, TaskSpec};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
@@ -76,6 +78,10 @@ async fn work(
     if let Err(error) = state.serve(catalog.tasks().map(|task| task.name.clone()).collect()).await {
         warn!("cannot remember which tasks this worker has: {:#}", anyhow!(error));
     }
+    let once_served = state.served().await.unwrap_or_else(|error| {
+        warn!("cannot recall which tasks this worker had: {:#}", anyhow!(error));
+        Vec::new()
+    });
     let connection = Arc::new(Connection::default());
     let store = wiring::store(config, Some(connection.clone())).await?;
     if purge {
@@ -86,10 +92,11 @@ async fn work(
     }
     let settings = Settings {
         node: config.worker.hostname.clone(),
-        queues: config.task.queues.iter().map(|name| config.queues.get(name)).collect(),
+        queues: queues(config)?,
         codec: wiring::codec(config),
         limits: limits(config, store.is_durable()),
         results_expire: config.result.expires,
+        once_served,
         seed: uuid::Uuid::new_v4().as_u64_pair().0,
     };
     let reports = Arc::new(Reports::default());
@@ -99,12 +106,35 @@ async fn work(
         store,
         invoker: Arc::new(wiring::SandboxInvoker::new(sandbox, reports.clone())),
         reports,
+        rates: shared_rates(config, &catalog).await?,
         catalog: Arc::new(catalog),
         guests,
         clock: wiring::now,
     };
     let ran = worker::run(settings, ports, shutdowns).await;
     ran.or_hint(format!("the broker's URL comes from: {}", config.origin("broker.url")))
+}
+
+fn queues(config: &Config) -> Result<Vec<Queue>, Failure> {
+    let mut queues: Vec<Queue> = config.task.queues.iter().map(|name| config.queues.get(name)).collect();
+    if config.worker.direct {
+        let direct = Queue::direct(&config.worker.hostname).context("cannot name the queue of this worker's own");
+        queues.push(direct.or_hint(format!("its name comes from: {}", config.origin("worker.hostname")))?);
+    }
+    Ok(queues)
+}
+
+/// Where starts are counted, if a task shares its rate limit with other workers.
+async fn shared_rates(config: &Config, catalog: &Catalog) -> Result<Option<Arc<dyn SharedRates>>, Failure> {
+    let mut sharing = catalog.tasks().filter(|spec| spec.options.rate_limit_scope == RateScope::Cluster);
+    let Some(spec) = sharing.next() else { return Ok(None) };
+    match wiring::shared_rates(config).await? {
+        Some(rates) => Ok(Some(rates)),
+        None => {
+            let error = anyhow!("`{}` has rate_limit_scope = \"cluster\", and there is nowhere to count", spec.name);
+            Err(error).or_hint("set worker.rate_limit_store to the URL of a Redis server or an SQLite file")
+        }
+    }
 }
 
 /// The operator's options come last and win.
@@ -148,9 +178,15 @@ fn limits(config: &Config, look_up: bool) -> Limits {
     Limits {
         concurrency: config.worker.concurrency as usize,
         prefetch_multiplier: config.worker.prefetch_multiplier,
+        prefetch_max: config.worker.prefetch_max,
+        disable_prefetch: config.worker.disable_prefetch,
         eta_hold: config.worker.eta_hold,
         delivery_limit: config.task.delivery_limit,
         held_max: config.worker.eta_task_limit.unwrap_or(u32::MAX),
+        limited_max: config.worker.limited_task_limit,
+        unknown_task: config.worker.unknown_task,
+        removed_task: config.worker.removed_task,
+        soft_shutdown_timeout: config.worker.soft_shutdown_timeout,
         committing_max: COMMITTING_MAX,
         remembered_max: REMEMBERED_MAX,
         time_limit_max: config.limits.time,

@@ -5,9 +5,10 @@
 
 use std::time::Duration;
 
+use taskhost_core::concurrency::KeyPath;
 use taskhost_core::protocol::codec::Serializer;
-use taskhost_core::rate::Rate;
-use taskhost_core::{ExchangeKind, NodeName, QueueKind, QueueName};
+use taskhost_core::rate::{Rate, RateScope};
+use taskhost_core::{Disposition, ExchangeKind, NodeName, QueueKind, QueueName};
 
 use crate::config::node::{expand, expand_file};
 use crate::config::secret::SecretUrl;
@@ -35,6 +36,7 @@ pub(crate) enum Kind {
     Count,
     Positive,
     OptionalCount,
+    OptionalPositive,
     /// A number that may have a fraction; true is 1 (Celery's `retry_backoff`).
     Factor,
     Duration,
@@ -43,8 +45,14 @@ pub(crate) enum Kind {
     OptionalDuration,
     Bytes,
     Rate,
+    RateScope,
+    /// Where in a request a key stands.
+    KeyPath,
     BrokerUrl,
     ResultUrl,
+    Disposition,
+    /// Where a shared rate limit is counted.
+    RateStoreUrl,
     Queue,
     Queues,
     OptionalQueues,
@@ -78,6 +86,8 @@ impl Kind {
             Self::Positive => count(raw).filter(|count| *count > 0).map(Value::Count).ok_or_else(unexpected),
             Self::OptionalCount if is_none(raw) => Ok(Value::None),
             Self::OptionalCount => count(raw).map(Value::Count).ok_or_else(unexpected),
+            Self::OptionalPositive if is_none(raw) => Ok(Value::None),
+            Self::OptionalPositive => Self::Positive.read(raw).map_err(|_| unexpected()),
             Self::Factor => factor(raw).map(Value::Factor).ok_or_else(unexpected),
             Self::Duration => duration(raw).map(Value::Duration).ok_or_else(unexpected),
             Self::PositiveDuration => {
@@ -91,6 +101,11 @@ impl Kind {
             Self::Bytes => bytes(raw).map(Value::Bytes).ok_or_else(unexpected),
             Self::Rate if is_none(raw) => Ok(Value::None),
             Self::Rate => rate(raw).ok_or_else(unexpected),
+            Self::RateScope => text(raw).and_then(RateScope::parse).map(Value::RateScope).ok_or_else(unexpected),
+            Self::KeyPath => {
+                let path = text(raw).ok_or_else(unexpected)?;
+                KeyPath::parse(path).map(Value::KeyPath).map_err(|error| error.to_string())
+            }
             Self::BrokerUrl => {
                 let url = text(raw).ok_or_else(unexpected)?;
                 broker::check_url(url).map_err(|error| error.to_string())?;
@@ -99,6 +114,12 @@ impl Kind {
             Self::ResultUrl => {
                 let url = text(raw).ok_or_else(unexpected)?;
                 store::check_url(url).map_err(|error| error.to_string())?;
+                Ok(Value::Url(SecretUrl::new(url)))
+            }
+            Self::Disposition => text(raw).and_then(Disposition::parse).map(Value::Disposition).ok_or_else(unexpected),
+            Self::RateStoreUrl if is_none(raw) => Ok(Value::None),
+            Self::RateStoreUrl => {
+                let url = text(raw).filter(|url| store::can_share_rates(url)).ok_or_else(unexpected)?;
                 Ok(Value::Url(SecretUrl::new(url)))
             }
             Self::Queue => {
@@ -167,13 +188,18 @@ impl Kind {
             Self::Count => "a whole number",
             Self::Positive => "a whole number of 1 or more",
             Self::OptionalCount => "a whole number or \"none\"",
+            Self::OptionalPositive => "a whole number of 1 or more, or \"none\"",
             Self::Factor => "a number",
             Self::Duration => "seconds, or a time such as \"500ms\", \"30s\", \"5m\" or \"1h\"",
             Self::PositiveDuration => "seconds above zero, or a time such as \"30s\", \"5m\" or \"1h\"",
             Self::OptionalDuration => "seconds, a time such as \"30s\", \"5m\" or \"1h\", or \"none\"",
             Self::Bytes => "a number of bytes, or a size such as \"64KiB\" or \"128MiB\"",
             Self::Rate => "a rate such as \"10/s\", \"100/m\" or \"5/h\", or \"none\"",
+            Self::RateScope => "\"worker\" or \"cluster\"",
+            Self::KeyPath => "a path such as \"kwargs.tenant\"",
             Self::BrokerUrl | Self::ResultUrl => "a URL",
+            Self::Disposition => "\"reject\", \"requeue\" or \"park\"",
+            Self::RateStoreUrl => "the URL of a Redis server or an SQLite file, or \"none\"",
             Self::Queue => "the name of a queue",
             Self::Queues => "one or more names of queues, such as [\"celery\", \"images\"]",
             Self::OptionalQueues => "names of queues, such as [\"celery\", \"images\"], or \"none\"",

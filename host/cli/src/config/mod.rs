@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use taskhost_core::protocol::codec::Serializer;
 use taskhost_core::rate::Rate;
-use taskhost_core::{NodeName, QueueKind, QueueName, TaskName};
+use taskhost_core::{Disposition, NodeName, QueueKind, QueueName, TaskName};
 
 pub(crate) use error::{ConfigError, ConfigErrors};
 pub(crate) use kind::parse_duration;
@@ -103,9 +103,19 @@ pub(crate) struct WorkerConfig {
     pub(crate) concurrency: u32,
     /// Zero is no bound.
     pub(crate) prefetch_multiplier: u32,
+    /// Zero grows nothing.
+    pub(crate) prefetch_max: u32,
+    pub(crate) disable_prefetch: bool,
+    pub(crate) limited_task_limit: u32,
     /// `None` is no bound.
     pub(crate) eta_task_limit: Option<u32>,
     pub(crate) eta_hold: Duration,
+    /// `None` if there is nothing that could count.
+    pub(crate) rate_limit_store: Option<SecretUrl>,
+    pub(crate) direct: bool,
+    pub(crate) unknown_task: Disposition,
+    pub(crate) removed_task: Disposition,
+    pub(crate) soft_shutdown_timeout: Option<Duration>,
     pub(crate) hostname: NodeName,
     /// `None` keeps nothing.
     pub(crate) state_db: Option<PathBuf>,
@@ -200,8 +210,16 @@ impl Config {
             worker: WorkerConfig {
                 concurrency: of.count("worker.concurrency"),
                 prefetch_multiplier: of.count("worker.prefetch_multiplier"),
+                prefetch_max: of.count("worker.prefetch_max"),
+                disable_prefetch: of.bool("worker.disable_prefetch"),
+                limited_task_limit: of.count("worker.limited_task_limit"),
                 eta_task_limit: of.optional_count("worker.eta_task_limit"),
                 eta_hold: of.duration("worker.eta_hold"),
+                rate_limit_store: of.optional_url("worker.rate_limit_store"),
+                direct: of.bool("worker.direct"),
+                unknown_task: of.disposition("worker.unknown_task"),
+                removed_task: of.disposition("worker.removed_task"),
+                soft_shutdown_timeout: of.optional_duration("worker.soft_shutdown_timeout"),
                 hostname: of.node("worker.hostname"),
                 state_db: of.optional_text("worker.state_db").map(PathBuf::from),
             },
@@ -277,7 +295,9 @@ typed! {
     fn bytes -> u64 { Value::Bytes(value) => *value }
     fn rate -> Option<Rate> { Value::Rate(rate, _) => Some(*rate), Value::None => None }
     fn url -> SecretUrl { Value::Url(url) => url.clone() }
+    fn optional_url -> Option<SecretUrl> { Value::Url(url) => Some(url.clone()), Value::None => None }
     fn queue -> QueueName { Value::Queue(queue) => queue.clone() }
+    fn disposition -> Disposition { Value::Disposition(disposition) => *disposition }
     fn queue_kind -> QueueKind { Value::QueueKind(kind) => *kind }
     fn serializers -> Vec<Serializer> { Value::Serializers(serializers) => serializers.clone() }
     fn text -> String { Value::Text(text) => text.clone() }

@@ -3,6 +3,7 @@
 //! Only says what is different; the rest stays as the plugin wants it.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 
 use taskhost_core::TaskOptions;
 
@@ -32,6 +33,9 @@ impl TaskOverrides {
                 ("acks_on_timeout", Value::Bool(value)) => options.acks_on_timeout = Some(*value),
                 ("acks_on_timeout", Value::None) => options.acks_on_timeout = None,
                 ("autoretry_for", Value::Texts(classes)) => options.autoretry_for.clone_from(classes),
+                ("concurrency", Value::Count(limit)) => options.concurrency = NonZeroU32::new(*limit),
+                ("concurrency", Value::None) => options.concurrency = None,
+                ("concurrency_key", Value::KeyPath(path)) => options.concurrency_key = Some(path.clone()),
                 ("default_retry_delay", Value::Duration(delay)) => options.default_retry_delay = *delay,
                 ("dont_autoretry_for", Value::Texts(classes)) => options.dont_autoretry_for.clone_from(classes),
                 ("ignore_result", Value::Bool(value)) => options.ignore_result = Some(*value),
@@ -39,6 +43,7 @@ impl TaskOverrides {
                 ("max_retries", Value::None) => options.max_retries = None,
                 ("rate_limit", Value::Rate(rate, _)) => options.rate_limit = Some(Some(*rate)),
                 ("rate_limit", Value::None) => options.rate_limit = Some(None),
+                ("rate_limit_scope", Value::RateScope(scope)) => options.rate_limit_scope = *scope,
                 ("reject_on_worker_lost", Value::Bool(value)) => options.reject_on_worker_lost = Some(*value),
                 ("retry_backoff", Value::Factor(factor)) => options.retry_backoff = *factor,
                 ("retry_backoff_max", Value::Duration(longest)) => options.retry_backoff_max = *longest,

@@ -145,6 +145,10 @@ fn default(setting: &Setting, before: &[(&'static Setting, Value, Origin)], mach
         Fallback::Computed(_) => match (setting.key, value("broker.url"), value("task.default_queue")) {
             ("result.backend", Some(Value::Url(broker)), _) => Value::Url(default_backend(broker)),
             ("task.queues", _, Some(Value::Queue(queue))) => Value::Queues(vec![queue.clone()]),
+            ("worker.rate_limit_store", Some(Value::Url(broker)), _) => match value("result.backend") {
+                Some(Value::Url(backend)) => default_rate_store(backend, broker),
+                _ => Value::None,
+            },
             ("worker.concurrency", ..) => Value::Count(machine.cpus.max(1)),
             ("worker.state_db", ..) => Value::Text("%p.state.db".to_owned()),
             (key, ..) => unreachable!("`{key}` has no computed default"),
@@ -175,6 +179,12 @@ fn state_file(value: Value, before: &[(&'static Setting, Value, Origin)]) -> Val
         }
         _ => value,
     }
+}
+
+/// Where all workers of the cluster can count together.
+fn default_rate_store(backend: &SecretUrl, broker: &SecretUrl) -> Value {
+    let shared = [backend, broker].into_iter().find(|url| store::can_share_rates(url.expose()));
+    shared.map_or(Value::None, |url| Value::Url(url.clone()))
 }
 
 /// Fills in the name of the machine, which cannot be checked before.

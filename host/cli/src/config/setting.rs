@@ -139,12 +139,45 @@ pub(crate) const SETTINGS: &[Setting] = &[
     computed("worker.concurrency", Kind::Positive, "number of CPUs", "how many tasks run at a time"),
     fixed("worker.prefetch_multiplier", Kind::Count, "4", "messages to fetch ahead for each running task; 0: no bound"),
     fixed(
+        "worker.prefetch_max",
+        Kind::Count,
+        "256",
+        "how many messages to fetch ahead at most while tasks are short; 0: no more than prefetch_multiplier says",
+    ),
+    fixed("worker.disable_prefetch", Kind::Bool, "false", "take no more messages than can run at once"),
+    fixed(
+        "worker.limited_task_limit",
+        Kind::Count,
+        "10000",
+        "how many tasks may wait here for a rate or concurrency limit beside the messages fetched ahead",
+    ),
+    fixed(
         "worker.eta_task_limit",
         Kind::OptionalCount,
         "none",
         "how many tasks with a later start may be held beside those; none: no bound",
     ),
     fixed("worker.eta_hold", Kind::Duration, "60s", "tasks with a later start than this wait at the broker, not here"),
+    computed(
+        "worker.rate_limit_store",
+        Kind::RateStoreUrl,
+        "result.backend or broker.url, if it is Redis or SQLite",
+        "where workers count starts of tasks with rate_limit_scope = cluster",
+    ),
+    fixed("worker.direct", Kind::Bool, "false", "take tasks from a queue of this worker's own as well, NAME.dq2"),
+    fixed(
+        "worker.unknown_task",
+        Kind::Disposition,
+        "reject",
+        "a task that no plugin ever had here: reject, requeue, or park until one has it",
+    ),
+    fixed("worker.removed_task", Kind::Disposition, "park", "the same for a task that a plugin had before"),
+    fixed(
+        "worker.soft_shutdown_timeout",
+        Kind::OptionalDuration,
+        "none",
+        "how long a cold shutdown lets tasks go on before it stops them",
+    ),
     fixed(
         "worker.hostname",
         Kind::Node,
@@ -186,11 +219,18 @@ pub(crate) const TASK_OPTIONS: &[TaskOption] = &[
     option("acks_on_failure_or_timeout", Kind::Bool, "as task.acks_on_failure_or_timeout, for this task"),
     option("acks_on_timeout", Kind::OptionalBool, "as task.acks_on_timeout, for this task"),
     option("autoretry_for", Kind::Texts, "exception classes after which the task is retried"),
+    option("concurrency", Kind::OptionalPositive, "how many of the task run at a time in one worker; none: no limit"),
+    option(
+        "concurrency_key",
+        Kind::KeyPath,
+        "what counts apart for concurrency, such as kwargs.tenant, args.0 or headers.tenant; keys take turns",
+    ),
     option("default_retry_delay", Kind::Duration, "wait before a retry that names no time"),
     option("dont_autoretry_for", Kind::Texts, "exception classes after which it is not, in spite of autoretry_for"),
     option("ignore_result", Kind::Bool, "as task.ignore_result, for this task"),
     option("max_retries", Kind::OptionalCount, "how often the task may be retried; none: without end"),
     option("rate_limit", Kind::Rate, "how often the task may start, such as 10/s or 100/m"),
+    option("rate_limit_scope", Kind::RateScope, "who shares rate_limit: worker, or cluster for all workers together"),
     option("reject_on_worker_lost", Kind::Bool, "as task.reject_on_worker_lost, for this task"),
     option(
         "retry_backoff",
@@ -343,10 +383,26 @@ mod tests {
                       how many tasks run at a time [default: number of CPUs]
               worker.prefetch_multiplier
                       messages to fetch ahead for each running task; 0: no bound [default: 4]
+              worker.prefetch_max
+                      how many messages to fetch ahead at most while tasks are short; 0: no more than prefetch_multiplier says [default: 256]
+              worker.disable_prefetch
+                      take no more messages than can run at once [default: false]
+              worker.limited_task_limit
+                      how many tasks may wait here for a rate or concurrency limit beside the messages fetched ahead [default: 10000]
               worker.eta_task_limit
                       how many tasks with a later start may be held beside those; none: no bound [default: none]
               worker.eta_hold
                       tasks with a later start than this wait at the broker, not here [default: 60s]
+              worker.rate_limit_store
+                      where workers count starts of tasks with rate_limit_scope = cluster [default: result.backend or broker.url, if it is Redis or SQLite]
+              worker.direct
+                      take tasks from a queue of this worker's own as well, NAME.dq2 [default: false]
+              worker.unknown_task
+                      a task that no plugin ever had here: reject, requeue, or park until one has it [default: reject]
+              worker.removed_task
+                      the same for a task that a plugin had before [default: park]
+              worker.soft_shutdown_timeout
+                      how long a cold shutdown lets tasks go on before it stops them [default: none]
               worker.hostname
                       name of this worker: %h host, %n host without domain, %d domain [default: taskhost@%h]
               worker.state_db
@@ -391,6 +447,10 @@ mod tests {
                       as task.acks_on_timeout, for this task
               autoretry_for
                       exception classes after which the task is retried
+              concurrency
+                      how many of the task run at a time in one worker; none: no limit
+              concurrency_key
+                      what counts apart for concurrency, such as kwargs.tenant, args.0 or headers.tenant; keys take turns
               default_retry_delay
                       wait before a retry that names no time
               dont_autoretry_for
@@ -401,6 +461,8 @@ mod tests {
                       how often the task may be retried; none: without end
               rate_limit
                       how often the task may start, such as 10/s or 100/m
+              rate_limit_scope
+                      who shares rate_limit: worker, or cluster for all workers together
               reject_on_worker_lost
                       as task.reject_on_worker_lost, for this task
               retry_backoff

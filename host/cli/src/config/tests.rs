@@ -308,6 +308,9 @@ fn every_option_of_a_task_can_be_overridden() {
         ignore_result = true
         max_retries = "none"
         rate_limit = "10/m"
+rate_limit_scope = "cluster"
+concurrency = 2
+concurrency_key = "kwargs.tenant"
         retry_backoff = true
         retry_backoff_max = "1h"
         retry_jitter = false
@@ -381,6 +384,18 @@ fn every_option_of_a_task_can_be_overridden() {
                         interval: 6s,
                     },
                 ),
+            ),
+            rate_limit_scope: Cluster,
+            concurrency: Some(
+                2,
+            ),
+            concurrency_key: Some(
+                KeyPath {
+                    root: Kwargs,
+                    steps: [
+                        "tenant",
+                    ],
+                },
             ),
         }
     "#]]

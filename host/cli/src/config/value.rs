@@ -6,9 +6,10 @@ use std::fmt;
 use std::time::Duration;
 
 use serde_json::{Value as Json, json};
+use taskhost_core::concurrency::KeyPath;
 use taskhost_core::protocol::codec::Serializer;
-use taskhost_core::rate::Rate;
-use taskhost_core::{ExchangeKind, QueueKind, QueueName};
+use taskhost_core::rate::{Rate, RateScope};
+use taskhost_core::{Disposition, ExchangeKind, QueueKind, QueueName};
 
 use crate::config::secret::SecretUrl;
 
@@ -23,6 +24,9 @@ pub(crate) enum Value {
     Bytes(u64),
     /// The rate, and how it was written.
     Rate(Rate, String),
+    RateScope(RateScope),
+    KeyPath(KeyPath),
+    Disposition(Disposition),
     Url(SecretUrl),
     Queue(QueueName),
     Queues(Vec<QueueName>),
@@ -122,6 +126,9 @@ impl fmt::Display for Value {
             Self::Duration(value) => f.write_str(&show_duration(*value)),
             Self::Bytes(value) => f.write_str(&show_bytes(*value)),
             Self::Rate(_, text) | Self::Text(text) => f.write_str(text),
+            Self::RateScope(scope) => f.write_str(scope.as_str()),
+            Self::KeyPath(path) => path.fmt(f),
+            Self::Disposition(disposition) => f.write_str(disposition.as_str()),
             Self::Url(url) => url.fmt(f),
             Self::Queue(name) => name.fmt(f),
             Self::Queues(names) if names.is_empty() => f.write_str("none"),

@@ -8,7 +8,7 @@ use crate::message::{DeliveryInfo, Message};
 use crate::name::{PluginName, QueueName, TaskId, TaskName};
 use crate::protocol::content::Json;
 use crate::request::Request;
-use crate::task::{TaskOptions, TaskSpec};
+use crate::task::{Disposition, TaskOptions, TaskSpec};
 
 /// An ordinary request, as it comes out of decoding.
 pub(crate) fn request(task: &str, id: &str) -> Request {
@@ -60,9 +60,15 @@ pub(crate) fn limits(concurrency: usize) -> Limits {
     Limits {
         concurrency,
         prefetch_multiplier: 4,
+        prefetch_max: 0,
+        disable_prefetch: false,
         eta_hold: Duration::from_secs(60),
         delivery_limit: Some(20),
         held_max: 1_000,
+        limited_max: 1_000,
+        soft_shutdown_timeout: None,
+        unknown_task: Disposition::Reject,
+        removed_task: Disposition::Park,
         committing_max: 100,
         remembered_max: NonZeroUsize::new(10_000).expect("not zero"),
         time_limit_max: Duration::from_secs(1_800),

@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use crate::event::Event;
 use crate::message::{Acknowledgement, Publication};
-use crate::name::TaskId;
+use crate::name::{TaskId, TaskName};
 use crate::outcome::{Attempt, AttemptId, DeliveryId, Finished, Policy};
 use crate::protocol::content::Json;
 use crate::rate::Rate;
 use crate::record::ResultRecord;
 use crate::request::{DecodeError, Request};
 use crate::settle::Settlement;
-use crate::task::TaskOptions;
+use crate::task::{Disposition, TaskOptions};
 use crate::timestamp::Timestamp;
 
 use super::PREFETCH_MAX;
@@ -40,6 +40,10 @@ pub enum Input {
     BrokerLost,
     /// There is a new connection; it can, or cannot, keep messages until a later time.
     BrokerBack { puts_back: bool },
+    /// The answer to [`Action::Acquire`]: how long until it may start, or that nobody knows now.
+    Permit(DeliveryId, TaskName, Option<Duration>),
+    /// The rate limit of a task changes to this, whatever its options say.
+    RateLimit(TaskName, Option<Rate>),
     /// The worker is to come to an end.
     Stop(Shutdown),
 }
@@ -55,6 +59,8 @@ pub enum Action {
     Settle(DeliveryId, Acknowledgement),
     /// Give this back to the broker until its time has come; answered by [`Input::PutBack`].
     PutBack { delivery: DeliveryId, publication: Box<Publication>, until: Timestamp },
+    /// Ask those who share the rate limit of this task when this may start; answered by [`Input::Permit`].
+    Acquire { delivery: DeliveryId, task: TaskName, rate: Rate },
     /// The receipt of `redelivered` becomes that of `known`.
     Adopt { known: DeliveryId, redelivered: DeliveryId },
     /// Store this, before anything that is committed later.
@@ -71,6 +77,10 @@ pub enum Action {
     StopConsuming,
     /// Tell whoever watches.
     Announce(Event),
+    /// What runs may go on for so long.
+    SoftShutdown(Duration),
+    /// What runs is stopped.
+    ColdShutdown,
     /// Everything is settled: the worker may end.
     Stopped,
 }
@@ -100,7 +110,7 @@ pub struct CommitFailure {
 pub enum Shutdown {
     /// Finish what runs and give back the rest.
     Warm,
-    /// Stop what runs and give back everything.
+    /// Stop what runs, after [`Limits::soft_shutdown_timeout`] if there is one, and give back everything.
     Cold,
 }
 
@@ -111,16 +121,28 @@ pub struct Limits {
     pub concurrency: usize,
     /// Prefetch is this times the slots; zero is no bound (`worker_prefetch_multiplier`).
     pub prefetch_multiplier: u32,
+    /// How far the prefetch may grow while tasks are short; zero: not at all.
+    pub prefetch_max: u32,
+    /// Take no more messages than there are slots (`worker_disable_prefetch`).
+    pub disable_prefetch: bool,
     /// Longest wait for an ETA in this worker's memory; for longer ones the broker keeps the message.
     pub eta_hold: Duration,
     /// How often a message may be delivered before it is kept aside; none is no limit.
     pub delivery_limit: Option<u32>,
     /// How many held deliveries may raise the prefetch.
     pub held_max: u32,
+    /// The same for those that wait for a rate limit or a concurrency limit.
+    pub limited_max: u32,
     /// How many deliveries may wait for their commit before no more are started.
     pub committing_max: usize,
     /// How many committed executions are remembered for redeliveries.
     pub remembered_max: NonZeroUsize,
+    /// How long a cold shutdown waits for what runs (`worker_soft_shutdown_timeout`).
+    pub soft_shutdown_timeout: Option<Duration>,
+    /// What becomes of a task that no plugin had since this node exists.
+    pub unknown_task: Disposition,
+    /// What becomes of a task that a plugin had before.
+    pub removed_task: Disposition,
     /// Ceiling of every hard time limit.
     pub time_limit_max: Duration,
     /// Ask the store about redeliveries.
@@ -131,10 +153,20 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The prefetch while so many deliveries are held.
-    pub(super) fn prefetch(&self, held: u32) -> u32 {
-        let base = u32::try_from(self.concurrency).unwrap_or(PREFETCH_MAX).saturating_mul(self.prefetch_multiplier);
-        if base == 0 { 0 } else { base.saturating_add(held.min(self.held_max)).min(PREFETCH_MAX) }
+    /// The prefetch while so many deliveries are held and wait for limits, with this credit.
+    pub(super) fn prefetch(&self, held: u32, limited: u32, credit: u32) -> u32 {
+        let slots = u32::try_from(self.concurrency).unwrap_or(PREFETCH_MAX);
+        let base = if self.disable_prefetch { slots } else { slots.saturating_mul(self.prefetch_multiplier) };
+        if base == 0 {
+            return 0;
+        }
+        let waiting = held.min(self.held_max).saturating_add(limited.min(self.limited_max));
+        base.max(credit).saturating_add(waiting).min(PREFETCH_MAX)
+    }
+
+    /// The largest credit beyond the multiple.
+    pub(super) fn credit_max(&self) -> u32 {
+        if self.disable_prefetch { 0 } else { self.prefetch_max }
     }
 
     /// Hard and soft limit of an attempt: the message's, else the task's, else the worker's, and never

@@ -3,6 +3,8 @@
 //! Owns everything that is known about deliveries, and neither receipts, time nor chance. Whatever needs
 //! I/O to be decided comes back as an input, and is decided then.
 
+mod credit;
+mod gates;
 mod identity;
 mod input;
 mod requeue;
@@ -19,30 +21,35 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::admit::{Admission, admit};
 use crate::event::{Event, Happening};
 use crate::message::{Acknowledgement, HeaderValue, PUT_BACK_HEADER};
 use crate::name::{TaskId, TaskName};
 use crate::outcome::{Attempt, AttemptId, DeliveryId, Finished, Outcome};
-use crate::rate::Bucket;
+use crate::rate::Rate;
 use crate::request::{DecodeError, Request};
 use crate::retry;
 use crate::settle::{self, Refusal, Settlement, Step};
-use crate::task::Catalog;
+use crate::task::{Catalog, Disposition};
 use crate::timestamp::{Jitter, Timestamp};
 use crate::timetable::Timetable;
 
+use credit::Credit;
+use gates::{Gates, Opened, Turn};
 use identity::{Identity, Remembered};
 use requeue::Requeues;
-use stage::{Commit, Stage, Tracked, Work};
+use stage::{Commit, Due, Running, Stage, Tracked, Work};
 
 pub use input::{Action, CommitFailure, Input, Limits, Lookup, Shutdown, TaskDefaults};
 
 /// Wait before a failed commit is tried again: doubled each time, up to the second.
 const COMMIT_BACKOFF_MIN: Duration = Duration::from_millis(100);
 const COMMIT_BACKOFF_MAX: Duration = Duration::from_secs(10);
+
+/// A shorter wait is not worth the way to the broker and back.
+const PUT_BACK_MIN: Duration = Duration::from_secs(2);
 
 /// AMQP's `basic.qos` counts in 16 bits.
 const PREFETCH_MAX: u32 = u16::MAX as u32;
@@ -56,13 +63,20 @@ pub struct Dispatcher {
     deliveries: FxHashMap<DeliveryId, Tracked>,
     /// Which delivery carries an execution; the first one, should a client send the same twice.
     identities: FxHashMap<Identity, DeliveryId>,
-    attempts: FxHashMap<AttemptId, DeliveryId>,
+    attempts: FxHashMap<AttemptId, Running>,
+    /// Names of tasks that this node has had, now or before.
+    once_served: FxHashSet<TaskName>,
     /// Executions that were committed a short while ago.
     remembered: Remembered,
-    timetable: Timetable,
+    timetable: Timetable<Due>,
     ready: VecDeque<DeliveryId>,
-    buckets: FxHashMap<TaskName, Bucket>,
     requeues: Requeues,
+    gates: Gates,
+    /// Rate limits that were changed while the worker runs.
+    rates: FxHashMap<TaskName, Option<Rate>>,
+    credit: Credit,
+    /// It will be looked whether the credit has lapsed.
+    credit_watched: bool,
     /// Ids whose successors are being published, with the deliveries that must wait until the records
     /// that belong to them are stored: a retry may be here before the state RETRY is.
     publishing: FxHashMap<TaskId, Vec<DeliveryId>>,
@@ -76,6 +90,8 @@ pub struct Dispatcher {
     /// The broker can keep messages until a later time.
     puts_back: bool,
     stopping: bool,
+    /// A cold shutdown waits for what runs, up to a time.
+    soft: bool,
     stopped: bool,
 }
 
@@ -83,7 +99,10 @@ impl Dispatcher {
     /// A dispatcher with nothing to do. The seed is for the jitter of retries.
     pub fn new(limits: Limits, catalog: Arc<Catalog>, seed: u64) -> Self {
         Self {
-            prefetch: limits.prefetch(0),
+            once_served: catalog.tasks().map(|spec| spec.name.clone()).collect(),
+            prefetch: limits.prefetch(0, 0, 0),
+            credit: Credit::new(limits.credit_max()),
+            credit_watched: false,
             remembered: Remembered::new(limits.remembered_max),
             limits,
             catalog,
@@ -93,8 +112,9 @@ impl Dispatcher {
             attempts: FxHashMap::default(),
             timetable: Timetable::default(),
             ready: VecDeque::new(),
-            buckets: FxHashMap::default(),
             requeues: Requeues::default(),
+            gates: Gates::default(),
+            rates: FxHashMap::default(),
             publishing: FxHashMap::default(),
             held: 0,
             requeuing: 0,
@@ -103,8 +123,14 @@ impl Dispatcher {
             wake_at: None,
             puts_back: false,
             stopping: false,
+            soft: false,
             stopped: false,
         }
+    }
+
+    /// Adds names of tasks that this node has had in an earlier life.
+    pub fn remember_served(&mut self, names: impl IntoIterator<Item = TaskName>) {
+        self.once_served.extend(names);
     }
 
     /// How many unsettled deliveries are wanted now.
@@ -131,8 +157,14 @@ impl Dispatcher {
                 self.hurry_commits(now, &mut actions);
             }
             Input::PutBack(delivery, done) => self.put_back_answered(delivery, done, &mut actions),
+            Input::Permit(delivery, task, wait) => self.gates.permitted(delivery, &task, wait, now),
+            Input::RateLimit(task, rate) => {
+                self.gates.change_rate(&task, rate, now);
+                self.rates.insert(task, rate);
+            }
             Input::Stop(shutdown) => self.stop(shutdown, now, &mut actions),
         }
+        self.open_gates(now, &mut actions);
         self.start_ready(now, &mut actions);
         self.wake(&mut actions);
         self.adjust_prefetch(&mut actions);
@@ -217,8 +249,7 @@ impl Dispatcher {
 
     fn resolve(&mut self, delivery: DeliveryId, request: Box<Request>, now: Timestamp, actions: &mut Vec<Action>) {
         let Some(spec) = self.catalog.get(&request.task).cloned() else {
-            let identity = Identity::of(&request);
-            return self.refuse(delivery, Some(identity), Refusal::Unknown(*request), now, actions);
+            return self.unknown(delivery, request, now, actions);
         };
         let policy = self.limits.task.policy(&request, &spec.options);
         actions.push(Action::Announce(Event {
@@ -226,27 +257,101 @@ impl Dispatcher {
             task: request.task.clone(),
             what: Happening::Received { eta: request.eta, expires: request.expires },
         }));
-        self.admit(delivery, Work { request: Arc::from(request), spec, policy, has_waited: false }, now, actions);
+        let work = Work { request: Arc::from(request), spec, policy, turn: None, let_through: false };
+        self.admit(delivery, work, now, actions);
     }
 
-    fn admit(&mut self, delivery: DeliveryId, mut work: Work, now: Timestamp, actions: &mut Vec<Action>) {
+    fn unknown(&mut self, delivery: DeliveryId, request: Box<Request>, now: Timestamp, actions: &mut Vec<Action>) {
+        let once_served = self.once_served.contains(&request.task);
+        let disposition = if once_served { self.limits.removed_task } else { self.limits.unknown_task };
+        let pause = match disposition {
+            Disposition::Requeue => {
+                let deliveries = request.message.headers.delivery_count();
+                self.requeues.pause(&request.task, deliveries, self.chance.next())
+            }
+            Disposition::Reject | Disposition::Park => Duration::ZERO,
+        };
+        let commit = Commit { attempt: None, identity: Some(Identity::of(&request)), failures: 0 };
+        let settlement = settle::refuse(Refusal::Unknown { request: *request, disposition, once_served }, now);
+        self.commit_after(pause, delivery, commit, settlement, false, now, actions);
+    }
+
+    fn admit(&mut self, delivery: DeliveryId, work: Work, now: Timestamp, actions: &mut Vec<Action>) {
         match admit(&work.request, now) {
             Admission::Expired => self.expire(delivery, work, now, actions),
-            Admission::Hold(until) if self.puts_back && until.since(now) > self.limits.eta_hold => {
+            Admission::Hold(until) if self.is_for_the_broker(until, now) => {
                 let mut publication = Box::new(retry::publication(&work.request));
                 publication.message.headers.set(PUT_BACK_HEADER, HeaderValue::Bool(true));
                 self.track(delivery, Stage::PuttingBack { work, until });
                 actions.push(Action::PutBack { delivery, publication, until });
             }
             Admission::Hold(until) => self.hold(delivery, work, until),
-            Admission::Execute => {
-                let at = if work.has_waited { now } else { self.reserve(&work, now) };
-                work.has_waited = true;
-                if at > now {
-                    return self.hold(delivery, work, at);
+            Admission::Execute => self.queue_up(delivery, work, now),
+        }
+    }
+
+    /// Waiting that long is not for this worker's memory.
+    fn is_for_the_broker(&self, until: Timestamp, now: Timestamp) -> bool {
+        let wait = until.since(now);
+        self.puts_back && (wait > self.limits.eta_hold || (wait > PUT_BACK_MIN && self.held >= self.limits.held_max))
+    }
+
+    /// Through the gates of the task's limits, if it has any, into the line for a slot.
+    fn queue_up(&mut self, delivery: DeliveryId, mut work: Work, now: Timestamp) {
+        let options = &work.spec.options;
+        if let Some(limit) = options.concurrency
+            && work.turn.is_none()
+        {
+            let key = options.concurrency_key.as_ref().map(|path| path.find(&work.request)).unwrap_or_default();
+            let turn = Turn { task: work.request.task.clone(), key };
+            if !self.gates.take_turn(delivery, &turn, limit) {
+                return self.track(delivery, Stage::Waiting(work));
+            }
+            work.turn = Some(turn);
+        }
+        if !work.let_through
+            && let Some(rate) = self.rate(&work)
+        {
+            self.gates.line_up(delivery, &work.request.task, rate, work.spec.options.rate_limit_scope, now);
+            return self.track(delivery, Stage::Waiting(work));
+        }
+        self.track(delivery, Stage::Ready(work));
+        self.ready.push_back(delivery);
+    }
+
+    fn rate(&self, work: &Work) -> Option<Rate> {
+        let changed = if self.rates.is_empty() { None } else { self.rates.get(&work.request.task) };
+        changed.copied().unwrap_or_else(|| work.spec.options.rate_limit.unwrap_or(self.limits.task.rate_limit))
+    }
+
+    /// Moves on what waited at a gate that opened.
+    fn open_gates(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
+        while let Some(opened) = self.gates.next_opened() {
+            match opened {
+                Opened::Turn(delivery, turn) => match self.take_waiting(delivery) {
+                    Some(mut work) => {
+                        work.turn = Some(turn);
+                        self.queue_up(delivery, work, now);
+                    }
+                    None => self.gates.return_turn(turn),
+                },
+                Opened::Pace(delivery) => {
+                    let Some(mut work) = self.take_waiting(delivery) else { continue };
+                    work.let_through = true;
+                    self.queue_up(delivery, work, now);
                 }
-                self.track(delivery, Stage::Ready(work));
-                self.ready.push_back(delivery);
+                Opened::Ask(delivery, task, rate) => actions.push(Action::Acquire { delivery, task, rate }),
+                Opened::Wake(at, task) => self.timetable.insert(at, Due::Gate(task)),
+            }
+        }
+    }
+
+    fn take_waiting(&mut self, delivery: DeliveryId) -> Option<Work> {
+        match self.untrack(delivery)? {
+            Tracked { stage: Stage::Waiting(work), .. } => Some(work),
+            other => {
+                self.deliveries.insert(delivery, other);
+                None
             }
         }
     }
@@ -266,39 +371,42 @@ impl Dispatcher {
         }
     }
 
-    /// When the rate limit of the task may let it start.
-    fn reserve(&mut self, work: &Work, now: Timestamp) -> Timestamp {
-        self.bucket(work).map_or(now, |bucket| bucket.reserve(now))
-    }
-
-    fn bucket(&mut self, work: &Work) -> Option<&mut Bucket> {
-        let rate = work.spec.options.rate_limit.unwrap_or(self.limits.task.rate_limit)?;
-        Some(self.buckets.entry(work.request.task.clone()).or_insert_with(|| Bucket::new(rate)))
-    }
-
     fn hold(&mut self, delivery: DeliveryId, work: Work, until: Timestamp) {
-        self.timetable.insert(until, delivery);
+        self.timetable.insert(until, Due::Delivery(delivery));
         self.held += 1;
         self.track(delivery, Stage::Held(work));
     }
 
     fn due(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
-        while let Some(delivery) = self.timetable.pop_due(now) {
-            match self.untrack(delivery) {
-                Some(Tracked { stage: Stage::Held(work), .. }) => {
-                    self.held -= 1;
-                    self.admit(delivery, work, now, actions);
+        while let Some(due) = self.timetable.pop_due(now) {
+            match due {
+                Due::Delivery(delivery) => self.delivery_due(delivery, now, actions),
+                Due::Gate(task) => self.gates.due(&task, now),
+                Due::Credit => {
+                    self.credit_watched = false;
+                    self.credit.lapse(now);
+                    self.watch_credit(now);
                 }
-                Some(Tracked { stage: Stage::CommitDelayed { commit, settlement, requeues }, lost }) => {
-                    self.requeuing -= u32::from(requeues);
-                    self.commit(delivery, commit, *settlement, lost, actions);
-                }
-                // It went away, or is somewhere else by now.
-                Some(tracked) => {
-                    self.deliveries.insert(delivery, tracked);
-                }
-                None => {}
+                Due::Cold => self.stop_cold(actions),
             }
+        }
+    }
+
+    fn delivery_due(&mut self, delivery: DeliveryId, now: Timestamp, actions: &mut Vec<Action>) {
+        match self.untrack(delivery) {
+            Some(Tracked { stage: Stage::Held(work), .. }) => {
+                self.held -= 1;
+                self.admit(delivery, work, now, actions);
+            }
+            Some(Tracked { stage: Stage::CommitDelayed { commit, settlement, requeues }, lost }) => {
+                self.requeuing -= u32::from(requeues);
+                self.commit(delivery, commit, *settlement, lost, actions);
+            }
+            // It went away, or is somewhere else by now.
+            Some(tracked) => {
+                self.deliveries.insert(delivery, tracked);
+            }
+            None => {}
         }
     }
 
@@ -314,13 +422,12 @@ impl Dispatcher {
             // It may have expired while it waited for a slot.
             if admit(&work.request, now) == Admission::Expired {
                 self.expire(delivery, work, now, actions);
-                continue;
-            }
-            if let Some(Err(until)) = self.bucket(&work).map(|bucket| bucket.take(now)) {
-                self.hold(delivery, work, until);
+                self.open_gates(now, actions);
                 continue;
             }
             self.start(delivery, work, now, actions);
+            // The rate limit of the one that started may have another with no time to wait.
+            self.open_gates(now, actions);
         }
     }
 
@@ -328,6 +435,9 @@ impl Dispatcher {
         self.attempts_started += 1;
         let id = AttemptId(self.attempts_started);
         let (time_limit, soft_time_limit) = self.limits.time_limits(&work.request, &work.spec.options);
+        if work.let_through {
+            self.gates.started(delivery, &work.request.task, now);
+        }
         let attempt = Attempt {
             id,
             delivery,
@@ -344,13 +454,18 @@ impl Dispatcher {
         if attempt.policy.track_started && !attempt.policy.ignore_result {
             actions.push(Action::Record(settle::started(&attempt, self.limits.started_meta.clone(), now)));
         }
-        self.attempts.insert(id, delivery);
+        self.attempts.insert(id, Running { delivery, turn: work.turn });
         self.track(delivery, Stage::Running(attempt.clone()));
         actions.push(Action::Start(attempt));
     }
 
     fn finished(&mut self, id: AttemptId, finished: Finished, now: Timestamp, actions: &mut Vec<Action>) {
-        let Some(delivery) = self.attempts.remove(&id) else { return };
+        let Some(Running { delivery, turn }) = self.attempts.remove(&id) else { return };
+        if let Some(turn) = turn {
+            self.gates.return_turn(turn);
+        }
+        self.credit.finished(now);
+        self.watch_credit(now);
         let Some(Tracked { stage: Stage::Running(attempt), lost }) = self.untrack(delivery) else { return };
         let interrupted = matches!(finished.outcome, Outcome::Interrupted);
         let settlement = settle::settle(&attempt, finished, now, self.chance.next());
@@ -367,11 +482,26 @@ impl Dispatcher {
         };
         let identity = Some(Identity::of(&attempt.request));
         let commit = Commit { attempt: Some(attempt), identity, failures: 0 };
+        self.commit_after(pause, delivery, commit, settlement, lost, now, actions);
+    }
+
+    /// A message that goes back to its queue does so after a pause.
+    #[expect(clippy::too_many_arguments, reason = "a commit and when it is made")]
+    fn commit_after(
+        &mut self,
+        pause: Duration,
+        delivery: DeliveryId,
+        commit: Commit,
+        settlement: Settlement,
+        lost: bool,
+        now: Timestamp,
+        actions: &mut Vec<Action>,
+    ) {
         if pause.is_zero() {
             return self.commit(delivery, commit, settlement, lost, actions);
         }
         self.requeuing += 1;
-        self.timetable.insert(now + pause, delivery);
+        self.timetable.insert(now + pause, Due::Delivery(delivery));
         let stage = Stage::CommitDelayed { commit, settlement: Box::new(settlement), requeues: true };
         self.deliveries.insert(delivery, Tracked { stage, lost });
     }
@@ -407,10 +537,18 @@ impl Dispatcher {
         self.commit(delivery, Commit { attempt: None, identity, failures: 0 }, settlement, false, actions);
     }
 
-    fn expire(&mut self, delivery: DeliveryId, work: Work, now: Timestamp, actions: &mut Vec<Action>) {
+    fn expire(&mut self, delivery: DeliveryId, mut work: Work, now: Timestamp, actions: &mut Vec<Action>) {
+        self.leave_gates(delivery, &mut work, now);
         let identity = Identity::of(&work.request);
         let request = Arc::unwrap_or_clone(work.request);
         self.refuse(delivery, Some(identity), Refusal::Expired(request, work.policy), now, actions);
+    }
+
+    /// It will not start: whoever waits behind it at a gate moves up.
+    fn leave_gates(&mut self, delivery: DeliveryId, work: &mut Work, now: Timestamp) {
+        if work.turn.is_some() || work.let_through {
+            self.gates.leave(delivery, &work.request.task, work.turn.take(), now);
+        }
     }
 
     fn committed(&mut self, delivery: DeliveryId, actions: &mut Vec<Action>) {
@@ -448,7 +586,7 @@ impl Dispatcher {
         let mut settlement = failure.remaining;
         if failure.transient {
             settlement.before.iter_mut().for_each(Step::mark_as_repeated);
-            self.timetable.insert(now + commit_backoff(commit.failures), delivery);
+            self.timetable.insert(now + commit_backoff(commit.failures), Due::Delivery(delivery));
             commit.failures = commit.failures.saturating_add(1);
             let stage = Stage::CommitDelayed { commit, settlement: Box::new(settlement), requeues: false };
             self.deliveries.insert(delivery, Tracked { stage, lost });
@@ -499,7 +637,7 @@ impl Dispatcher {
         self.held = 0;
         self.ready.clear();
         self.publishing.values_mut().for_each(Vec::clear);
-        self.buckets.values_mut().for_each(Bucket::forget_reservations);
+        self.gates.clear(self.attempts.values().filter_map(|running| running.turn.as_ref()));
     }
 
     /// What waited to be committed, for a connection or because it was to go back to its queue, waits no longer.
@@ -509,7 +647,7 @@ impl Dispatcher {
         };
         let delayed: Vec<DeliveryId> = self.deliveries.iter().filter_map(delayed).collect();
         for delivery in delayed {
-            self.timetable.insert(now, delivery);
+            self.timetable.insert(now, Due::Delivery(delivery));
         }
         self.due(now, actions);
     }
@@ -534,11 +672,22 @@ impl Dispatcher {
             // What is to go back to its queue does so now.
             self.hurry_commits(now, actions);
         }
-        if shutdown == Shutdown::Cold {
-            let mut running: Vec<AttemptId> = self.attempts.keys().copied().collect();
-            running.sort_unstable();
-            actions.extend(running.into_iter().map(Action::Terminate));
+        match (shutdown, self.limits.soft_shutdown_timeout) {
+            (Shutdown::Warm, _) => {}
+            (Shutdown::Cold, Some(timeout)) if !self.soft && !self.attempts.is_empty() => {
+                self.soft = true;
+                self.timetable.insert(now + timeout, Due::Cold);
+                actions.push(Action::SoftShutdown(timeout));
+            }
+            (Shutdown::Cold, _) => self.stop_cold(actions),
         }
+    }
+
+    fn stop_cold(&mut self, actions: &mut Vec<Action>) {
+        actions.push(Action::ColdShutdown);
+        let mut running: Vec<AttemptId> = self.attempts.keys().copied().collect();
+        running.sort_unstable();
+        actions.extend(running.into_iter().map(Action::Terminate));
     }
 
     fn wake(&mut self, actions: &mut Vec<Action>) {
@@ -552,10 +701,18 @@ impl Dispatcher {
     }
 
     fn adjust_prefetch(&mut self, actions: &mut Vec<Action>) {
-        let wanted = self.limits.prefetch(self.held + self.requeuing);
+        let wanted = self.limits.prefetch(self.held + self.requeuing, self.gates.waiting(), self.credit.get());
         if wanted != self.prefetch && !self.stopping {
             self.prefetch = wanted;
             actions.push(Action::SetPrefetch(wanted));
+        }
+    }
+
+    /// A credit that nobody uses any more is taken back.
+    fn watch_credit(&mut self, now: Timestamp) {
+        if self.credit.get() > 0 && !self.credit_watched {
+            self.credit_watched = true;
+            self.timetable.insert(now + credit::IDLE, Due::Credit);
         }
     }
 

@@ -14,6 +14,9 @@ use crate::timestamp::Jitter;
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 
+/// How many tasks are kept apart: names that no plugin has come from outside, and without end.
+const TASKS_MAX: usize = 10_000;
+
 /// The tasks whose last attempts ended in a requeue.
 #[derive(Debug, Default)]
 pub(super) struct Requeues {
@@ -24,6 +27,9 @@ impl Requeues {
     /// This task wants its message, which was delivered so many times before, to go back. How long that has to
     /// wait depends on how often it, or all messages of the task one after the other, wanted it.
     pub(super) fn pause(&mut self, task: &TaskName, deliveries: u32, jitter: Jitter) -> Duration {
+        if self.in_a_row.len() >= TASKS_MAX {
+            self.in_a_row.clear();
+        }
         let in_a_row = self.in_a_row.entry(task.clone()).or_default();
         let before = deliveries.max(*in_a_row);
         *in_a_row = in_a_row.saturating_add(1);

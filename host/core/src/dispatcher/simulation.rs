@@ -3,15 +3,17 @@
 //! slot leaks, nothing starts early or late, and nothing runs twice.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::fixture::{limits, request, spec};
 use super::*;
+use crate::concurrency::KeyPath;
 use crate::message::{HeaderValue, Message, Publication};
 use crate::outcome::{Outcome, RetryDelay, RetryRequest, Usage};
 use crate::protocol::codec::Codec;
 use crate::protocol::content::Json;
-use crate::rate::Rate;
+use crate::rate::{Rate, RateScope};
 use crate::settle::Step;
 use crate::task::TaskOptions;
 
@@ -38,6 +40,8 @@ struct World {
     commits: Vec<(DeliveryId, Settlement)>,
     lookups: Vec<(DeliveryId, TaskId)>,
     put_backs: Vec<(DeliveryId, Publication, Timestamp)>,
+    /// Asked of the cluster.
+    questions: Vec<(DeliveryId, TaskName)>,
     /// What the broker keeps until its time has come.
     put_away: Vec<(Timestamp, Request)>,
     shelved: u32,
@@ -56,9 +60,23 @@ fn key(request: &Request) -> String {
 impl World {
     fn new(seed: u64) -> Self {
         let limited = TaskOptions { rate_limit: Some(Some(Rate { interval: INTERVAL })), ..TaskOptions::default() };
+        let shared = TaskOptions { rate_limit_scope: RateScope::Cluster, ..limited.clone() };
+        let turns = TaskOptions {
+            concurrency: NonZeroU32::new(1),
+            concurrency_key: Some(KeyPath::parse("kwargs.tenant").expect("a path")),
+            ..TaskOptions::default()
+        };
+        let both = TaskOptions { rate_limit: limited.rate_limit, ..turns.clone() };
         let early = TaskOptions { acks_late: Some(false), ..TaskOptions::default() };
-        let tasks =
-            [spec("tasks.add", TaskOptions::default()), spec("tasks.limited", limited), spec("tasks.early", early)];
+        let tasks = [
+            ("tasks.add", TaskOptions::default()),
+            ("tasks.limited", limited),
+            ("tasks.early", early),
+            ("tasks.shared", shared),
+            ("tasks.turns", turns),
+            ("tasks.both", both),
+        ]
+        .map(|(name, options)| spec(name, options));
         let mut world = Self {
             seed,
             chance: Chance(seed),
@@ -76,6 +94,7 @@ impl World {
             commits: Vec::new(),
             lookups: Vec::new(),
             put_backs: Vec::new(),
+            questions: Vec::new(),
             put_away: Vec::new(),
             shelved: 0,
             wake: None,
@@ -87,8 +106,10 @@ impl World {
         };
         world.input(Input::BrokerBack { puts_back: true });
         for index in 0..TASKS {
-            let name = ["tasks.add", "tasks.add", "tasks.limited", "tasks.early"][world.pick(4)];
-            let mut call = request(name, &format!("id-{index}"));
+            let names =
+                ["tasks.add", "tasks.add", "tasks.limited", "tasks.early", "tasks.shared", "tasks.turns", "tasks.both"];
+            let mut call = request(names[world.pick(names.len())], &format!("id-{index}"));
+            call.kwargs = Json::object([("tenant", Json::int(world.pick(2) as i64))]);
             if world.pick(4) == 0 {
                 call.eta = Some(START + Duration::from_millis(world.pick(300) as u64));
             }
@@ -118,6 +139,17 @@ impl World {
             self.act(action);
         }
         assert!(self.running.len() <= CONCURRENCY, "seed {}: more attempts than slots", self.seed);
+        for task in ["tasks.turns", "tasks.both"] {
+            let mut keys: Vec<&str> = self
+                .running
+                .iter()
+                .map(|attempt| &attempt.request)
+                .filter(|request| request.task.as_str() == task)
+                .map(|request| request.kwargs.as_str())
+                .collect();
+            keys.sort_unstable();
+            assert!(keys.windows(2).all(|pair| pair[0] != pair[1]), "seed {}: {task} {keys:?} at a time", self.seed);
+        }
     }
 
     fn act(&mut self, action: Action) {
@@ -133,8 +165,9 @@ impl World {
             Action::PutBack { delivery, publication, until } => self.put_backs.push((delivery, *publication, until)),
             Action::Commit(delivery, settlement) => self.commits.push((delivery, settlement)),
             Action::WakeAt(at) => self.wake = Some(at),
+            Action::Acquire { delivery, task, .. } => self.questions.push((delivery, task)),
             Action::Terminate(_) | Action::StopConsuming | Action::SetPrefetch(_) => {}
-            Action::Record(_) | Action::Announce(_) => {}
+            Action::SoftShutdown(_) | Action::ColdShutdown | Action::Record(_) | Action::Announce(_) => {}
             Action::Stopped => self.stopped = true,
         }
     }
@@ -244,6 +277,16 @@ impl World {
         self.input(Input::PutBack(delivery, true));
     }
 
+    fn answer(&mut self) {
+        let Some((delivery, task)) = self.take(|world| &mut world.questions) else { return };
+        let wait = match self.pick(3) {
+            0 => None,
+            1 => Some(Duration::ZERO),
+            _ => Some(Duration::from_millis(self.pick(80) as u64)),
+        };
+        self.input(Input::Permit(delivery, task, wait));
+    }
+
     fn lose_connection(&mut self) {
         self.connected = false;
         for (_, mut message) in std::mem::take(&mut self.unsettled).into_iter().rev() {
@@ -279,7 +322,7 @@ impl World {
                 self.connected = true;
                 self.input(Input::BrokerBack { puts_back: true });
             }
-            _ => {}
+            _ => self.answer(),
         }
     }
 
@@ -304,6 +347,7 @@ impl World {
         assert!(self.dispatcher.identities.is_empty(), "seed {seed}: identities leak");
         assert!(self.dispatcher.publishing.is_empty(), "seed {seed}: publishing leaks");
         assert_eq!((self.dispatcher.held, self.dispatcher.committing), (0, 0), "seed {seed}: counters");
+        assert!(self.dispatcher.gates.is_idle(), "seed {seed}: {:?}", self.dispatcher.gates);
     }
 }
 

@@ -5,12 +5,14 @@
 use std::sync::Arc;
 
 use crate::message::Acknowledgement;
-use crate::outcome::{Attempt, Policy};
+use crate::name::TaskName;
+use crate::outcome::{Attempt, DeliveryId, Policy};
 use crate::request::Request;
 use crate::settle::Settlement;
 use crate::task::TaskSpec;
 use crate::timestamp::Timestamp;
 
+use super::gates::Turn;
 use super::identity::Identity;
 
 /// One delivery.
@@ -27,8 +29,30 @@ pub(super) struct Work {
     pub(super) request: Arc<Request>,
     pub(super) spec: Arc<TaskSpec>,
     pub(super) policy: Policy,
-    /// It was given its turn by the rate limit.
-    pub(super) has_waited: bool,
+    /// The turn that it has, if its task has a concurrency limit.
+    pub(super) turn: Option<Turn>,
+    /// The rate limit of its task has let it through.
+    pub(super) let_through: bool,
+}
+
+/// An attempt that runs.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) delivery: DeliveryId,
+    pub(super) turn: Option<Turn>,
+}
+
+/// What the timetable is for.
+#[derive(Debug)]
+pub(super) enum Due {
+    /// A hold ends, or a commit is tried again.
+    Delivery(DeliveryId),
+    /// Somebody may pass the rate limit of this task.
+    Gate(TaskName),
+    /// Look whether the credit has lapsed.
+    Credit,
+    /// A soft shutdown has waited long enough.
+    Cold,
 }
 
 /// Whose settlement is carried out.
@@ -46,8 +70,10 @@ pub(super) struct Commit {
 pub(super) enum Stage {
     /// The store is being asked whether this redelivery has succeeded before.
     LookingUp(Box<Request>),
-    /// It waits for its eta or its rate limit.
+    /// It waits for its eta.
     Held(Work),
+    /// It waits at a gate, for its rate limit or its concurrency limit.
+    Waiting(Work),
     /// It is being given back to the broker until its time has come.
     PuttingBack {
         work: Work,
@@ -77,9 +103,11 @@ impl Stage {
     pub(super) fn identity_if_not_started(&self) -> Option<Identity> {
         match self {
             Self::LookingUp(request) => Some(Identity::of(request)),
-            Self::Held(work) | Self::Ready(work) | Self::Behind(work) | Self::PuttingBack { work, .. } => {
-                Some(Identity::of(&work.request))
-            }
+            Self::Held(work)
+            | Self::Waiting(work)
+            | Self::Ready(work)
+            | Self::Behind(work)
+            | Self::PuttingBack { work, .. } => Some(Identity::of(&work.request)),
             Self::Running(_) | Self::Committing { .. } | Self::CommitDelayed { .. } => None,
         }
     }
@@ -90,7 +118,12 @@ impl Stage {
             Self::Running(attempt) => !attempt.policy.acks_late,
             Self::Committing { acknowledgement, .. } => acknowledgement.is_none(),
             Self::CommitDelayed { settlement, .. } => settlement.acknowledgement.is_none(),
-            Self::LookingUp(_) | Self::Held(_) | Self::PuttingBack { .. } | Self::Ready(_) | Self::Behind(_) => false,
+            Self::LookingUp(_)
+            | Self::Held(_)
+            | Self::Waiting(_)
+            | Self::PuttingBack { .. }
+            | Self::Ready(_)
+            | Self::Behind(_) => false,
         }
     }
 }

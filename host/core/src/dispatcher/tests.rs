@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use super::fixture::{limits, request, spec};
 use super::*;
+use crate::concurrency::KeyPath;
 use crate::message::DELIVERY_COUNT_HEADER;
 use crate::outcome::{Outcome, RetryDelay, RetryRequest, Trap, Usage};
 use crate::protocol::content::Json;
-use crate::rate::Rate;
+use crate::rate::{Rate, RateScope};
 use crate::settle::Step;
 use crate::task::TaskOptions;
 
@@ -54,6 +55,11 @@ fn render(actions: Vec<Action>) -> String {
         Action::WakeAt(time) => Some(format!("wake at {}", time.since(NOW).as_millis())),
         Action::SetPrefetch(prefetch) => Some(format!("prefetch {prefetch}")),
         Action::StopConsuming => Some("stop consuming".to_owned()),
+        Action::Acquire { delivery, rate, .. } => {
+            Some(format!("ask for {} every {}", delivery.0, rate.interval.as_millis()))
+        }
+        Action::SoftShutdown(timeout) => Some(format!("soft shutdown for {}", timeout.as_secs())),
+        Action::ColdShutdown => Some("cold shutdown".to_owned()),
         Action::Announce(_) => None,
         Action::Stopped => Some("stopped".to_owned()),
     };
@@ -112,11 +118,151 @@ fn a_task_runs_when_there_is_a_slot_and_frees_it_before_its_commit() {
     bench.step(NOW, success(2), "commit 2: SUCCESS, ack");
 }
 
+fn limited_by_key() -> Dispatcher {
+    let options = TaskOptions {
+        concurrency: std::num::NonZeroU32::new(1),
+        concurrency_key: Some(KeyPath::parse("kwargs.tenant").expect("a path")),
+        ..TaskOptions::default()
+    };
+    let tasks = [spec("tasks.add", TaskOptions::default()), spec("tasks.turns", options)];
+    Dispatcher::new(limits(2), Arc::new(Catalog::new(tasks)), 1)
+}
+
+fn of_tenant(delivery: u64, tenant: &str) -> Input {
+    let mut request = request("tasks.turns", &format!("t-{delivery}"));
+    request.kwargs = Json::object([("tenant", Json::text(tenant))]);
+    Input::Received(DeliveryId(delivery), Ok(Box::new(request)))
+}
+
+#[test]
+fn keys_take_turns_and_those_who_wait_for_one_stand_in_nobodys_way() {
+    let mut bench = Bench(limited_by_key());
+    bench.step(NOW, of_tenant(1, "noisy"), "start 1 as 1");
+    bench.step(NOW, of_tenant(2, "noisy"), "prefetch 9");
+    bench.step(NOW, of_tenant(3, "noisy"), "prefetch 10");
+    bench.step(NOW, of_tenant(4, "quiet"), "start 4 as 2");
+    bench.step(NOW, received(5, "tasks.add", "a"), "");
+    bench.step(NOW, of_tenant(6, "third"), "");
+    // The noisy one has its turn again, behind those who came meanwhile.
+    bench.step(NOW, success(1), "commit 1: SUCCESS, ack; start 5 as 3; prefetch 9");
+    bench.step(NOW, success(2), "commit 4: SUCCESS, ack; start 6 as 4");
+    bench.step(NOW, success(3), "commit 5: SUCCESS, ack; start 2 as 5");
+    bench.step(NOW, success(4), "commit 6: SUCCESS, ack");
+    bench.step(NOW, success(5), "commit 2: SUCCESS, ack; start 3 as 6; prefetch 8");
+}
+
+#[test]
+fn a_turn_is_kept_over_a_lost_connection_by_what_runs_alone() {
+    let mut bench = Bench(limited_by_key());
+    bench.step(NOW, of_tenant(1, "a"), "start 1 as 1");
+    bench.step(NOW, of_tenant(2, "a"), "prefetch 9");
+    bench.step(NOW, Input::BrokerLost, "prefetch 8");
+    bench.step(NOW, of_tenant(3, "a"), "prefetch 9");
+    bench.step(NOW, success(1), "commit 1: SUCCESS, ack; start 3 as 2; prefetch 8");
+}
+
+#[test]
+fn a_rate_limit_of_the_cluster_is_asked_for_each_start() {
+    let options = TaskOptions {
+        rate_limit: Some(Some(Rate { interval: Duration::from_millis(100) })),
+        rate_limit_scope: RateScope::Cluster,
+        ..TaskOptions::default()
+    };
+    let catalog = Catalog::new([spec("tasks.shared", options)]);
+    let mut bench = Bench(Dispatcher::new(limits(2), Arc::new(catalog), 1));
+    let permit = |delivery, wait: Option<u64>| {
+        let task = TaskName::parse("tasks.shared").expect("a name");
+        Input::Permit(DeliveryId(delivery), task, wait.map(Duration::from_millis))
+    };
+    bench.step(NOW, received(1, "tasks.shared", "a"), "ask for 1 every 100; prefetch 9");
+    bench.step(NOW, received(2, "tasks.shared", "b"), "prefetch 10");
+    bench.step(NOW, permit(1, Some(0)), "start 1 as 1; ask for 2 every 100; prefetch 9");
+    bench.step(NOW, permit(2, Some(70)), "wake at 70");
+    bench.step(at(70), Input::Due, "start 2 as 2; prefetch 8");
+}
+
+#[test]
+fn a_changed_rate_limit_holds_at_once() {
+    let task = || TaskName::parse("tasks.limited").expect("a name");
+    let mut bench = Bench(dispatcher(4));
+    bench.step(NOW, received(1, "tasks.limited", "a"), "start 1 as 1");
+    bench.step(NOW, received(2, "tasks.limited", "b"), "wake at 100; prefetch 17");
+    let hourly = Some(Rate { interval: Duration::from_secs(3_600) });
+    bench.step(NOW, Input::RateLimit(task(), hourly), "start 2 as 2; prefetch 16");
+    bench.step(NOW, received(3, "tasks.limited", "c"), "prefetch 17");
+    bench.step(NOW, Input::RateLimit(task(), None), "start 3 as 3; prefetch 16");
+    bench.step(NOW, received(4, "tasks.limited", "d"), "start 4 as 4");
+}
+
+#[test]
+fn the_prefetch_follows_short_tasks_and_comes_back() {
+    let short = Limits { prefetch_max: 256, ..limits(1) };
+    let catalog = || Arc::new(Catalog::new([spec("tasks.add", TaskOptions::default())]));
+    let mut dispatcher = Dispatcher::new(short.clone(), catalog(), 1);
+    for task in 0..1_000 {
+        dispatcher.handle(received(task, "tasks.add", &format!("t{task}")), at(task));
+        dispatcher.handle(success(task + 1), at(task));
+        dispatcher.handle(committed(task), at(task));
+    }
+    assert_eq!(dispatcher.prefetch(), 128);
+    dispatcher.handle(Input::Due, at(3_000));
+    assert_eq!(dispatcher.prefetch(), 4);
+
+    let disabled = Limits { disable_prefetch: true, ..short };
+    let mut dispatcher = Dispatcher::new(disabled, catalog(), 1);
+    assert_eq!(dispatcher.prefetch(), 1);
+    for task in 0..1_000 {
+        dispatcher.handle(received(task, "tasks.add", &format!("t{task}")), at(task));
+        dispatcher.handle(success(task + 1), at(task));
+        dispatcher.handle(committed(task), at(task));
+    }
+    assert_eq!(dispatcher.prefetch(), 1);
+}
+
+#[test]
+fn a_soft_shutdown_gives_what_runs_some_time() {
+    let soft = Limits { soft_shutdown_timeout: Some(Duration::from_secs(5)), ..limits(2) };
+    let catalog = || Arc::new(Catalog::new([spec("tasks.add", TaskOptions::default())]));
+    let mut bench = Bench(Dispatcher::new(soft.clone(), catalog(), 1));
+    bench.step(NOW, received(1, "tasks.add", "a"), "start 1 as 1");
+    bench.step(NOW, received(2, "tasks.add", "b"), "start 2 as 2");
+    bench.step(NOW, received(3, "tasks.add", "c"), "");
+    let soft_phase = "stop consuming; requeue 3; soft shutdown for 5; wake at 5000";
+    bench.step(NOW, Input::Stop(Shutdown::Cold), soft_phase);
+    bench.step(at(100), success(1), "commit 1: SUCCESS, ack");
+    bench.step(at(5_000), Input::Due, "cold shutdown; terminate 2");
+    bench.step(at(5_001), finished(2, Outcome::Interrupted), "commit 2: requeue");
+    bench.step(at(5_002), committed(1), "");
+    bench.step(at(5_002), committed(2), "stopped");
+
+    // Without anything that runs there is nothing to wait for.
+    let mut bench = Bench(Dispatcher::new(soft, catalog(), 1));
+    bench.step(NOW, Input::Stop(Shutdown::Cold), "stop consuming; cold shutdown; stopped");
+}
+
 #[test]
 fn an_unknown_name_and_an_unreadable_body_are_refused() {
     let mut bench = Bench(dispatcher(1));
     bench.step(NOW, received(1, "tasks.nosuch", "a"), "commit 1: FAILURE, reject");
     bench.step(NOW, Input::Received(DeliveryId(2), Err(DecodeError::UnknownMessage)), "commit 2: reject");
+}
+
+#[test]
+fn a_task_that_nobody_has_fares_as_it_is_configured() {
+    let catalog = || Arc::new(Catalog::new([spec("tasks.add", TaskOptions::default())]));
+    let mut dispatcher = Dispatcher::new(limits(1), catalog(), 1);
+    dispatcher.remember_served([TaskName::parse("tasks.gone").expect("a name")]);
+    let mut bench = Bench(dispatcher);
+    bench.step(NOW, received(1, "tasks.nosuch", "a"), "commit 1: FAILURE, reject");
+    bench.step(NOW, received(2, "tasks.gone", "b"), "commit 2: publish, ack");
+
+    let requeue = Limits { unknown_task: Disposition::Requeue, ..limits(1) };
+    let mut bench = Bench(Dispatcher::new(requeue, catalog(), 1));
+    bench.step(NOW, received(1, "tasks.nosuch", "a"), "commit 1: requeue");
+    bench.step(NOW, committed(1), "");
+    // A second time it waits, so that it does not go in circles as fast as the broker can.
+    let _ = bench.0.handle(received(2, "tasks.nosuch", "a"), NOW);
+    bench.step(at(100), Input::Due, "commit 2: requeue; prefetch 4");
 }
 
 #[test]
@@ -272,7 +418,7 @@ fn a_cold_shutdown_stops_what_runs() {
     bench.step(NOW, received(1, "tasks.add", "a"), "start 1 as 1");
     bench.step(NOW, received(2, "tasks.early", "b"), "ack 2; record STARTED; start 2 as 2");
     bench.step(NOW, Input::Stop(Shutdown::Warm), "stop consuming");
-    bench.step(NOW, Input::Stop(Shutdown::Cold), "terminate 1; terminate 2");
+    bench.step(NOW, Input::Stop(Shutdown::Cold), "cold shutdown; terminate 1; terminate 2");
     bench.step(NOW, finished(1, Outcome::Interrupted), "commit 1: requeue");
     bench.step(NOW, finished(2, Outcome::Interrupted), "commit 2: publish");
     bench.step(NOW, committed(1), "");

@@ -11,7 +11,7 @@ use crate::protocol::codec::Codec;
 use crate::protocol::content::JsonError;
 use crate::protocol::v2;
 use crate::record::ResultRecord;
-use crate::task::{RetryKwargs, TaskOptions};
+use crate::task::{Disposition, RetryKwargs, TaskOptions};
 
 const NOW: Timestamp = Timestamp::from_micros(1_795_343_528_000_000);
 
@@ -557,13 +557,33 @@ fn refusals_follow_celerys_matrix() {
         reject
     "#]],
     );
+    let unknown = |disposition, once_served| Refusal::Unknown {
+        request: request("tasks.nosuch", "id"),
+        disposition,
+        once_served,
+    };
     check_refusal(
-        Refusal::Unknown(request("tasks.nosuch", "id")),
+        unknown(Disposition::Reject, false),
         expect![[r#"
         store FAILURE NotRegistered('tasks.nosuch')
         reject
         event Unregistered
     "#]],
+    );
+    check_refusal(
+        unknown(Disposition::Requeue, false),
+        expect![[r#"
+        requeue
+        event Unregistered
+    "#]],
+    );
+    check_refusal(
+        unknown(Disposition::Park, true),
+        expect![[r#"
+            shelve in `celery.parked` because of Some("removed_task")
+            ack
+            event Parked
+        "#]],
     );
     check_refusal(
         Refusal::Expired(request("tasks.add", "id"), Policy::default()),

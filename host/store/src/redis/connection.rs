@@ -19,9 +19,9 @@ use crate::port::StoreError;
 use crate::target::{RedisAddress, RedisTarget};
 
 /// How long it may take to reach the server, from the name look-up to the login.
-pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an answer may take, unless the URL says it. A batch has at most some ten megabytes, or one large result.
-pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 /// When a silent connection is probed, how often, and how many probes may stay unanswered: a peer that
 /// vanished is noticed within half a minute even if nothing is sent.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(15);
@@ -32,7 +32,7 @@ const KEEPALIVE_PROBES_MAX: u32 = 3;
 type Cell = Arc<OnceCell<MultiplexedConnection>>;
 
 /// The connection of one store.
-pub(super) struct Connection {
+pub(crate) struct Connection {
     url: RedactedUrl,
     /// Without login and database, which `open` sends itself to see what the server says about them.
     client: Client,
@@ -45,20 +45,20 @@ pub(super) struct Connection {
 
 /// What is sent to the server in one go.
 #[derive(Clone, Copy)]
-pub(super) enum Exchange<'a> {
+pub(crate) enum Exchange<'a> {
     Command(&'a Cmd),
     /// Nobody wants to know what each command said if all went well.
     Transaction(&'a Pipeline),
 }
 
 /// Why there is no answer.
-pub(super) enum Trouble {
+pub(crate) enum Trouble {
     Connect(Failure),
     Operation(Failure),
 }
 
 impl Connection {
-    pub(super) fn new(url: RedactedUrl, target: &RedisTarget, node: Option<NodeName>) -> Result<Self, StoreError> {
+    pub(crate) fn new(url: RedactedUrl, target: &RedisTarget, node: Option<NodeName>) -> Result<Self, StoreError> {
         let refused =
             |source: RedisError| StoreError::Connect { url: url.clone(), source: Box::new(source), transient: false };
         Ok(Self {
@@ -73,7 +73,7 @@ impl Connection {
 
     /// Sends `exchange` and returns what the server says. A connection that turns out to be closed is
     /// replaced and the exchange is repeated once, so it must bear repetition.
-    pub(super) async fn run(&self, exchange: Exchange<'_>) -> Result<Value, Trouble> {
+    pub(crate) async fn run(&self, exchange: Exchange<'_>) -> Result<Value, Trouble> {
         let mut repeated = false;
         loop {
             let cell = self.current();
@@ -103,13 +103,13 @@ impl Connection {
     }
 
     /// A connection of its own for subscriptions.
-    pub(super) async fn subscriber(&self) -> RedisResult<PubSub> {
+    pub(crate) async fn subscriber(&self) -> RedisResult<PubSub> {
         let connecting = tokio::time::timeout(CONNECT_TIMEOUT, self.subscriber.get_async_pubsub());
         connecting.await.unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()))
     }
 
     /// The error for a failure to connect.
-    pub(super) fn connect_error(&self, failure: &Failure) -> StoreError {
+    pub(crate) fn connect_error(&self, failure: &Failure) -> StoreError {
         let cause = failure.cause.clone();
         StoreError::Connect { url: self.url.clone(), transient: cause.transient, source: Box::new(cause) }
     }

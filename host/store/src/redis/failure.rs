@@ -8,25 +8,25 @@ use crate::cause::Cause;
 
 /// A failed exchange with the server.
 #[derive(Debug)]
-pub(super) struct Failure {
-    pub(super) cause: Cause,
+pub(crate) struct Failure {
+    pub(crate) cause: Cause,
     /// True if the connection must not be used again: it is broken, silent, or leads to a server that is
     /// no longer the right one. The next connection resolves the name anew.
-    pub(super) lost: bool,
+    pub(crate) lost: bool,
     /// True if the connection was closed, and the same may succeed at once on a new one.
-    pub(super) dropped: bool,
+    pub(crate) dropped: bool,
 }
 
 /// When the exchange took place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(crate) enum Phase {
     Connecting,
     Operating,
 }
 
 impl Failure {
     /// Judges an error of the client library.
-    pub(super) fn new(error: RedisError, phase: Phase) -> Self {
+    pub(crate) fn new(error: RedisError, phase: Phase) -> Self {
         let dropped = error.is_connection_dropped() && !error.is_timeout();
         let (transient, lost) = match error.kind() {
             ErrorKind::Io => (true, true),

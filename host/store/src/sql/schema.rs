@@ -65,7 +65,7 @@ const LATER_COLUMNS: &[(&str, &str)] = &[
 
 /// Opens the file for one thread, with the settings that all who share it agree on. The file is made,
 /// readable by its owner alone, if it does not exist.
-pub(super) fn open(path: &Path) -> rusqlite::Result<Connection> {
+pub(crate) fn open(path: &Path) -> rusqlite::Result<Connection> {
     create(path)?;
     // No URI: a path is a path, whatever it is called.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;

@@ -199,7 +199,7 @@ fn put(transaction: &Transaction<'_>, row: &Row) -> rusqlite::Result<Result<u64,
     }
 }
 
-pub(super) fn cause(error: rusqlite::Error) -> Cause {
+pub(crate) fn cause(error: rusqlite::Error) -> Cause {
     let transient = schema::is_transient(&error);
     Cause::new(error, transient)
 }
