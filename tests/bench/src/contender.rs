@@ -4,20 +4,22 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::lane::{Lane, Setting, Who};
+use crate::lane::{Broker, Lane, Setting, Who};
 use crate::{Result, WorkerArgs};
 
 /// Celery's best is one process a processor. The prefetch of all workers is the same.
 const CELERY_PROCESSES: u16 = 2;
 
-/// What a Celery user writes; messages say whether the result is ignored.
+/// What a Celery user writes; messages say whether the result is ignored. As is Celery's default, it acknowledges
+/// before it runs a task, which costs less than what the host does.
 const CELERY_MODULE: &str = r#"
 import os
 from celery import Celery
 
-app = Celery("bench_tasks", broker=os.environ["BENCH_AMQP"], backend=os.environ["BENCH_REDIS"])
+app = Celery("bench_tasks", broker=os.environ["BENCH_BROKER"], backend=os.environ["BENCH_RESULTS"])
 app.conf.update(
     task_ignore_result=False,
+    task_default_queue_type=os.environ["BENCH_QUEUE_TYPE"],
     worker_prefetch_multiplier=int(os.environ["BENCH_PREFETCH_MULTIPLIER"]),
 )
 
@@ -27,29 +29,55 @@ def noop():
     pass
 "#;
 
-/// The command for the worker of a lane, which runs in `folder`.
-pub(crate) fn command(lane: Lane, args: &WorkerArgs, folder: &Path) -> Result<Command> {
-    match lane.who {
-        Who::Bare => bare(lane, args),
-        Who::Host => host(lane, args),
-        Who::Celery => celery(args, folder),
+/// The file that the embedded lanes work with.
+pub(crate) const EMBEDDED_FILE: &str = "bench.db";
+
+/// Where messages come from and results go, as the host and the bare loops are told; the file is in their folder.
+pub(crate) struct Urls {
+    pub(crate) broker: String,
+    pub(crate) results: String,
+}
+
+impl Urls {
+    pub(crate) fn new(setting: Setting, args: &WorkerArgs) -> Self {
+        let embedded = || format!("sqlite:///{EMBEDDED_FILE}");
+        let (broker, results) = match setting.broker {
+            Broker::Classic | Broker::Quorum => (args.amqp.clone(), args.redis.clone()),
+            Broker::Redis => (broker_database(&args.redis), args.redis.clone()),
+            Broker::Embedded => (embedded(), embedded()),
+        };
+        Self { broker, results }
     }
 }
 
-/// The file that the embedded lane works with.
-pub(crate) const EMBEDDED_URL: &str = "sqlite:///bench.db";
-pub(crate) const EMBEDDED_FILE: &str = "bench.db";
+/// Messages have a database of their own, so that the keys of the other one are the results.
+pub(crate) fn broker_database(redis: &str) -> String {
+    let server = redis.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end_matches('/');
+    // An address without a database ends with its port.
+    let server = if server.ends_with(':') { redis } else { server };
+    format!("{server}/1")
+}
 
-fn bare(lane: Lane, args: &WorkerArgs) -> Result<Command> {
+/// The command for the worker of a lane, which runs in `folder`.
+pub(crate) fn command(lane: Lane, args: &WorkerArgs, folder: &Path) -> Result<Command> {
+    let urls = Urls::new(lane.setting, args);
+    match lane.who {
+        Who::Bare => bare(lane.setting, &urls, args),
+        Who::Host | Who::Defaults => host(lane.who, &urls, args),
+        Who::Celery => celery(lane.setting, urls, args, folder),
+    }
+}
+
+fn bare(setting: Setting, urls: &Urls, args: &WorkerArgs) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.args(["bare", "--amqp", &args.amqp, "--prefetch", &args.prefetch.to_string()]);
-    if lane.setting == Setting::Results {
-        command.args(["--redis", &args.redis]);
+    command.args(["bare", "--broker", &urls.broker, "--prefetch", &args.prefetch.to_string()]);
+    if setting.results {
+        command.args(["--results", &urls.results]);
     }
     Ok(command)
 }
 
-fn host(lane: Lane, args: &WorkerArgs) -> Result<Command> {
+fn host(who: Who, urls: &Urls, args: &WorkerArgs) -> Result<Command> {
     let mut command = Command::new(fs::canonicalize(&args.host)?);
     for (name, _) in std::env::vars_os() {
         // What the caller uses himself is not to be measured.
@@ -57,24 +85,28 @@ fn host(lane: Lane, args: &WorkerArgs) -> Result<Command> {
             command.env_remove(name);
         }
     }
-    let (broker, results) = match lane.setting {
-        Setting::Embedded => (EMBEDDED_URL, EMBEDDED_URL),
-        Setting::Results | Setting::Ignored => (args.amqp.as_str(), args.redis.as_str()),
-    };
-    command.args(["run", "-l", "warning", "-b", broker, "-r", results]);
+    command.args(["run", "-l", "warning", "-b", &urls.broker, "-r", &urls.results]);
     command.arg("--plugins").arg(fs::canonicalize(&args.plugins)?);
-    command.args(["-c", &args.concurrency.to_string()]);
-    command.args(["--prefetch-multiplier", &multiplier(args, args.concurrency)]);
+    if who == Who::Host {
+        command.args(["-c", &args.concurrency.to_string()]);
+        command.args(["--prefetch-multiplier", &multiplier(args, args.concurrency)]);
+    }
     Ok(command)
 }
 
-fn celery(args: &WorkerArgs, folder: &Path) -> Result<Command> {
+fn celery(setting: Setting, urls: Urls, args: &WorkerArgs, folder: &Path) -> Result<Command> {
     let python = args.python.as_ref().ok_or("there is no Python with Celery")?;
     fs::write(folder.join("bench_tasks.py"), CELERY_MODULE)?;
+    let file = folder.join(EMBEDDED_FILE);
+    let (broker, results) = match setting.broker {
+        Broker::Embedded => (format!("sqla+sqlite:///{}", file.display()), format!("db+sqlite:///{}", file.display())),
+        _ => (urls.broker, urls.results),
+    };
     let mut command = Command::new(python);
     command
-        .env("BENCH_AMQP", &args.amqp)
-        .env("BENCH_REDIS", &args.redis)
+        .env("BENCH_BROKER", broker)
+        .env("BENCH_RESULTS", results)
+        .env("BENCH_QUEUE_TYPE", if setting.broker == Broker::Quorum { "quorum" } else { "classic" })
         .env("BENCH_PREFETCH_MULTIPLIER", multiplier(args, CELERY_PROCESSES))
         .env_remove("PYTHONPATH")
         .env_remove("PYTHONHOME")
@@ -87,4 +119,16 @@ fn celery(args: &WorkerArgs, folder: &Path) -> Result<Command> {
 /// What makes the prefetch out of a concurrency.
 fn multiplier(args: &WorkerArgs, concurrency: u16) -> String {
     args.prefetch.div_ceil(concurrency.max(1)).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_and_results_are_in_two_databases_of_redis() {
+        for url in ["redis://box:6379/0", "redis://box:6379", "redis://box:6379/"] {
+            assert_eq!(broker_database(url), "redis://box:6379/1", "{url}");
+        }
+    }
 }

@@ -2,18 +2,17 @@
 //!
 //! So neither the start of the worker nor its last tasks count. Progress is what others can see: results in Redis
 //! (`DBSIZE`), rows of results in the embedded file, and without results the messages that nobody has taken yet,
-//! which is ahead of what is done by the prefetch all the time.
+//! which is ahead of what is done by the prefetch all the time, or the messages in the embedded file.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::Result;
 use crate::lane::Setting;
 use crate::process::{self, Process};
-use crate::services::{self, Services};
+use crate::services::Services;
 
 /// Often enough for a drain of one second; an answer costs the servers some microseconds.
-const POLL: Duration = Duration::from_millis(5);
+const POLL: Duration = Duration::from_millis(10);
 /// A worker that gets nothing done for so long has broken down.
 const STALL_MAX: Duration = Duration::from_secs(60);
 /// A worker with nothing to do spends less CPU time than this between two looks.
@@ -45,13 +44,12 @@ pub(crate) async fn watch(
     services: &mut Services,
     setting: Setting,
     tasks: u64,
-    folder: &Path,
 ) -> Result<Slope> {
     let mut samples: Vec<Sample> = Vec::new();
     let mut family = Vec::new();
     let mut moved = (Instant::now(), 0);
     loop {
-        let done = done(services, setting, tasks, folder).await?;
+        let done = services.done(setting, tasks).await?;
         // Looking for the worker's children takes a while, and from now on there will be no more.
         if family.is_empty() && done >= tasks / 10 {
             family = worker.family();
@@ -95,18 +93,6 @@ pub(crate) async fn wait_until_idle(worker: &Process) {
             return;
         }
         before = now;
-    }
-}
-
-async fn done(services: &mut Services, setting: Setting, tasks: u64, folder: &Path) -> Result<u64> {
-    match setting {
-        Setting::Results => services.results().await,
-        Setting::Ignored => Ok(tasks.saturating_sub(services.waiting().await?)),
-        Setting::Embedded => {
-            // Rows are never deleted meanwhile, so the largest id is their number; the worker makes the table.
-            let largest = "SELECT coalesce(max(id), 0) FROM celery_taskmeta";
-            Ok(services::count(&services::open(folder)?, largest).unwrap_or(0))
-        }
     }
 }
 

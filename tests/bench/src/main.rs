@@ -18,6 +18,7 @@ mod publish;
 mod sandbox;
 mod services;
 mod table;
+mod versions;
 mod worker;
 
 /// An error is text for the person who typed the command.
@@ -58,31 +59,31 @@ struct WorkerArgs {
     /// Folder with the demo plugin
     #[arg(long, value_name = "DIR")]
     plugins: PathBuf,
-    /// A RabbitMQ whose queue `celery` may be purged
+    /// A RabbitMQ whose queue `celery` may be deleted
     #[arg(long, value_name = "URL")]
     amqp: String,
-    /// A Redis whose database may be flushed
+    /// A Redis all of whose databases may be flushed
     #[arg(long, value_name = "URL")]
     redis: String,
     /// A Python that has Celery; without it Celery is left out
     #[arg(long, value_name = "FILE")]
     python: Option<PathBuf>,
-    /// Tasks to publish before each measurement
-    #[arg(long, value_name = "N", default_value_t = 20_000)]
-    tasks: u64,
+    /// Tasks to publish before each measurement; by default what keeps the host busy for some seconds
+    #[arg(long, value_name = "N")]
+    tasks: Option<u64>,
     /// The same for Celery, which is slow
-    #[arg(long, value_name = "N", default_value_t = 4_000)]
-    celery_tasks: u64,
+    #[arg(long, value_name = "N")]
+    celery_tasks: Option<u64>,
     /// How often all is measured; the table shows medians
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
     /// Messages that a worker fetches ahead
     #[arg(long, value_name = "N", default_value_t = 256)]
     prefetch: u16,
-    /// Tasks that the host runs at a time
+    /// Tasks that the host runs at a time, unless its default settings are measured
     #[arg(long, value_name = "N", default_value_t = 16)]
     concurrency: u16,
-    /// Only these lanes, with commas between them
+    /// Only lanes whose name contains one of these, such as `redis-results` or `classic-ignored-host`
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     only: Vec<String>,
 }
@@ -90,11 +91,12 @@ struct WorkerArgs {
 /// The bare loop: takes messages, writes results, acknowledges, and does nothing else
 #[derive(Debug, Args)]
 struct BareArgs {
+    /// amqp, redis or sqlite
     #[arg(long, value_name = "URL")]
-    amqp: String,
-    /// Where to write results; without it none are written
+    broker: String,
+    /// Where to write results: a Redis, or the same file; without it none are written
     #[arg(long, value_name = "URL")]
-    redis: Option<String>,
+    results: Option<String>,
     #[arg(long, value_name = "N")]
     prefetch: u16,
 }

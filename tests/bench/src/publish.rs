@@ -5,10 +5,10 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use broker::ConnectOptions;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use lapin::options::{
     BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
-    QueuePurgeOptions,
 };
 use lapin::types::{AMQPValue, FieldArray, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, ExchangeKind};
@@ -28,15 +28,18 @@ const UNCONFIRMED_MAX: usize = 500;
 /// Rows in one transaction.
 const ROWS_MAX: usize = 1_000;
 
-/// Declares the queue as a Celery client does, and empties it.
-pub(crate) async fn prepare_queue(channel: &Channel) -> Result<()> {
+/// Declares the queue as a Celery client does.
+pub(crate) async fn prepare_queue(channel: &Channel, quorum: bool) -> Result<()> {
     let name = || ShortString::from(QUEUE);
     let exchange = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
     channel.exchange_declare(name(), ExchangeKind::Direct, exchange, FieldTable::default()).await?;
     let queue = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-    channel.queue_declare(name(), queue, FieldTable::default()).await?;
+    let mut arguments = FieldTable::default();
+    if quorum {
+        arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+    }
+    channel.queue_declare(name(), queue, arguments).await?;
     channel.queue_bind(name(), name(), name(), QueueBindOptions::default(), FieldTable::default()).await?;
-    channel.queue_purge(name(), QueuePurgeOptions::default()).await?;
     Ok(())
 }
 
@@ -53,8 +56,9 @@ pub(crate) async fn to_rabbitmq(channel: &Channel, tasks: u64, ignore_result: bo
     stream::iter(0..tasks).map(publish).buffer_unordered(UNCONFIRMED_MAX).try_collect().await
 }
 
-/// Publishes so many into an embedded file.
-pub(crate) async fn to_broker(broker: &dyn broker::Broker, tasks: u64, ignore_result: bool) -> Result<()> {
+/// Publishes so many through the host's own adapter, which writes what kombu writes.
+pub(crate) async fn to_broker(url: &str, tasks: u64, ignore_result: bool) -> Result<()> {
+    let broker = broker::connect(url, &ConnectOptions::default()).await?;
     let queue = QueueName::parse(QUEUE)?;
     broker.declare(&queue.clone().into()).await?;
     let mut remaining = tasks;
@@ -67,6 +71,7 @@ pub(crate) async fn to_broker(broker: &dyn broker::Broker, tasks: u64, ignore_re
         broker.publish(&publications).await?;
         remaining -= count;
     }
+    broker.close().await;
     Ok(())
 }
 

@@ -3,15 +3,14 @@
 use std::path::Path;
 use std::time::Duration;
 
-use broker::ConnectOptions;
-use lapin::options::QueueDeclareOptions;
+use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, ConnectionProperties};
 use redis::aio::MultiplexedConnection;
 use rusqlite::OpenFlags;
 
-use crate::contender::{EMBEDDED_FILE, EMBEDDED_URL};
-use crate::lane::Setting;
+use crate::contender::{EMBEDDED_FILE, broker_database};
+use crate::lane::{Broker, Setting};
 use crate::publish::{self, QUEUE};
 use crate::{Result, WorkerArgs, process};
 
@@ -19,13 +18,24 @@ use crate::{Result, WorkerArgs, process};
 const SETTLE: Duration = Duration::from_secs(1);
 /// Keys read together when results are checked.
 const KEYS_MAX: usize = 1_000;
+/// Where kombu's layout keeps what a worker has taken and not acknowledged.
+const UNACKED: &str = "unacked";
+/// Celery keeps rows with which it is done, and makes them invisible.
+const LEFT: &str = "(visible OR owner IS NOT NULL)";
 
 pub(crate) struct Services {
     channel: Channel,
+    /// The database of results, and that of messages.
     redis: MultiplexedConnection,
+    redis_broker: MultiplexedConnection,
+    redis_broker_url: String,
+    /// The embedded file of the lane that is being measured.
+    file: Option<rusqlite::Connection>,
     /// Their processes, if we can see them.
     pub(crate) rabbitmq_pid: Option<u32>,
     pub(crate) redis_pid: Option<u32>,
+    /// What they are, for people.
+    pub(crate) versions: String,
     /// Channels live as long as their connection.
     _connection: Connection,
 }
@@ -33,50 +43,85 @@ pub(crate) struct Services {
 impl Services {
     pub(crate) async fn connect(args: &WorkerArgs) -> Result<Self> {
         let connection = Connection::connect(&args.amqp, ConnectionProperties::default()).await?;
+        let redis_broker_url = broker_database(&args.redis);
         let mut redis = redis::Client::open(args.redis.as_str())?.get_multiplexed_async_connection().await?;
+        let redis_broker = redis::Client::open(redis_broker_url.as_str())?.get_multiplexed_async_connection().await?;
         let info: String = redis::cmd("INFO").arg("server").query_async(&mut redis).await?;
+        let info = |name: &str| info.lines().find_map(|line| Some(line.strip_prefix(name)?.trim().to_owned()));
+        let rabbitmq_pid = rabbitmq_pid(&args.amqp);
+        let versions = format!(
+            "RabbitMQ {}, Redis {}, SQLite {}",
+            rabbitmq_version().as_deref().unwrap_or("of unknown version"),
+            info("redis_version:").as_deref().unwrap_or("of unknown version"),
+            rusqlite::version()
+        );
         Ok(Self {
             channel: connection.create_channel().await?,
+            redis_pid: info("process_id:").and_then(|pid| pid.parse().ok()),
             redis,
-            rabbitmq_pid: rabbitmq_pid(&args.amqp),
-            redis_pid: info.lines().find_map(|line| line.strip_prefix("process_id:")?.trim().parse().ok()),
+            redis_broker,
+            redis_broker_url,
+            file: None,
+            rabbitmq_pid,
+            versions,
             _connection: connection,
         })
     }
 
     /// Empties everything, then publishes so many tasks; afterwards exactly these wait.
     pub(crate) async fn fill(&mut self, setting: Setting, tasks: u64, folder: &Path) -> Result<()> {
-        publish::prepare_queue(&self.channel).await?;
-        redis::cmd("FLUSHDB").exec_async(&mut self.redis).await?;
-        match setting {
-            Setting::Results | Setting::Ignored => {
-                publish::to_rabbitmq(&self.channel, tasks, setting == Setting::Ignored).await?;
-                let waiting = self.waiting().await?;
-                if waiting != tasks {
-                    return Err(format!("{waiting} messages wait after {tasks} were published").into());
-                }
+        self.channel.queue_delete(QUEUE.into(), QueueDeleteOptions::default()).await?;
+        redis::cmd("FLUSHALL").exec_async(&mut self.redis).await?;
+        self.file = None;
+        let ignore_result = !setting.results;
+        match setting.broker {
+            Broker::Classic | Broker::Quorum => {
+                publish::prepare_queue(&self.channel, setting.broker == Broker::Quorum).await?;
+                publish::to_rabbitmq(&self.channel, tasks, ignore_result).await?;
             }
-            Setting::Embedded => {
-                let url = EMBEDDED_URL.replace(EMBEDDED_FILE, &folder.join(EMBEDDED_FILE).to_string_lossy());
-                let broker = broker::connect(&url, &ConnectOptions::default()).await?;
-                publish::to_broker(&*broker, tasks, false).await?;
-                broker.close().await;
+            Broker::Redis => publish::to_broker(&self.redis_broker_url, tasks, ignore_result).await?,
+            Broker::Embedded => {
+                let path = folder.join(EMBEDDED_FILE);
+                publish::to_broker(&url(&path), tasks, ignore_result).await?;
+                self.file = Some(open(&path)?);
             }
         }
         tokio::time::sleep(SETTLE).await;
+        let waiting = self.waiting(setting).await?;
+        if waiting != tasks {
+            return Err(format!("{waiting} messages wait after {tasks} were published").into());
+        }
         Ok(())
     }
 
-    /// How many messages nobody has taken.
-    pub(crate) async fn waiting(&self) -> Result<u64> {
-        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let queue = self.channel.queue_declare(QUEUE.into(), options, FieldTable::default()).await?;
-        Ok(queue.message_count().into())
+    /// How many of so many tasks are done, or at least taken.
+    pub(crate) async fn done(&mut self, setting: Setting, tasks: u64) -> Result<u64> {
+        match setting {
+            // Rows are never deleted meanwhile, so the largest id is their number; the worker makes the table.
+            Setting { broker: Broker::Embedded, results: true } => {
+                Ok(self.count("SELECT coalesce(max(id), 0) FROM celery_taskmeta").unwrap_or(0))
+            }
+            // Rows go in the order of their ids; to count them all takes too long.
+            Setting { broker: Broker::Embedded, results: false } => {
+                let first = format!("SELECT coalesce(min(id), {tasks} + 1) - 1 FROM kombu_message WHERE {LEFT}");
+                self.count(&first)
+            }
+            Setting { results: true, .. } => Ok(redis::cmd("DBSIZE").query_async(&mut self.redis).await?),
+            Setting { results: false, .. } => Ok(tasks.saturating_sub(self.waiting(setting).await?)),
+        }
     }
 
-    /// How many results are stored, whatever they say.
-    pub(crate) async fn results(&mut self) -> Result<u64> {
-        Ok(redis::cmd("DBSIZE").query_async(&mut self.redis).await?)
+    /// How many messages nobody has taken; of the embedded file, which nobody has acknowledged.
+    async fn waiting(&mut self, setting: Setting) -> Result<u64> {
+        match setting.broker {
+            Broker::Classic | Broker::Quorum => {
+                let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+                let queue = self.channel.queue_declare(QUEUE.into(), options, FieldTable::default()).await?;
+                Ok(queue.message_count().into())
+            }
+            Broker::Redis => Ok(redis::cmd("LLEN").arg(QUEUE).query_async(&mut self.redis_broker).await?),
+            Broker::Embedded => self.count(&format!("SELECT count(*) FROM kombu_message WHERE {LEFT}")),
+        }
     }
 
     /// How many results of Redis say SUCCESS.
@@ -100,38 +145,42 @@ impl Services {
     }
 
     /// What is wrong after a worker that was given so many tasks has ended; nothing, if all is well.
-    pub(crate) async fn problem(&mut self, setting: Setting, tasks: u64, folder: &Path) -> Result<Option<String>> {
-        let (left, results, successes, expected) = match setting {
-            Setting::Results => (self.waiting().await?, self.results().await?, self.successes().await?, tasks),
-            Setting::Ignored => (self.waiting().await?, self.results().await?, self.successes().await?, 0),
-            Setting::Embedded => {
-                let file = open(folder)?;
-                let count = |query| count(&file, query);
-                let left = count("SELECT count(*) FROM kombu_message")?;
-                let results = count("SELECT count(*) FROM celery_taskmeta")?;
-                (left, results, count("SELECT count(*) FROM celery_taskmeta WHERE status = 'SUCCESS'")?, tasks)
+    pub(crate) async fn problem(&mut self, setting: Setting, tasks: u64) -> Result<Option<String>> {
+        let left = self.waiting(setting).await?;
+        let unacknowledged: u64 = redis::cmd("HLEN").arg(UNACKED).query_async(&mut self.redis_broker).await?;
+        let (results, successes) = match setting.broker {
+            Broker::Embedded => {
+                // The table is made by whoever writes the first result.
+                let results = self.count("SELECT count(*) FROM celery_taskmeta").unwrap_or(0);
+                (results, self.count("SELECT count(*) FROM celery_taskmeta WHERE status = 'SUCCESS'").unwrap_or(0))
             }
+            _ => (redis::cmd("DBSIZE").query_async(&mut self.redis).await?, self.successes().await?),
         };
+        let expected = if setting.results { tasks } else { 0 };
         let mut problems = Vec::new();
-        if left != 0 {
-            problems.push(format!("{left} messages are left"));
+        if left + unacknowledged != 0 {
+            problems.push(format!("{} messages are left", left + unacknowledged));
         }
         if (results, successes) != (expected, expected) {
             problems.push(format!("{results} results, {successes} of them SUCCESS, instead of {expected}"));
         }
         Ok((!problems.is_empty()).then(|| problems.join(", ")))
     }
+
+    /// The number that a query of the embedded file answers.
+    fn count(&self, query: &str) -> Result<u64> {
+        let file = self.file.as_ref().ok_or("there is no embedded file")?;
+        Ok(file.prepare_cached(query)?.query_row((), |row| row.get::<_, i64>(0))?.unsigned_abs())
+    }
 }
 
-/// The embedded file, for reading.
-pub(crate) fn open(folder: &Path) -> Result<rusqlite::Connection> {
+fn open(path: &Path) -> Result<rusqlite::Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    Ok(rusqlite::Connection::open_with_flags(folder.join(EMBEDDED_FILE), flags)?)
+    Ok(rusqlite::Connection::open_with_flags(path, flags)?)
 }
 
-/// The number that a query answers.
-pub(crate) fn count(file: &rusqlite::Connection, query: &str) -> Result<u64> {
-    Ok(file.query_row(query, (), |row| row.get::<_, i64>(0))?.unsigned_abs())
+fn url(path: &Path) -> String {
+    format!("sqlite:///{}", path.display())
 }
 
 /// RabbitMQ tells its process id only to its own tools. xtask gives each server a folder that ends with its port, and
@@ -139,4 +188,10 @@ pub(crate) fn count(file: &rusqlite::Connection, query: &str) -> Result<u64> {
 fn rabbitmq_pid(url: &str) -> Option<u32> {
     let port = url.rsplit_once(':')?.1.split('/').next()?;
     process::find(&["beam", &format!("-{port}\0")])
+}
+
+/// The version of Debian's package, which xtask starts.
+fn rabbitmq_version() -> Option<String> {
+    let names = std::fs::read_dir("/usr/lib/rabbitmq/lib").ok()?.flatten().map(|entry| entry.file_name());
+    names.filter_map(|name| Some(name.to_str()?.strip_prefix("rabbitmq_server-")?.to_owned())).max()
 }

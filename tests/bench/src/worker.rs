@@ -4,11 +4,11 @@ use std::io::{Write, stdout};
 use std::process::ExitCode;
 
 use crate::drain::{self, Slope};
-use crate::lane::{LANES, Lane, Setting, Who};
+use crate::lane::{self, Lane, Setting, Who};
 use crate::process::{self, Process};
 use crate::services::Services;
 use crate::table::{Spread, decimal, grouped};
-use crate::{Result, WorkerArgs, contender};
+use crate::{Result, WorkerArgs, contender, versions};
 
 /// What was measured in one lane, round after round.
 struct Row {
@@ -28,7 +28,7 @@ pub(crate) async fn measure(args: &WorkerArgs) -> Result<ExitCode> {
             let load = process::load();
             loads.extend(load);
             let Row { lane, tasks, .. } = *row;
-            let at = format!("round {round}/{}: {}, {}", args.rounds, lane.who.title(), lane.setting.title());
+            let at = format!("round {round}/{}: {lane}", args.rounds);
             match run(lane, tasks, args, &mut services).await {
                 Ok((slope, problems)) => {
                     let verdict = verdict(&problems, "all tasks accounted for");
@@ -48,24 +48,26 @@ pub(crate) async fn measure(args: &WorkerArgs) -> Result<ExitCode> {
             }
         }
     }
-    print(args, &rows, Spread::of(loads))?;
+    print(args, &services, &rows, Spread::of(loads))?;
     let well = rows.iter().all(|row| row.problems.is_empty());
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn rows(args: &WorkerArgs) -> Result<Vec<Row>> {
-    if let Some(unknown) = args.only.iter().find(|name| LANES.iter().all(|lane| lane.name != **name)) {
-        let known: Vec<&str> = LANES.iter().map(|lane| lane.name).collect();
-        return Err(format!("no lane is called `{unknown}`; there are: {}", known.join(", ")).into());
+    let lanes = lane::all();
+    let names: Vec<String> = lanes.iter().map(Lane::to_string).collect();
+    if let Some(unknown) = args.only.iter().find(|wanted| !names.iter().any(|name| name.contains(*wanted))) {
+        return Err(format!("no lane is called `{unknown}`; there are: {}", names.join(", ")).into());
     }
     let mut rows = Vec::new();
-    for lane in LANES {
-        let wanted = args.only.is_empty() || args.only.iter().any(|name| name == lane.name);
+    for (lane, name) in lanes.into_iter().zip(names) {
+        let wanted = args.only.is_empty() || args.only.iter().any(|wanted| name.contains(wanted));
         if !wanted || lane.who == Who::Celery && args.python.is_none() {
             continue;
         }
-        let tasks = if lane.who == Who::Celery { args.celery_tasks } else { args.tasks };
-        rows.push(Row { lane: *lane, tasks, slopes: Vec::new(), problems: Vec::new() });
+        let asked = if lane.who == Who::Celery { args.celery_tasks } else { args.tasks };
+        let tasks = asked.unwrap_or_else(|| lane.tasks());
+        rows.push(Row { lane, tasks, slopes: Vec::new(), problems: Vec::new() });
     }
     Ok(rows)
 }
@@ -74,24 +76,27 @@ async fn run(lane: Lane, tasks: u64, args: &WorkerArgs, services: &mut Services)
     let folder = tempfile::tempdir()?;
     services.fill(lane.setting, tasks, folder.path()).await?;
     let mut worker = Process::start(&mut contender::command(lane, args, folder.path())?, folder.path())?;
-    let slope = drain::watch(&mut worker, services, lane.setting, tasks, folder.path()).await?;
-    if lane.setting == Setting::Ignored {
+    let slope = drain::watch(&mut worker, services, lane.setting, tasks).await?;
+    if !lane.setting.results {
         // All are taken, not yet done, and a worker that stops gives back what it has not begun.
         drain::wait_until_idle(&worker).await;
     }
     // What is not acknowledged now goes back to the queue.
     let stopped = worker.stop();
-    let left = services.problem(lane.setting, tasks, folder.path()).await?;
+    let left = services.problem(lane.setting, tasks).await?;
     let problems: Vec<String> = stopped.err().map(|error| error.to_string()).into_iter().chain(left).collect();
     Ok((slope, problems))
 }
 
-fn print(args: &WorkerArgs, rows: &[Row], load: Spread) -> Result<()> {
+fn print(args: &WorkerArgs, services: &Services, rows: &[Row], load: Spread) -> Result<()> {
     let mut out = stdout();
+    writeln!(out, "{}; {}", versions::machine(), versions::programs(args))?;
+    writeln!(out, "{}; load {:.1} to {:.1}", services.versions, load.min, load.max)?;
     writeln!(
         out,
-        "no-op tasks, durable classic queue, persistent messages, prefetch {}, host with -c {}; median of {} rounds; load {:.1} to {:.1}",
-        args.prefetch, args.concurrency, args.rounds, load.min, load.max
+        "no-op tasks, persistent messages, prefetch {}, host with -c {}; median of {} rounds, slopes from 10 to 90 % \
+         of the backlog; Celery acknowledges early, the others late",
+        args.prefetch, args.concurrency, args.rounds
     )?;
     writeln!(
         out,
@@ -102,7 +107,7 @@ fn print(args: &WorkerArgs, rows: &[Row], load: Spread) -> Result<()> {
     for row in rows {
         let Lane { who, setting, .. } = row.lane;
         if shown != Some(setting) {
-            writeln!(out, "{}", setting.title())?;
+            writeln!(out, "{setting}")?;
             shown = Some(setting);
         }
         let rate = rate(row);
@@ -120,7 +125,7 @@ fn print(args: &WorkerArgs, rows: &[Row], load: Spread) -> Result<()> {
         writeln!(
             out,
             "  {:<24} {:>7} {:>8} {:>17} {:>9} {:>8} {:>9} {:>12} {:>8}  {}",
-            who.title(),
+            who.title(setting.broker),
             grouped(row.tasks as f64),
             known(grouped(rate.median)),
             known(format!("{}–{}", grouped(rate.min), grouped(rate.max))),

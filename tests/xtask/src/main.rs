@@ -31,8 +31,10 @@ Commands:
                      name contains FILTER), and count them; options for libtest follow `--`
   plugins [NAME..]   build plugins/* and tests/guests/* (or only those named) to WebAssembly components
   bench [WHAT] [OPTION..]
-                     measure `sandbox`, `worker` or `all` in release builds, beside a bare loop and
-                     Celery; --tasks N and others (`bench worker --help`) go to the worker's measurement
+                     measure `sandbox`, `worker`, `all`, or only lanes of the worker whose names contain
+                     WHAT (`redis-results`, `classic-ignored-host`), in release builds, beside bare loops
+                     and Celery; --quick-build builds without link-time optimisation; --tasks N, --rounds N
+                     and others (`bench worker --help`) go to the measurement
   help               show this text
 ";
 
