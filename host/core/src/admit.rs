@@ -3,6 +3,7 @@
 //! Knows nothing about brokers or slots: the answer is a value, the dispatcher acts on it.
 
 use crate::request::Request;
+use crate::revoke::Revoked;
 use crate::timestamp::Timestamp;
 
 /// What is to be done with a request.
@@ -14,13 +15,18 @@ pub enum Admission {
     Hold(Timestamp),
     /// It is too late: `expires` has passed (celery/worker/request.py `maybe_expire`).
     Expired,
+    /// Somebody revoked it.
+    Revoked,
 }
 
-/// Looks at the times of a request. Asked when it arrives, when its hold is over and once more when
-/// there is a slot for it, since it may expire while it waits.
-pub fn admit(request: &Request, now: Timestamp) -> Admission {
+/// Looks at the times of a request, and whether it is revoked. Asked when it arrives, when its hold is over
+/// and once more when there is a slot for it, since it may expire while it waits.
+pub fn admit(request: &Request, revoked: &Revoked, now: Timestamp) -> Admission {
     if request.expires.is_some_and(|expires| now >= expires) {
         return Admission::Expired;
+    }
+    if revoked.covers(request) {
+        return Admission::Revoked;
     }
     match request.eta {
         Some(eta) if eta > now => Admission::Hold(eta),
@@ -32,6 +38,7 @@ pub fn admit(request: &Request, now: Timestamp) -> Admission {
 mod tests {
     use super::*;
     use crate::dispatcher::fixture::request;
+    use crate::revoke::Revocation;
 
     const NOW: Timestamp = Timestamp::from_micros(1_000);
 
@@ -40,7 +47,12 @@ mod tests {
         let mut request = request("tasks.add", "id");
         request.eta = eta.map(Timestamp::from_micros);
         request.expires = expires.map(Timestamp::from_micros);
-        assert_eq!(admit(&request, NOW), expected);
+        assert_eq!(admit(&request, &Revoked::default(), NOW), expected);
+        // What is revoked does not wait for its eta; what has expired has expired.
+        let mut revoked = Revoked::default();
+        revoked.insert(Revocation::Id(request.id.clone()), NOW);
+        let expected = if expected == Admission::Expired { expected } else { Admission::Revoked };
+        assert_eq!(admit(&request, &revoked, NOW), expected);
     }
 
     #[test]

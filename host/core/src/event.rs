@@ -49,6 +49,8 @@ pub enum Happening {
     },
     Revoked {
         expired: bool,
+        /// It was stopped while it ran.
+        terminated: bool,
     },
     /// Its name is not in the catalog.
     Unregistered,

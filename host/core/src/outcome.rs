@@ -110,6 +110,8 @@ pub enum Outcome {
     Trapped(Trap),
     /// The worker is stopping at once and ended the attempt.
     Interrupted,
+    /// The task was revoked while it ran, and the attempt ended for that.
+    Terminated,
 }
 
 /// Which time limit, and how long it was.

@@ -61,6 +61,8 @@ pub enum Refusal {
     Unknown { request: Request, disposition: Disposition, once_served: bool },
     /// It expired.
     Expired(Request, Policy),
+    /// Somebody revoked it.
+    Revoked(Request, Policy),
     /// It was delivered so many times, and nobody ever finished it.
     Undeliverable(Request, u32),
 }
@@ -106,6 +108,10 @@ pub fn settle(attempt: &Attempt, finished: Finished, now: Timestamp, jitter: Jit
         Outcome::Trapped(trap) if trap.lost_the_instance() => desk.lose(Exception::trap(&trap)),
         Outcome::Trapped(trap) => desk.fail(Exception::trap(&trap), None, None),
         Outcome::Interrupted => desk.give_back(),
+        Outcome::Terminated => Settlement {
+            records: revoked_record(&attempt.request, attempt.policy, "terminated", now),
+            ..desk.done(Happening::Revoked { expired: false, terminated: true })
+        },
     }
 }
 
@@ -136,16 +142,18 @@ pub fn refuse(refusal: Refusal, now: Timestamp) -> Settlement {
                 ..Settlement::default()
             }
         }
-        Refusal::Expired(request, policy) => {
-            let exception = ResultValue::Exception(Exception::revoked("expired"));
-            let stored = !policy.ignore_result || policy.store_errors;
-            Settlement {
-                records: stored.then(|| record(&request, State::Revoked, exception, None, now)).into_iter().collect(),
-                acknowledgement: Some(Acknowledgement::Ack),
-                events: vec![event(&request, Happening::Revoked { expired: true })],
-                ..Settlement::default()
-            }
-        }
+        Refusal::Expired(request, policy) => Settlement {
+            records: revoked_record(&request, policy, "expired", now),
+            acknowledgement: Some(Acknowledgement::Ack),
+            events: vec![event(&request, Happening::Revoked { expired: true, terminated: false })],
+            ..Settlement::default()
+        },
+        Refusal::Revoked(request, policy) => Settlement {
+            records: revoked_record(&request, policy, "revoked", now),
+            acknowledgement: Some(Acknowledgement::Ack),
+            events: vec![event(&request, Happening::Revoked { expired: false, terminated: false })],
+            ..Settlement::default()
+        },
         Refusal::Undeliverable(request, deliveries) => dead_letter(&request, deliveries, now),
     }
 }
@@ -164,6 +172,14 @@ fn park(request: &Request, once_served: bool) -> Settlement {
         events: vec![event(request, Happening::Parked)],
         ..Settlement::default()
     }
+}
+
+/// REVOKED, unless nobody wants to know (celery/worker/request.py `_announce_revoked`).
+fn revoked_record(request: &Request, policy: Policy, reason: &str, now: Timestamp) -> Vec<ResultRecord> {
+    if policy.ignore_result && !policy.store_errors {
+        return Vec::new();
+    }
+    vec![record(request, State::Revoked, ResultValue::Exception(Exception::revoked(reason)), None, now)]
 }
 
 /// What lost worker after worker is kept aside for people to look at.

@@ -6,10 +6,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use broker::{BrokerError, Consumer};
+use store::state::NodeState;
 use store::{ResultStore, StoreError};
 use taskhost_core::dispatcher::{CommitFailure, Input};
+use taskhost_core::revoke::Revocation;
 use taskhost_core::settle::{Settlement, Step};
-use taskhost_core::{Acknowledgement, DeliveryId, Event, Publication, Queue, ResultRecord, Route};
+use taskhost_core::{Acknowledgement, DeliveryId, Event, Publication, Queue, ResultRecord, Route, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
@@ -26,6 +28,7 @@ pub(crate) struct Committer {
     pub(crate) receipts: Arc<Receipts>,
     pub(crate) connection: Arc<Connection>,
     pub(crate) store: Arc<dyn ResultStore>,
+    pub(crate) state: Arc<dyn NodeState>,
     pub(crate) inputs: mpsc::Sender<Input>,
 }
 
@@ -38,6 +41,7 @@ struct Batch {
     commits: Vec<(DeliveryId, Option<Acknowledgement>, Vec<Event>)>,
     settles: Vec<(DeliveryId, Acknowledgement)>,
     put_backs: Vec<Wait>,
+    revocations: Vec<(Revocation, Timestamp)>,
 }
 
 enum Owner {
@@ -73,11 +77,15 @@ impl Committer {
                         batch.owners.push(Owner::Task(answer));
                     }
                     Order::PutBack(wait) => batch.put_backs.push(wait),
+                    Order::Remember(revocations) => batch.revocations.extend(revocations),
                 }
             }
             if !batch.put_backs.is_empty() {
                 let waits = std::mem::take(&mut batch.put_backs);
                 publishing.spawn(put_back::run(waits, self.receipts.clone(), self.inputs.clone()));
+            }
+            if !batch.revocations.is_empty() {
+                publishing.spawn(remember(std::mem::take(&mut batch.revocations), self.state.clone()));
             }
             self.carry_out(batch).await;
         }
@@ -200,6 +208,13 @@ async fn carry_out(steps: &[Step], connection: &Connection) -> Result<(), Broker
         }
     }
     Ok(())
+}
+
+/// Nobody waits for this: what is revoked is refused by this process in any case.
+async fn remember(revocations: Vec<(Revocation, Timestamp)>, state: Arc<dyn NodeState>) {
+    if let Err(error) = state.revoke(revocations).await {
+        warn!("revoked tasks will be forgotten when this worker ends: cannot {}", chain(&error));
+    }
 }
 
 fn failed(delivery: DeliveryId, remaining: Settlement, transient: bool, reason: String) -> Input {

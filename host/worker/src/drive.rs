@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use broker::BrokerError;
 
+use store::state::{NodeState, StateError};
 use store::{ResultStore, SharedRates};
 use taskhost_core::dispatcher::{Action, Dispatcher, Input, Limits, Lookup, Shutdown};
 use taskhost_core::rate::Rate;
@@ -75,6 +76,8 @@ pub struct Ports {
     pub store: Arc<dyn ResultStore>,
     /// Counts the starts of tasks whose rate limit all workers share; none if no task has one.
     pub rates: Option<Arc<dyn SharedRates>>,
+    /// What this worker remembers for itself.
+    pub state: Arc<dyn NodeState>,
     pub invoker: Arc<dyn Invoker>,
     /// Where the invoker hands over what running tasks report.
     pub reports: Arc<Reports>,
@@ -87,8 +90,12 @@ pub struct Ports {
 
 /// Why the worker could not run.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot consume")]
-pub struct RunError(#[from] BrokerError);
+pub enum RunError {
+    #[error("cannot consume")]
+    Broker(#[from] BrokerError),
+    #[error("cannot start")]
+    State(#[from] StateError),
+}
 
 /// Runs until a shutdown is complete. The first error of a broker that can never work ends it as well.
 pub async fn run(settings: Settings, ports: Ports, shutdowns: mpsc::Receiver<Shutdown>) -> Result<(), RunError> {
@@ -98,6 +105,7 @@ pub async fn run(settings: Settings, ports: Ports, shutdowns: mpsc::Receiver<Shu
     let committing_max = settings.limits.committing_max;
     let mut dispatcher = Dispatcher::new(settings.limits, ports.catalog.clone(), settings.seed);
     dispatcher.remember_served(settings.once_served);
+    dispatcher.recall(ports.state.revocations().await?);
     let queues = settings.queues.iter().map(|queue| queue.name.clone()).collect();
     let (want, wants) = watch::channel(Want::Consume { prefetch: dispatcher.prefetch() });
     let supervisor = Supervisor {
@@ -116,6 +124,7 @@ pub async fn run(settings: Settings, ports: Ports, shutdowns: mpsc::Receiver<Shu
         receipts: receipts.clone(),
         connection: ports.connection.clone(),
         store: ports.store.clone(),
+        state: ports.state,
         inputs: inputs_in.clone(),
     };
     let expiring = settings.results_expire.map(|age| tokio::spawn(expire::run(ports.store.clone(), age)));
@@ -219,7 +228,7 @@ impl Driver {
                         self.handle(Input::BrokerLost);
                         let _ = heard.send(());
                     }
-                    Link::Failed(error) => return Err(RunError(error)),
+                    Link::Failed(error) => return Err(RunError::Broker(error)),
                 },
                 _ = inputs.recv_many(&mut finished, INPUTS_BATCH) => {
                     let now = (self.clock)();
@@ -298,6 +307,10 @@ impl Driver {
                 self.orders.push(&mut self.open_orders);
             }
             Action::Adopt { known, redelivered } => self.receipts.adopt(known, redelivered),
+            Action::Remember(revocations) => {
+                let revocations = revocations.into_iter().map(|revocation| (revocation, now)).collect();
+                self.open_orders.push(Order::Remember(revocations));
+            }
             Action::Terminate(attempt) => self.attempts.terminate(attempt),
             Action::LookUp(delivery, id) => self.look_up(delivery, id),
             Action::WakeAt(at) => self.wake = Some(Wake { at, set: (now, Instant::now()) }),

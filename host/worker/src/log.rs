@@ -47,7 +47,10 @@ pub(crate) fn event(event: &Event) {
             warn!(task.id = %id, task.name = %task, "Task {task}[{id}] was lost, and is given back: {}", exception.repr());
         }
         Happening::Ignored => info!(task.id = %id, task.name = %task, "Task {task}[{id}] ignored"),
-        Happening::Revoked { expired } => {
+        Happening::Revoked { terminated: true, .. } => {
+            warn!(task.id = %id, task.name = %task, terminated = true, "Task {task}[{id}] terminated: it was revoked while it ran");
+        }
+        Happening::Revoked { expired, .. } => {
             info!(task.id = %id, task.name = %task, expired, "Discarding revoked task: {task}[{id}]");
         }
         Happening::Unregistered => {

@@ -7,8 +7,9 @@
 
 use std::sync::{Arc, Mutex};
 
+use taskhost_core::revoke::Revocation;
 use taskhost_core::settle::Settlement;
-use taskhost_core::{Acknowledgement, DeliveryId, ResultRecord};
+use taskhost_core::{Acknowledgement, DeliveryId, ResultRecord, Timestamp};
 use tokio::sync::{Notify, oneshot};
 
 use crate::put_back::Wait;
@@ -22,6 +23,8 @@ pub(crate) enum Order {
     /// A state that a running task gave itself, and who wants to know that it is stored.
     Report(ResultRecord, oneshot::Sender<Result<(), String>>),
     PutBack(Wait),
+    /// Keep these for the next start of this worker.
+    Remember(Vec<(Revocation, Timestamp)>),
 }
 
 /// Where an [`Invoker`](crate::Invoker) hands over the states that running tasks give themselves. They

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use broker::{Broker, BrokerError, Capabilities, Consumer, Delivery, MemoryBroker, PutBack, PutBackFailed};
+use store::state::StateMemory;
 use store::{MemoryStore, ResultStore, StoreError};
 use taskhost_core::dispatcher::{Limits, Shutdown, TaskDefaults};
 use taskhost_core::{
@@ -20,6 +21,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{Cancel, Connection, Connector, Invoker, Ports, Reports, RunError, Settings, run};
+
+mod state;
 
 /// Longer than anything here takes on a clock that stands still.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -218,6 +221,7 @@ struct World {
     broker: MemoryBroker,
     client: Arc<dyn Broker>,
     store: Arc<NotingStore>,
+    state: Arc<StateMemory>,
     journal: Journal,
     gate: Arc<Notify>,
     shutdowns: mpsc::Sender<Shutdown>,
@@ -265,6 +269,10 @@ fn limits() -> Limits {
 
 impl World {
     async fn start() -> Self {
+        Self::start_with(Arc::new(StateMemory::default())).await
+    }
+
+    async fn start_with(state: Arc<StateMemory>) -> Self {
         let (journal, gate) = (Journal::default(), Arc::new(Notify::new()));
         let broker = MemoryBroker::with_clock(clock);
         let client: Arc<dyn Broker> = broker.connect().expect("not told to refuse");
@@ -292,6 +300,7 @@ impl World {
             connector: Arc::new(NotingConnector { broker: broker.clone(), journal: journal.clone() }),
             connection: Arc::new(Connection::default()),
             store: store.clone(),
+            state: state.clone(),
             invoker: Arc::new(Script { journal: journal.clone(), gate: gate.clone(), reports: reports.clone() }),
             reports,
             catalog: Arc::new(Catalog::new(["add", "gate", "retry", "panic", "report"].map(spec))),
@@ -300,7 +309,7 @@ impl World {
             clock,
         };
         let worker = tokio::spawn(run(settings, ports, shutdowns_out));
-        Self { broker, client, store, journal, gate, shutdowns, worker }
+        Self { broker, client, store, state, journal, gate, shutdowns, worker }
     }
 
     async fn send(&self, task: &str, id: &str) {
@@ -595,6 +604,7 @@ async fn a_broker_that_can_never_work_ends_the_worker() {
         connector: Arc::new(Refusing),
         connection: Arc::new(Connection::default()),
         store: world.store.clone(),
+        state: world.state.clone(),
         invoker: Arc::new(Script { journal: Journal::default(), gate: Arc::default(), reports: reports.clone() }),
         reports,
         rates: None,

@@ -123,6 +123,12 @@ impl Site {
         Host::start(&node, &mut self.run_command(&node, options))
     }
 
+    /// As [`Site::host`], under a name of the test's own.
+    #[track_caller]
+    pub fn host_named(&self, node: &str, options: &[&str]) -> Host {
+        Host::start(node, &mut self.run_command(node, options))
+    }
+
     /// As [`Site::host`], without waiting.
     #[track_caller]
     pub fn launch_host(&self, options: &[&str]) -> Host {

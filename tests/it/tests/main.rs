@@ -39,6 +39,7 @@ mod progress;
 mod retries;
 mod sharing;
 mod shutdown;
+mod state;
 mod structure;
 mod timing;
 mod values;

@@ -14,7 +14,7 @@ use taskhost_core::{Catalog, Queue, TaskSpec};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
-use worker::{Connection, Ports, Reports, Settings};
+use worker::{Connection, Ports, Reports, RunError, Settings};
 
 use super::{banner, plugin, purge, wiring};
 use crate::args::RunArgs;
@@ -104,6 +104,7 @@ async fn work(
         connector: wiring::connector(config),
         connection,
         store,
+        state,
         invoker: Arc::new(wiring::SandboxInvoker::new(sandbox, reports.clone())),
         reports,
         rates: shared_rates(config, &catalog).await?,
@@ -112,7 +113,12 @@ async fn work(
         clock: wiring::now,
     };
     let ran = worker::run(settings, ports, shutdowns).await;
-    ran.or_hint(format!("the broker's URL comes from: {}", config.origin("broker.url")))
+    match ran {
+        Err(error @ RunError::Broker(_)) => {
+            Err(error).or_hint(format!("the broker's URL comes from: {}", config.origin("broker.url")))
+        }
+        ran => Ok(ran?),
+    }
 }
 
 fn queues(config: &Config) -> Result<Vec<Queue>, Failure> {

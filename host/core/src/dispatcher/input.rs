@@ -13,6 +13,7 @@ use crate::protocol::content::Json;
 use crate::rate::Rate;
 use crate::record::ResultRecord;
 use crate::request::{DecodeError, Request};
+use crate::revoke::Revocation;
 use crate::settle::Settlement;
 use crate::task::{Disposition, TaskOptions};
 use crate::timestamp::Timestamp;
@@ -44,6 +45,8 @@ pub enum Input {
     Permit(DeliveryId, TaskName, Option<Duration>),
     /// The rate limit of a task changes to this, whatever its options say.
     RateLimit(TaskName, Option<Rate>),
+    /// These tasks are not to run.
+    Revoke(Revoke),
     /// The worker is to come to an end.
     Stop(Shutdown),
 }
@@ -69,6 +72,8 @@ pub enum Action {
     Commit(DeliveryId, Settlement),
     /// Stop this attempt; it finishes as interrupted.
     Terminate(AttemptId),
+    /// Keep these for the next start of this worker.
+    Remember(Vec<Revocation>),
     /// Send [`Input::Due`] at this time. Takes the place of a later one.
     WakeAt(Timestamp),
     /// Take so many unsettled deliveries from now on.
@@ -103,6 +108,14 @@ pub struct CommitFailure {
     pub transient: bool,
     /// For people.
     pub reason: String,
+}
+
+/// What is revoked (Celery's commands `revoke` and `revoke_by_stamped_headers`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revoke {
+    pub revocations: Vec<Revocation>,
+    /// Stop those that run.
+    pub terminate: bool,
 }
 
 /// How to come to an end.

@@ -8,6 +8,7 @@ mod gates;
 mod identity;
 mod input;
 mod requeue;
+mod revoking;
 mod stage;
 
 #[cfg(test)]
@@ -31,6 +32,7 @@ use crate::outcome::{Attempt, AttemptId, DeliveryId, Finished, Outcome};
 use crate::rate::Rate;
 use crate::request::{DecodeError, Request};
 use crate::retry;
+use crate::revoke::Revoked;
 use crate::settle::{self, Refusal, Settlement, Step};
 use crate::task::{Catalog, Disposition};
 use crate::timestamp::{Jitter, Timestamp};
@@ -42,7 +44,7 @@ use identity::{Identity, Remembered};
 use requeue::Requeues;
 use stage::{Commit, Due, Running, Stage, Tracked, Work};
 
-pub use input::{Action, CommitFailure, Input, Limits, Lookup, Shutdown, TaskDefaults};
+pub use input::{Action, CommitFailure, Input, Limits, Lookup, Revoke, Shutdown, TaskDefaults};
 
 /// Wait before a failed commit is tried again: doubled each time, up to the second.
 const COMMIT_BACKOFF_MIN: Duration = Duration::from_millis(100);
@@ -68,6 +70,9 @@ pub struct Dispatcher {
     once_served: FxHashSet<TaskName>,
     /// Executions that were committed a short while ago.
     remembered: Remembered,
+    revoked: Revoked,
+    /// Attempts that were stopped since their tasks are revoked.
+    terminated: FxHashSet<AttemptId>,
     timetable: Timetable<Due>,
     ready: VecDeque<DeliveryId>,
     requeues: Requeues,
@@ -110,6 +115,8 @@ impl Dispatcher {
             deliveries: FxHashMap::default(),
             identities: FxHashMap::default(),
             attempts: FxHashMap::default(),
+            revoked: Revoked::default(),
+            terminated: FxHashSet::default(),
             timetable: Timetable::default(),
             ready: VecDeque::new(),
             requeues: Requeues::default(),
@@ -162,6 +169,7 @@ impl Dispatcher {
                 self.gates.change_rate(&task, rate, now);
                 self.rates.insert(task, rate);
             }
+            Input::Revoke(revoke) => self.revoke(revoke, now, &mut actions),
             Input::Stop(shutdown) => self.stop(shutdown, now, &mut actions),
         }
         self.open_gates(now, &mut actions);
@@ -277,8 +285,9 @@ impl Dispatcher {
     }
 
     fn admit(&mut self, delivery: DeliveryId, work: Work, now: Timestamp, actions: &mut Vec<Action>) {
-        match admit(&work.request, now) {
+        match admit(&work.request, &self.revoked, now) {
             Admission::Expired => self.expire(delivery, work, now, actions),
+            Admission::Revoked => self.refuse_revoked(delivery, work, now, actions),
             Admission::Hold(until) if self.is_for_the_broker(until, now) => {
                 let mut publication = Box::new(retry::publication(&work.request));
                 publication.message.headers.set(PUT_BACK_HEADER, HeaderValue::Bool(true));
@@ -420,10 +429,18 @@ impl Dispatcher {
                 continue;
             }
             // It may have expired while it waited for a slot.
-            if admit(&work.request, now) == Admission::Expired {
-                self.expire(delivery, work, now, actions);
-                self.open_gates(now, actions);
-                continue;
+            match admit(&work.request, &self.revoked, now) {
+                Admission::Expired => {
+                    self.expire(delivery, work, now, actions);
+                    self.open_gates(now, actions);
+                    continue;
+                }
+                Admission::Revoked => {
+                    self.refuse_revoked(delivery, work, now, actions);
+                    self.open_gates(now, actions);
+                    continue;
+                }
+                Admission::Hold(_) | Admission::Execute => {}
             }
             self.start(delivery, work, now, actions);
             // The rate limit of the one that started may have another with no time to wait.
@@ -467,6 +484,7 @@ impl Dispatcher {
         self.credit.finished(now);
         self.watch_credit(now);
         let Some(Tracked { stage: Stage::Running(attempt), lost }) = self.untrack(delivery) else { return };
+        let finished = self.unless_terminated(id, finished);
         let interrupted = matches!(finished.outcome, Outcome::Interrupted);
         let settlement = settle::settle(&attempt, finished, now, self.chance.next());
         let pause = match settlement.acknowledgement {
@@ -541,6 +559,7 @@ impl Dispatcher {
         self.leave_gates(delivery, &mut work, now);
         let identity = Identity::of(&work.request);
         let request = Arc::unwrap_or_clone(work.request);
+        self.remember_expired(&request.id, now, actions);
         self.refuse(delivery, Some(identity), Refusal::Expired(request, work.policy), now, actions);
     }
 

@@ -2,7 +2,7 @@
 //! publisher that fail, tasks that end in every way. Whatever the seed, every message is settled, no
 //! slot leaks, nothing starts early or late, and nothing runs twice.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use crate::outcome::{Outcome, RetryDelay, RetryRequest, Usage};
 use crate::protocol::codec::Codec;
 use crate::protocol::content::Json;
 use crate::rate::{Rate, RateScope};
+use crate::revoke::Revocation;
 use crate::settle::Step;
 use crate::task::TaskOptions;
 
@@ -45,6 +46,9 @@ struct World {
     /// What the broker keeps until its time has come.
     put_away: Vec<(Timestamp, Request)>,
     shelved: u32,
+    /// Attempts that are to be stopped.
+    terminating: Vec<AttemptId>,
+    revoked: BTreeSet<String>,
     wake: Option<Timestamp>,
     runs: BTreeMap<String, u32>,
     requeues_allowed: BTreeMap<String, u32>,
@@ -97,6 +101,8 @@ impl World {
             questions: Vec::new(),
             put_away: Vec::new(),
             shelved: 0,
+            terminating: Vec::new(),
+            revoked: BTreeSet::new(),
             wake: None,
             runs: BTreeMap::new(),
             requeues_allowed: BTreeMap::new(),
@@ -166,7 +172,8 @@ impl World {
             Action::Commit(delivery, settlement) => self.commits.push((delivery, settlement)),
             Action::WakeAt(at) => self.wake = Some(at),
             Action::Acquire { delivery, task, .. } => self.questions.push((delivery, task)),
-            Action::Terminate(_) | Action::StopConsuming | Action::SetPrefetch(_) => {}
+            Action::Terminate(attempt) => self.terminating.push(attempt),
+            Action::Remember(_) | Action::StopConsuming | Action::SetPrefetch(_) => {}
             Action::SoftShutdown(_) | Action::ColdShutdown | Action::Record(_) | Action::Announce(_) => {}
             Action::Stopped => self.stopped = true,
         }
@@ -174,6 +181,7 @@ impl World {
 
     fn start(&mut self, attempt: Attempt) {
         let request = &attempt.request;
+        assert!(!self.revoked.contains(request.id.as_str()), "seed {}: revoked", self.seed);
         assert!(request.eta.is_none_or(|eta| eta <= self.now), "seed {}: early", self.seed);
         assert!(request.expires.is_none_or(|expires| self.now < expires), "seed {}: expired", self.seed);
         if request.task.as_str() == "tasks.limited" {
@@ -202,6 +210,11 @@ impl World {
 
     fn finish(&mut self) {
         let Some(attempt) = self.take(|world| &mut world.running) else { return };
+        if self.terminating.contains(&attempt.id) && self.pick(2) == 0 {
+            // Or it comes to its end before it is stopped.
+            let finished = Finished { outcome: Outcome::Interrupted, usage: Usage::default() };
+            return self.input(Input::Finished(attempt.id, finished));
+        }
         let delay = RetryDelay::Countdown(Duration::from_millis(self.pick(3) as u64 * 30));
         let retry = RetryRequest { cause: None, delay, max_retries: None, args: None, kwargs: None };
         let outcome = match self.pick(8) {
@@ -296,6 +309,14 @@ impl World {
         self.input(Input::BrokerLost);
     }
 
+    fn revoke(&mut self) {
+        let id = format!("id-{}", self.pick(TASKS));
+        let revocations = vec![Revocation::Id(TaskId::parse(&id).expect("a name"))];
+        self.revoked.insert(id);
+        let terminate = self.pick(2) == 0;
+        self.input(Input::Revoke(Revoke { revocations, terminate }));
+    }
+
     fn pass_time(&mut self) {
         self.now = self.now + Duration::from_millis(1 + self.pick(60) as u64);
         let now = self.now;
@@ -316,6 +337,7 @@ impl World {
             5..=7 => self.commit(),
             8 if self.pick(2) == 0 => self.look_up(),
             8 => self.put_back(),
+            9 if self.pick(8) == 0 => self.revoke(),
             9 => self.pass_time(),
             10 if self.pick(10) == 0 && self.connected => self.lose_connection(),
             _ if !self.connected => {

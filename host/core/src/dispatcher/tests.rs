@@ -12,13 +12,13 @@ use crate::rate::{Rate, RateScope};
 use crate::settle::Step;
 use crate::task::TaskOptions;
 
-const NOW: Timestamp = Timestamp::from_micros(1_795_343_528_000_000);
+pub(super) const NOW: Timestamp = Timestamp::from_micros(1_795_343_528_000_000);
 
-fn at(ms: u64) -> Timestamp {
+pub(super) fn at(ms: u64) -> Timestamp {
     NOW + Duration::from_millis(ms)
 }
 
-fn dispatcher(concurrency: usize) -> Dispatcher {
+pub(super) fn dispatcher(concurrency: usize) -> Dispatcher {
     let limited =
         TaskOptions { rate_limit: Some(Some(Rate { interval: Duration::from_millis(100) })), ..TaskOptions::default() };
     let early = TaskOptions { acks_late: Some(false), track_started: Some(true), ..TaskOptions::default() };
@@ -51,6 +51,7 @@ fn render(actions: Vec<Action>) -> String {
             let steps: Vec<String> = published.chain(states).chain(acknowledged).collect();
             Some(format!("commit {}: {}", delivery.0, steps.join(", ")))
         }
+        Action::Remember(revocations) => Some(format!("remember {}", revocations.len())),
         Action::Terminate(attempt) => Some(format!("terminate {}", attempt.0)),
         Action::WakeAt(time) => Some(format!("wake at {}", time.since(NOW).as_millis())),
         Action::SetPrefetch(prefetch) => Some(format!("prefetch {prefetch}")),
@@ -66,44 +67,44 @@ fn render(actions: Vec<Action>) -> String {
     actions.into_iter().filter_map(line).collect::<Vec<_>>().join("; ")
 }
 
-struct Bench(Dispatcher);
+pub(super) struct Bench(pub(super) Dispatcher);
 
 impl Bench {
     #[track_caller]
-    fn step(&mut self, now: Timestamp, input: Input, expected: &str) {
+    pub(super) fn step(&mut self, now: Timestamp, input: Input, expected: &str) {
         assert_eq!(render(self.0.handle(input, now)), expected);
     }
 }
 
-fn received(delivery: u64, task: &str, id: &str) -> Input {
+pub(super) fn received(delivery: u64, task: &str, id: &str) -> Input {
     Input::Received(DeliveryId(delivery), Ok(Box::new(request(task, id))))
 }
 
-fn redelivered(delivery: u64, task: &str, id: &str, retries: u32) -> Input {
+pub(super) fn redelivered(delivery: u64, task: &str, id: &str, retries: u32) -> Input {
     let mut request = request(task, id);
     request.delivery.redelivered = true;
     request.retries = retries;
     Input::Received(DeliveryId(delivery), Ok(Box::new(request)))
 }
 
-fn finished(attempt: u64, outcome: Outcome) -> Input {
+pub(super) fn finished(attempt: u64, outcome: Outcome) -> Input {
     Input::Finished(AttemptId(attempt), Finished { outcome, usage: Usage::default() })
 }
 
-fn success(attempt: u64) -> Input {
+pub(super) fn success(attempt: u64) -> Input {
     finished(attempt, Outcome::Success(Json::int(4)))
 }
 
-fn retry_now(attempt: u64) -> Input {
+pub(super) fn retry_now(attempt: u64) -> Input {
     let delay = RetryDelay::Countdown(Duration::ZERO);
     finished(attempt, Outcome::Retry(RetryRequest { cause: None, delay, max_retries: None, args: None, kwargs: None }))
 }
 
-fn committed(delivery: u64) -> Input {
+pub(super) fn committed(delivery: u64) -> Input {
     Input::Committed(DeliveryId(delivery))
 }
 
-fn failed(delivery: u64, transient: bool, before: Vec<Step>) -> Input {
+pub(super) fn failed(delivery: u64, transient: bool, before: Vec<Step>) -> Input {
     let remaining = Settlement { before, acknowledgement: Some(Acknowledgement::Ack), ..Settlement::default() };
     Input::CommitFailed(DeliveryId(delivery), Box::new(CommitFailure { remaining, transient, reason: "x".into() }))
 }
@@ -294,7 +295,7 @@ fn a_task_that_expires_while_it_waits_for_a_slot_does_not_run() {
     let mut expiring = request("tasks.add", "b");
     expiring.expires = Some(at(100));
     bench.step(NOW, Input::Received(DeliveryId(2), Ok(Box::new(expiring))), "");
-    bench.step(at(200), success(1), "commit 1: SUCCESS, ack; commit 2: REVOKED, ack");
+    bench.step(at(200), success(1), "commit 1: SUCCESS, ack; remember 1; commit 2: REVOKED, ack");
 }
 
 #[test]

@@ -593,6 +593,47 @@ fn refusals_follow_celerys_matrix() {
         event Revoked
     "#]],
     );
+    check_refusal(
+        Refusal::Revoked(request("tasks.add", "id"), Policy::default()),
+        expect![[r#"
+        store REVOKED TaskRevokedError('revoked')
+        ack
+        event Revoked
+    "#]],
+    );
+    let nobody_asks = Policy { ignore_result: true, store_errors: false, ..Policy::default() };
+    for refusal in [Refusal::Expired, Refusal::Revoked] {
+        check_refusal(
+            refusal(request("tasks.add", "id"), nobody_asks),
+            expect![[r#"
+            ack
+            event Revoked
+        "#]],
+        );
+    }
+}
+
+#[test]
+fn a_task_that_was_stopped_by_a_revoke_is_revoked() {
+    check(
+        Outcome::Terminated,
+        expect![[r#"
+        store REVOKED TaskRevokedError('terminated')
+        ack
+        event Revoked
+    "#]],
+    );
+    let mut early = attempt(TaskOptions::default());
+    early.policy.acks_late = false;
+    early.policy.ignore_result = true;
+    check_attempt(
+        &early,
+        Outcome::Terminated,
+        expect![[r#"
+        store REVOKED TaskRevokedError('terminated')
+        event Revoked
+    "#]],
+    );
 }
 
 #[test]

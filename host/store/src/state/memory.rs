@@ -4,18 +4,18 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use taskhost_core::revoke::Revocation;
+use taskhost_core::revoke::{IDS_MAX, Revocation, STAMPS_MAX};
 use taskhost_core::{TaskName, Timestamp};
 
 use super::{COUNTS_MAX, JournalEntry, JournalId, NodeState, SERVED_MAX, StateError};
 
-/// Keeps what the port must answer for while this process lives. Revocations are not among it: the worker
-/// has them in its own memory.
+/// Keeps everything while this process lives.
 #[derive(Default)]
 pub struct StateMemory(Mutex<Kept>);
 
 #[derive(Default)]
 struct Kept {
+    revocations: Vec<(Revocation, Timestamp)>,
     /// By execution, with the number of the latest count.
     counts: BTreeMap<String, (u32, u64)>,
     counted: u64,
@@ -37,10 +37,17 @@ impl NodeState for StateMemory {
     }
 
     async fn revocations(&self) -> Result<Vec<(Revocation, Timestamp)>, StateError> {
-        Ok(Vec::new())
+        Ok(self.kept().revocations.clone())
     }
 
-    async fn revoke(&self, _revocations: Vec<(Revocation, Timestamp)>) -> Result<(), StateError> {
+    async fn revoke(&self, revocations: Vec<(Revocation, Timestamp)>) -> Result<(), StateError> {
+        let mut kept = self.kept();
+        for (revocation, at) in revocations {
+            kept.revocations.retain(|(other, _)| *other != revocation);
+            kept.revocations.push((revocation, at));
+        }
+        let surplus = kept.revocations.len().saturating_sub(IDS_MAX + STAMPS_MAX);
+        kept.revocations.drain(..surplus);
         Ok(())
     }
 

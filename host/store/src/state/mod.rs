@@ -32,8 +32,8 @@ pub trait NodeState: Send + Sync {
     /// Everything that was revoked, the oldest first.
     async fn revocations(&self) -> Result<Vec<(Revocation, Timestamp)>, StateError>;
 
-    /// Adds these; one that is there already becomes the newest. The oldest beyond
-    /// [`taskhost_core::revoke::IDS_MAX`] are forgotten.
+    /// Adds these; one that is there already becomes the newest. The oldest are forgotten beyond as many as
+    /// [`taskhost_core::revoke`] remembers.
     async fn revoke(&self, revocations: Vec<(Revocation, Timestamp)>) -> Result<(), StateError>;
 
     /// Notes that this execution came back once more, and says how often that was. The least recent beyond
