@@ -42,6 +42,7 @@ struct Batch {
     settles: Vec<(DeliveryId, Acknowledgement)>,
     put_backs: Vec<Wait>,
     revocations: Vec<(Revocation, Timestamp)>,
+    uncounted: Vec<String>,
 }
 
 enum Owner {
@@ -78,6 +79,7 @@ impl Committer {
                     }
                     Order::PutBack(wait) => batch.put_backs.push(wait),
                     Order::Remember(revocations) => batch.revocations.extend(revocations),
+                    Order::ForgetCount(execution) => batch.uncounted.push(execution),
                 }
             }
             if !batch.put_backs.is_empty() {
@@ -86,6 +88,9 @@ impl Committer {
             }
             if !batch.revocations.is_empty() {
                 publishing.spawn(remember(std::mem::take(&mut batch.revocations), self.state.clone()));
+            }
+            if !batch.uncounted.is_empty() {
+                publishing.spawn(forget_counts(std::mem::take(&mut batch.uncounted), self.state.clone()));
             }
             self.carry_out(batch).await;
         }
@@ -214,6 +219,13 @@ async fn carry_out(steps: &[Step], connection: &Connection) -> Result<(), Broker
 async fn remember(revocations: Vec<(Revocation, Timestamp)>, state: Arc<dyn NodeState>) {
     if let Err(error) = state.revoke(revocations).await {
         warn!("revoked tasks will be forgotten when this worker ends: cannot {}", chain(&error));
+    }
+}
+
+/// Nobody waits for this either: the oldest counts go by themselves.
+async fn forget_counts(executions: Vec<String>, state: Arc<dyn NodeState>) {
+    if let Err(error) = state.forget_counts(executions).await {
+        warn!("cannot {}", chain(&error));
     }
 }
 

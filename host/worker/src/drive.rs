@@ -9,9 +9,9 @@ use broker::BrokerError;
 
 use store::state::{NodeState, StateError};
 use store::{ResultStore, SharedRates};
-use taskhost_core::dispatcher::{Action, Dispatcher, Input, Limits, Lookup, Shutdown};
+use taskhost_core::dispatcher::{Action, Dispatcher, Input, Limits, Question, Shutdown};
 use taskhost_core::rate::Rate;
-use taskhost_core::{Catalog, Codec, DeliveryId, NodeName, Queue, QueueName, State, TaskId, TaskName, Timestamp};
+use taskhost_core::{Catalog, Codec, DeliveryId, NodeName, Queue, QueueName, TaskName, Timestamp};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -24,6 +24,7 @@ use crate::connection::{Connection, Connector};
 use crate::expire;
 use crate::invoker::Invoker;
 use crate::log;
+use crate::look_up;
 use crate::orders::{Order, Orders, Reports};
 use crate::parked;
 use crate::put_back::Wait;
@@ -124,7 +125,7 @@ pub async fn run(settings: Settings, ports: Ports, shutdowns: mpsc::Receiver<Shu
         receipts: receipts.clone(),
         connection: ports.connection.clone(),
         store: ports.store.clone(),
-        state: ports.state,
+        state: ports.state.clone(),
         inputs: inputs_in.clone(),
     };
     let expiring = settings.results_expire.map(|age| tokio::spawn(expire::run(ports.store.clone(), age)));
@@ -134,6 +135,7 @@ pub async fn run(settings: Settings, ports: Ports, shutdowns: mpsc::Receiver<Shu
         dispatcher,
         attempts: Attempts::new(ports.invoker, ports.guests, inputs_in.clone()),
         store: ports.store,
+        state: ports.state,
         clock: ports.clock,
         orders: orders.clone(),
         open_orders: Vec::new(),
@@ -179,6 +181,7 @@ struct Driver {
     dispatcher: Dispatcher,
     attempts: Attempts,
     store: Arc<dyn ResultStore>,
+    state: Arc<dyn NodeState>,
     clock: fn() -> Timestamp,
     orders: Arc<Orders>,
     /// Orders of the round that is being handled.
@@ -312,7 +315,8 @@ impl Driver {
                 self.open_orders.push(Order::Remember(revocations));
             }
             Action::Terminate(attempt) => self.attempts.terminate(attempt),
-            Action::LookUp(delivery, id) => self.look_up(delivery, id),
+            Action::LookUp(delivery, question) => self.look_up(delivery, question),
+            Action::ForgetCount(execution) => self.open_orders.push(Order::ForgetCount(execution)),
             Action::WakeAt(at) => self.wake = Some(Wake { at, set: (now, Instant::now()) }),
             Action::SetPrefetch(prefetch) => {
                 self.want.send_replace(Want::Consume { prefetch });
@@ -360,18 +364,12 @@ impl Driver {
         });
     }
 
-    fn look_up(&mut self, delivery: DeliveryId, id: TaskId) {
+    fn look_up(&mut self, delivery: DeliveryId, question: Question) {
         while self.looking_up.try_join_next().is_some() {}
-        let (store, inputs) = (self.store.clone(), self.inputs.clone());
+        let (store, state, inputs) = (self.store.clone(), self.state.clone(), self.inputs.clone());
+        let now = (self.clock)();
         self.looking_up.spawn(async move {
-            let lookup = match store.get(&id).await {
-                Ok(Some(stored)) if stored.state == State::Success => Lookup::Succeeded,
-                Ok(_) => Lookup::Open,
-                Err(error) => {
-                    warn!(task.id = %id, "cannot look up redelivered task {id}, running it: {}", chain(&error));
-                    Lookup::Open
-                }
-            };
+            let lookup = look_up::ask(question, &*store, &*state, now).await;
             let _ = inputs.send(Input::LookedUp(delivery, lookup)).await;
         });
     }

@@ -9,6 +9,7 @@ mod drive;
 mod expire;
 mod invoker;
 mod log;
+mod look_up;
 mod orders;
 mod parked;
 mod put_back;

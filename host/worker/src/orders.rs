@@ -25,6 +25,8 @@ pub(crate) enum Order {
     PutBack(Wait),
     /// Keep these for the next start of this worker.
     Remember(Vec<(Revocation, Timestamp)>),
+    /// The deliveries of this execution need no longer be counted.
+    ForgetCount(String),
 }
 
 /// Where an [`Invoker`](crate::Invoker) hands over the states that running tasks give themselves. They

@@ -2,6 +2,7 @@
 //!
 //! A retry and a replacement carry the id of the task they follow, so the id alone is not enough.
 
+use std::fmt;
 use std::num::NonZeroUsize;
 
 use lru::LruCache;
@@ -27,6 +28,15 @@ impl Identity {
             replaced_task_nesting: request.replaced_task_nesting,
             task: request.task.clone(),
         }
+    }
+}
+
+impl fmt::Display for Identity {
+    /// One text for one execution, to be found again by.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, retries, replaced_task_nesting, task } = self;
+        // The numbers first: ids and names may hold anything but control characters.
+        write!(f, "{retries} {replaced_task_nesting} {task}\n{id}")
     }
 }
 

@@ -54,8 +54,8 @@ pub enum Input {
 /// Something to be done.
 #[derive(Debug, PartialEq)]
 pub enum Action {
-    /// Ask the store whether this task has succeeded; answered by [`Input::LookedUp`].
-    LookUp(DeliveryId, TaskId),
+    /// Ask what is known about a redelivery; answered by [`Input::LookedUp`].
+    LookUp(DeliveryId, Question),
     /// Run this; answered by [`Input::Finished`].
     Start(Attempt),
     /// Settle this delivery and forget it. Nothing to do if its receipt is void or spent.
@@ -74,6 +74,8 @@ pub enum Action {
     Terminate(AttemptId),
     /// Keep these for the next start of this worker.
     Remember(Vec<Revocation>),
+    /// The deliveries of this execution need no longer be counted.
+    ForgetCount(String),
     /// Send [`Input::Due`] at this time. Takes the place of a later one.
     WakeAt(Timestamp),
     /// Take so many unsettled deliveries from now on.
@@ -90,13 +92,22 @@ pub enum Action {
     Stopped,
 }
 
-/// What the store knows about a redelivered task.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lookup {
-    /// It has succeeded before.
-    Succeeded,
-    /// It has not, or the store does not know or does not answer.
-    Open,
+/// What is to be found out about a redelivery before it is worked on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// Has this task succeeded, as far as the store knows?
+    pub succeeded: Option<TaskId>,
+    /// How often was this execution delivered, this time included? The broker does not count.
+    pub count: Option<String>,
+}
+
+/// The answer. What nobody asked for, or nobody knows, is the default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Lookup {
+    /// The store says that it has succeeded before.
+    pub succeeded: bool,
+    /// How often it was delivered before.
+    pub deliveries: u32,
 }
 
 /// How a commit failed.

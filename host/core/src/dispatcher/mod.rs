@@ -3,6 +3,7 @@
 //! Owns everything that is known about deliveries, and neither receipts, time nor chance. Whatever needs
 //! I/O to be decided comes back as an input, and is decided then.
 
+mod counted;
 mod credit;
 mod gates;
 mod identity;
@@ -38,13 +39,14 @@ use crate::task::{Catalog, Disposition};
 use crate::timestamp::{Jitter, Timestamp};
 use crate::timetable::Timetable;
 
+use counted::Counted;
 use credit::Credit;
 use gates::{Gates, Opened, Turn};
 use identity::{Identity, Remembered};
 use requeue::Requeues;
 use stage::{Commit, Due, Running, Stage, Tracked, Work};
 
-pub use input::{Action, CommitFailure, Input, Limits, Lookup, Revoke, Shutdown, TaskDefaults};
+pub use input::{Action, CommitFailure, Input, Limits, Lookup, Question, Revoke, Shutdown, TaskDefaults};
 
 /// Wait before a failed commit is tried again: doubled each time, up to the second.
 const COMMIT_BACKOFF_MIN: Duration = Duration::from_millis(100);
@@ -70,6 +72,7 @@ pub struct Dispatcher {
     once_served: FxHashSet<TaskName>,
     /// Executions that were committed a short while ago.
     remembered: Remembered,
+    counted: Counted,
     revoked: Revoked,
     /// Attempts that were stopped since their tasks are revoked.
     terminated: FxHashSet<AttemptId>,
@@ -115,6 +118,7 @@ impl Dispatcher {
             deliveries: FxHashMap::default(),
             identities: FxHashMap::default(),
             attempts: FxHashMap::default(),
+            counted: Counted::default(),
             revoked: Revoked::default(),
             terminated: FxHashSet::default(),
             timetable: Timetable::default(),
@@ -220,8 +224,8 @@ impl Dispatcher {
             let identity = Identity::of(&request);
             return self.refuse(delivery, Some(identity), Refusal::Undeliverable(*request, deliveries), now, actions);
         }
-        if redelivered && self.limits.look_up {
-            actions.push(Action::LookUp(delivery, request.id.clone()));
+        if redelivered && let Some(question) = self.question(&request) {
+            actions.push(Action::LookUp(delivery, question));
             self.track(delivery, Stage::LookingUp(request));
             return;
         }
@@ -245,14 +249,18 @@ impl Dispatcher {
         // Gone if the broker was lost meanwhile.
         let Some(Stage::LookingUp(request)) = self.untrack(delivery).map(|tracked| tracked.stage) else { return };
         let identity = Identity::of(&request);
-        match lookup {
-            Lookup::Succeeded => {
-                self.forget_identity(&identity, delivery);
-                self.remembered.insert(identity);
-                actions.push(Action::Settle(delivery, Acknowledgement::Ack));
-            }
-            Lookup::Open => self.resolve(delivery, request, now, actions),
+        self.counted.insert(delivery, lookup.deliveries);
+        if lookup.succeeded {
+            self.forget_identity(&identity, delivery);
+            self.forget_count(delivery, &identity, actions);
+            self.remembered.insert(identity);
+            return actions.push(Action::Settle(delivery, Acknowledgement::Ack));
         }
+        if self.limits.delivery_limit.is_some_and(|limit| lookup.deliveries >= limit) {
+            let refusal = Refusal::Undeliverable(*request, lookup.deliveries);
+            return self.refuse(delivery, Some(identity), refusal, now, actions);
+        }
+        self.resolve(delivery, request, now, actions);
     }
 
     fn resolve(&mut self, delivery: DeliveryId, request: Box<Request>, now: Timestamp, actions: &mut Vec<Action>) {
@@ -587,6 +595,7 @@ impl Dispatcher {
         let Some(identity) = commit.identity else { return };
         self.forget_identity(&identity, delivery);
         if acknowledgement != Some(Acknowledgement::Requeue) {
+            self.forget_count(delivery, &identity, actions);
             self.remembered.insert(identity);
         }
     }
@@ -649,6 +658,7 @@ impl Dispatcher {
             self.forget_identity(&identity, delivery);
         }
         self.forget_waiting();
+        self.counted.retain(|delivery| self.deliveries.contains_key(delivery));
     }
 
     /// Nothing waits any more.

@@ -39,7 +39,9 @@ struct World {
     delivered: u64,
     running: Vec<Attempt>,
     commits: Vec<(DeliveryId, Settlement)>,
-    lookups: Vec<(DeliveryId, TaskId)>,
+    lookups: Vec<(DeliveryId, Question)>,
+    /// What the state file counts.
+    counts: BTreeMap<String, u32>,
     put_backs: Vec<(DeliveryId, Publication, Timestamp)>,
     /// Asked of the cluster.
     questions: Vec<(DeliveryId, TaskName)>,
@@ -97,6 +99,7 @@ impl World {
             running: Vec::new(),
             commits: Vec::new(),
             lookups: Vec::new(),
+            counts: BTreeMap::new(),
             put_backs: Vec::new(),
             questions: Vec::new(),
             put_away: Vec::new(),
@@ -160,7 +163,11 @@ impl World {
 
     fn act(&mut self, action: Action) {
         match action {
-            Action::LookUp(delivery, id) => self.lookups.push((delivery, id)),
+            Action::LookUp(delivery, question) => self.lookups.push((delivery, question)),
+            Action::ForgetCount(execution) => {
+                let counted = self.counts.remove(&execution);
+                assert!(counted.is_some(), "seed {}: {execution} was never counted", self.seed);
+            }
             Action::Start(attempt) => self.start(attempt),
             Action::Settle(delivery, acknowledgement) => self.settle(delivery, acknowledgement),
             Action::Adopt { known, redelivered } => {
@@ -268,9 +275,15 @@ impl World {
     }
 
     fn look_up(&mut self) {
-        let Some((delivery, id)) = self.take(|world| &mut world.lookups) else { return };
-        let known = self.succeeded.contains_key(id.as_str());
-        self.input(Input::LookedUp(delivery, if known { Lookup::Succeeded } else { Lookup::Open }));
+        let Some((delivery, question)) = self.take(|world| &mut world.lookups) else { return };
+        let succeeded = question.succeeded.is_some_and(|id| self.succeeded.contains_key(id.as_str()));
+        let count = |execution| {
+            let count: &mut u32 = self.counts.entry(execution).or_default();
+            *count += 1;
+            *count
+        };
+        let deliveries = question.count.map_or(0, count);
+        self.input(Input::LookedUp(delivery, Lookup { succeeded, deliveries }));
     }
 
     fn put_back(&mut self) {

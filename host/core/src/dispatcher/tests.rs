@@ -29,7 +29,12 @@ pub(super) fn dispatcher(concurrency: usize) -> Dispatcher {
 /// One line an action; log lines are left out.
 fn render(actions: Vec<Action>) -> String {
     let line = |action| match action {
-        Action::LookUp(delivery, id) => Some(format!("look up {id} for {}", delivery.0)),
+        Action::LookUp(delivery, question) => Some(match (question.succeeded, question.count) {
+            (Some(id), None) => format!("look up {id} for {}", delivery.0),
+            (Some(id), Some(_)) => format!("look up and count {id} for {}", delivery.0),
+            (None, count) => format!("count {} for {}", count.unwrap_or_default().replace('\n', " "), delivery.0),
+        }),
+        Action::ForgetCount(execution) => Some(format!("forget the count of {}", execution.replace('\n', " "))),
         Action::Start(attempt) => Some(format!("start {} as {}", attempt.delivery.0, attempt.id.0)),
         Action::Settle(delivery, acknowledgement) => {
             Some(format!("{} {}", format!("{acknowledgement:?}").to_lowercase(), delivery.0))
@@ -364,10 +369,10 @@ fn what_a_client_sends_twice_runs_twice() {
 #[test]
 fn an_unknown_redelivery_is_looked_up() {
     let mut bench = Bench(dispatcher(1));
-    bench.step(NOW, redelivered(1, "tasks.add", "a", 0), "look up a for 1");
-    bench.step(NOW, Input::LookedUp(DeliveryId(1), Lookup::Succeeded), "ack 1");
-    bench.step(NOW, redelivered(2, "tasks.add", "b", 0), "look up b for 2");
-    bench.step(NOW, Input::LookedUp(DeliveryId(2), Lookup::Open), "start 2 as 1");
+    bench.step(NOW, redelivered(1, "tasks.add", "a", 0), "look up and count a for 1");
+    bench.step(NOW, Input::LookedUp(DeliveryId(1), Lookup { succeeded: true, deliveries: 0 }), "ack 1");
+    bench.step(NOW, redelivered(2, "tasks.add", "b", 0), "look up and count b for 2");
+    bench.step(NOW, Input::LookedUp(DeliveryId(2), Lookup::default()), "start 2 as 1");
 }
 
 #[test]
@@ -377,7 +382,7 @@ fn a_loss_drops_what_has_not_started() {
     bench.step(NOW, received(2, "tasks.add", "b"), "");
     bench.step(NOW, Input::BrokerLost, "");
     bench.step(NOW, success(1), "commit 1: SUCCESS, ack");
-    bench.step(NOW, redelivered(3, "tasks.add", "b", 0), "look up b for 3");
+    bench.step(NOW, redelivered(3, "tasks.add", "b", 0), "look up and count b for 3");
 }
 
 #[test]
@@ -481,7 +486,7 @@ fn a_long_eta_goes_back_to_the_broker_and_a_short_one_waits_here() {
     // The broker is early: the rest of the wait is here.
     let back = [(PUT_BACK_HEADER, HeaderValue::Bool(true))];
     bench.step(at(60_000), with_headers(3, "a", Some(60_001), &back), "look up a for 3");
-    bench.step(at(60_000), Input::LookedUp(DeliveryId(3), Lookup::Open), "prefetch 6");
+    bench.step(at(60_000), Input::LookedUp(DeliveryId(3), Lookup::default()), "prefetch 6");
     bench.step(at(60_001), Input::Due, "start 2 as 1; prefetch 4");
 }
 
@@ -499,7 +504,7 @@ fn of_two_that_were_put_back_for_one_execution_one_runs() {
     let mut bench = Bench(dispatcher(1));
     let back = [(PUT_BACK_HEADER, HeaderValue::Bool(true))];
     bench.step(NOW, with_headers(1, "a", None, &back), "look up a for 1");
-    bench.step(NOW, Input::LookedUp(DeliveryId(1), Lookup::Open), "start 1 as 1");
+    bench.step(NOW, Input::LookedUp(DeliveryId(1), Lookup::default()), "start 1 as 1");
     bench.step(NOW, with_headers(2, "a", None, &back), "ack 2");
     bench.step(NOW, success(1), "commit 1: SUCCESS, ack");
     bench.step(NOW, committed(1), "");
