@@ -2,8 +2,12 @@
 //!
 //! Does not end anything: [`crate::invoke`] watches the deadlines.
 
+use std::future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 use wasmtime_wasi::p2::bindings::clocks::monotonic_clock;
 use wasmtime_wasi::p2::{DynPollable, Pollable, subscribe};
@@ -57,17 +61,44 @@ impl Deadlines {
     }
 }
 
+/// Tells one guest to come to an end now. Only made for those who listen.
+#[derive(Debug, Default)]
+pub(crate) struct Notice {
+    given: AtomicBool,
+    arrived: Notify,
+}
+
+impl Notice {
+    pub(crate) fn give(&self) {
+        self.given.store(true, Ordering::Relaxed);
+        self.arrived.notify_waiters();
+    }
+
+    pub(crate) fn is_given(&self) -> bool {
+        self.given.load(Ordering::Relaxed)
+    }
+
+    async fn arrived(&self) {
+        let arrived = self.arrived.notified();
+        let mut arrived = std::pin::pin!(arrived);
+        arrived.as_mut().enable();
+        if !self.is_given() {
+            arrived.await;
+        }
+    }
+}
+
 /// `wasi:clocks/monotonic-clock` in place of wasmtime's own: a sleep ends early at the soft deadline
-/// of a task that handles it, since a guest that sleeps cannot ask whether it is cancelled. Sleeps that
-/// begin after the soft deadline are not cut short.
+/// of a task that handles it, and when it is told to end, since a guest that sleeps cannot ask whether
+/// it is cancelled. Sleeps that begin after that are not cut short.
 pub(crate) struct GuestClock;
 
 impl GuestClock {
     /// Takes the place of the clock that is linked already.
     pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         monotonic_clock::add_to_linker::<Guest, Self>(linker, |guest| {
-            let (deadlines, table) = guest.clock();
-            View { deadlines, table }
+            let (deadlines, notice, table) = guest.clock();
+            View { deadlines, notice, table }
         })
     }
 }
@@ -78,6 +109,7 @@ impl HasData for GuestClock {
 
 pub(crate) struct View<'a> {
     deadlines: Deadlines,
+    notice: Option<&'a Arc<Notice>>,
     table: &'a mut ResourceTable,
 }
 
@@ -88,7 +120,8 @@ impl View<'_> {
         if let Some(soft) = self.deadlines.soft.filter(|&soft| self.deadlines.handles_soft && soft > now) {
             until = Some(until.map_or(soft, |until| until.min(soft)));
         }
-        let alarm = self.table.push(Alarm { until, yielded: false })?;
+        let notice = self.notice.filter(|notice| !notice.is_given()).cloned();
+        let alarm = self.table.push(Alarm { until, notice, yielded: false })?;
         subscribe(self.table, alarm)
     }
 }
@@ -115,6 +148,8 @@ impl monotonic_clock::Host for View<'_> {
 struct Alarm {
     /// None is never.
     until: Option<Instant>,
+    /// Ends the sleep as well.
+    notice: Option<Arc<Notice>>,
     yielded: bool,
 }
 
@@ -129,8 +164,18 @@ impl Pollable for Alarm {
                     tokio::task::yield_now().await;
                 }
             }
-            Some(until) => tokio::time::sleep_until(until.into()).await,
-            None => std::future::pending().await,
+            until => {
+                let due = async {
+                    match until {
+                        Some(until) => tokio::time::sleep_until(until.into()).await,
+                        None => future::pending().await,
+                    }
+                };
+                match &self.notice {
+                    Some(notice) => tokio::select! { () = due => {}, () = notice.arrived() => {} },
+                    None => due.await,
+                }
+            }
         }
     }
 }

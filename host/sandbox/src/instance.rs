@@ -12,7 +12,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::abi::taskhost::task::context::UpdateError;
 use crate::abi::taskhost::task::{context, types};
-use crate::clock::Deadlines;
+use crate::clock::{Deadlines, Notice};
 use crate::engine::Engine;
 use crate::limits::{HANDLES_MAX, Limits, RANDOM_BYTES_MAX, RESOURCES_MAX};
 use crate::logs::{Output, Speaker};
@@ -24,6 +24,8 @@ use crate::states::States;
 pub(crate) struct Guest {
     pub(crate) memory: MemoryMeter,
     deadlines: Deadlines,
+    /// For a task that handles being told to end.
+    notice: Option<Arc<Notice>>,
     speaker: Speaker,
     limits: Limits,
     surroundings: Arc<Surroundings>,
@@ -38,7 +40,8 @@ impl Guest {
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES_MAX);
         let memory = MemoryMeter::new(limits.memory_bytes);
-        Self { memory, deadlines, speaker, limits, surroundings, states: None, output: None, wasi: None, table }
+        let notice = deadlines.handles_soft.then(Arc::default);
+        Self { memory, deadlines, notice, speaker, limits, surroundings, states: None, output: None, wasi: None, table }
     }
 
     /// A store around this, with every bound set.
@@ -54,8 +57,13 @@ impl Guest {
     }
 
     /// What the guest's clock is made of.
-    pub(crate) fn clock(&mut self) -> (Deadlines, &mut ResourceTable) {
-        (self.deadlines, &mut self.table)
+    pub(crate) fn clock(&mut self) -> (Deadlines, Option<&Arc<Notice>>, &mut ResourceTable) {
+        (self.deadlines, self.notice.as_ref(), &mut self.table)
+    }
+
+    /// How the guest is told to end, if it listens.
+    pub(crate) fn notice(&self) -> Option<Arc<Notice>> {
+        self.notice.clone()
     }
 
     /// Writes what the guest printed without ending the line, and says what was dropped.
@@ -107,7 +115,7 @@ impl context::Host for Guest {
     }
 
     fn cancelled(&mut self) -> bool {
-        self.deadlines.cancelled()
+        self.deadlines.cancelled() || self.notice.as_ref().is_some_and(|notice| notice.is_given())
     }
 
     fn remaining_ms(&mut self) -> u64 {

@@ -15,14 +15,16 @@ use wasmtime::Store;
 
 use crate::abi::{Answer, Invocation};
 use crate::answer;
-use crate::clock::Deadlines;
+use crate::clock::{Deadlines, Notice};
 use crate::instance::Guest;
+use crate::limits::CANCEL_GRACE;
 use crate::logs::Speaker;
 use crate::plugin::Plugin;
 use crate::sandbox::Sandbox;
 
 impl Sandbox {
-    /// Runs the task. When `cancel` resolves first, the attempt is interrupted.
+    /// Runs the task. When `cancel` resolves first, the attempt is interrupted; a task that handles its soft
+    /// limit is told before and has a moment to come to an end of its own.
     pub async fn invoke(&self, attempt: Attempt, cancel: impl Future<Output = ()> + Send) -> Finished {
         let started = Instant::now();
         let Some(plugin) = self.plugin(&attempt.spec.plugin) else {
@@ -39,6 +41,8 @@ impl Sandbox {
         let speaker = Speaker::Task(Arc::clone(&attempt));
         let guest = Guest::new(deadlines, speaker, plugin.limits, Arc::clone(self.surroundings()));
 
+        let notice = guest.notice();
+
         // Freed after the store, which is declared later.
         let mut room = None;
         let mut store = guest.into_store(self.engine(), plugin.limits.result_bytes.saturating_mul(2));
@@ -46,7 +50,7 @@ impl Sandbox {
             room = Some(self.engine().room().await);
             run(&plugin, &mut store, &attempt).await
         };
-        let (ended, cpu) = supervise(call, cancel, &deadlines).await;
+        let (ended, cpu) = supervise(call, cancel, &deadlines, notice.as_deref()).await;
         let outcome = match ended {
             Ended::Returned(Ok(answer)) => answer::outcome(answer, &plugin),
             Ended::Returned(Err(error)) => Outcome::Trapped(answer::trap(&error, store.data(), &plugin.limits)),
@@ -105,10 +109,13 @@ pub(crate) async fn supervise<T>(
     guest: impl Future<Output = T>,
     cancel: impl Future<Output = ()>,
     deadlines: &Deadlines,
+    notice: Option<&Notice>,
 ) -> (Ended<T>, Duration) {
     let mut guest = pin!(guest);
     let mut cancel = pin!(cancel);
     let mut timer: Option<Pin<Box<Sleep>>> = None;
+    // When a guest that was told to end has had its time for that.
+    let mut grace: Option<Instant> = None;
     let mut cpu = Duration::ZERO;
     let ended = future::poll_fn(|context: &mut Context<'_>| {
         let before = Instant::now();
@@ -118,13 +125,20 @@ pub(crate) async fn supervise<T>(
         if let Poll::Ready(value) = polled {
             return Poll::Ready(Ended::Returned(value));
         }
-        if cancel.as_mut().poll(context).is_ready() {
+        if grace.is_none() && cancel.as_mut().poll(context).is_ready() {
+            let Some(notice) = notice else { return Poll::Ready(Ended::Cancelled) };
+            notice.give();
+            grace = Some(now + CANCEL_GRACE);
+            timer = None;
+        }
+        if grace.is_some_and(|grace| now >= grace) {
             return Poll::Ready(Ended::Cancelled);
         }
         let end = deadlines.end();
         if now >= end {
             return Poll::Ready(if end < deadlines.hard { Ended::Soft } else { Ended::Hard });
         }
+        let end = grace.map_or(end, |grace| grace.min(end));
         let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(end.into())));
         if timer.as_mut().poll(context).is_ready() {
             context.waker().wake_by_ref();

@@ -38,6 +38,9 @@ pub(crate) const FIBER_STACK_BYTES: usize = 2 * MIB;
 pub(crate) const STATE_WAIT: Duration = Duration::from_secs(3);
 /// How long the result store is left alone after that went wrong.
 pub(crate) const STATE_PAUSE: Duration = Duration::from_secs(10);
+/// How long a task that handles its soft limit may take to come to an end when the worker stops at once.
+/// Longer than it can wait for the result store, shorter than the worker waits for it.
+pub(crate) const CANCEL_GRACE: Duration = Duration::from_secs(5);
 /// How often a running guest is looked at.
 pub(crate) const TICK: Duration = Duration::from_millis(10);
 

@@ -315,7 +315,7 @@ async fn describe(
         let plugin = pre.instantiate_async(&mut store).await.map_err(Broken::Instantiate)?;
         plugin.taskhost_task_tasks().call_describe(&mut store).await.map_err(Broken::Call)
     };
-    let (ended, _) = supervise(call, std::future::pending(), &deadlines).await;
+    let (ended, _) = supervise(call, std::future::pending(), &deadlines, None).await;
     store.data().finish_output();
     match ended {
         Ended::Returned(Ok(infos)) => Ok(infos),

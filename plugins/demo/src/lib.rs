@@ -14,6 +14,7 @@ taskhost::plugin!(
     fail,
     flaky,
     slow_flaky,
+    unsteady,
     reject,
     echo,
     noop,
@@ -103,6 +104,17 @@ fn slow_flaky(context: &Context, seconds: f64) -> Result<u32, TaskError> {
 #[task(name = "tasks.reject")]
 fn reject(#[default] requeue: bool) -> Result<(), TaskError> {
     Err(TaskError::reject(requeue))
+}
+
+/// Fails so many times with a ConnectionError, then succeeds and returns how many retries there were. It asks for none:
+/// its options do.
+#[task(name = "tasks.unsteady", autoretry_for = ["ConnectionError"], max_retries = 2, default_retry_delay = 0)]
+fn unsteady(context: &Context, #[default = 1] times: u32) -> Result<u32, TaskError> {
+    let retries = context.retries();
+    if retries < times {
+        return Err(TaskError::new("ConnectionError", format!("attempt {}", retries + 1)));
+    }
+    Ok(retries)
 }
 
 /// Returns what it is given, byte for byte.

@@ -55,7 +55,9 @@ impl Context {
     }
 
     /// True once the task should come to an end: its soft time limit has passed, it was revoked, or the worker is
-    /// stopping at once. Only a task with the option `handles_soft_limit` gets to see its soft time limit here.
+    /// stopping at once. Only a task with the option `handles_soft_limit` gets to see it. It then has until its hard
+    /// time limit, in the other cases some seconds. However it ends by then counts; one that wants to be run again
+    /// returns `TaskError::reject(true)`.
     pub fn cancelled(&self) -> bool {
         #[cfg(target_family = "wasm")]
         return crate::bindings::taskhost::task::context::cancelled();

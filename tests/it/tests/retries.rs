@@ -7,6 +7,7 @@ on_every_engine! {
     a_retried_task_is_seen_in_state_retry_and_succeeds
     a_retry_without_delay_runs
     a_task_without_retries_left_fails_with_its_exception
+    automatic_retries_follow_the_task_its_manifest_and_the_operator
 }
 
 fn a_retried_task_is_seen_in_state_retry_and_succeeds(site: &Site) {
@@ -39,4 +40,25 @@ fn a_task_without_retries_left_fails_with_its_exception(site: &Site) {
         "is_celery_class": false,
     });
     assert_eq!(site.client(code), json!([failure, 1]));
+}
+
+fn automatic_retries_follow_the_task_its_manifest_and_the_operator(site: &Site) {
+    let code = "emit([outcome(send('tasks.unsteady', 2)), fails('tasks.unsteady', 3)['state']])";
+    let succeeds = |retries: u32| json!({"state": "SUCCESS", "value": retries});
+    let mut host = site.host(&[]);
+    assert_eq!(site.client(code), json!([succeeds(2), "FAILURE"]));
+    host.stop();
+
+    let manifest = "name = \"demo\"\ncomponent = \"demo.wasm\"\n[tasks.\"tasks.unsteady\"]\n";
+    site.write("plugins/demo/plugin.toml", &format!("{manifest}max_retries = 3\n"));
+    let mut host = site.host(&[]);
+    assert_eq!(site.client(code), json!([succeeds(2), "SUCCESS"]));
+    host.stop();
+
+    let operator = "[tasks.\"tasks.unsteady\"]\nautoretry_for = [\"OSError\"]\n";
+    site.write("host.toml", operator);
+    let _host = site.host(&[]);
+    // Python's ConnectionError is an OSError, but names are compared: nothing knows Python's classes here.
+    let code = "emit(fails('tasks.unsteady', 1)['state'])";
+    assert_eq!(site.client(code), json!("FAILURE"));
 }

@@ -10,6 +10,7 @@ on_every_engine! {
     a_cold_shutdown_gives_back_what_runs
     a_second_interrupt_makes_a_shutdown_cold
     a_soft_shutdown_lets_what_runs_come_to_its_end
+    a_cold_shutdown_lets_a_task_that_listens_come_to_its_end
 }
 
 fn a_soft_shutdown_lets_what_runs_come_to_its_end(site: &Site) {
@@ -74,6 +75,22 @@ fn a_second_interrupt_makes_a_shutdown_cold(site: &Site) {
     first.signal("INT");
     assert!(first.wait().success(), "a cold shutdown ends with 0");
     check_given_back(site, client, &first, started);
+}
+
+fn a_cold_shutdown_lets_a_task_that_listens_come_to_its_end(site: &Site) {
+    let mut host = site.host(&["-c", "1", "--set", "task.track_started=true"]);
+    let client = site.start_client(
+        r#"
+result = send("tasks.graceful", 600.0)
+until(lambda: result.state == "STARTED", "the task runs")
+emit("running")
+emit(get(result))
+"#,
+    );
+    client.wait_for("running");
+    host.signal("QUIT");
+    assert!(host.wait().success(), "a cold shutdown ends with 0");
+    assert_eq!(client.finish(), json!(true));
 }
 
 const LONG: Duration = Duration::from_secs(8);

@@ -150,6 +150,41 @@ async fn cancelling_ends_a_guest_that_runs_and_one_that_waits() {
     }
 }
 
+#[tokio::test]
+async fn a_task_that_handles_its_soft_limit_is_told_to_end_and_has_a_moment_for_it() {
+    let options = [("handles_soft_limit", "true")];
+    // The sleep ends when the guest is told, and one that begins later does not.
+    let sleeping = Guest::new(
+        "(if (call $cancelled) (then unreachable))
+         (call $block (call $subscribe (i64.const 3600000000000)))
+         (if (i32.eqz (call $cancelled)) (then unreachable))
+         (call $block (call $subscribe (i64.const 1000000)))
+         (call $ok (local.get 4) (local.get 5))",
+    );
+    let running = Guest::new("(loop $l (br_if $l (i32.eqz (call $cancelled)))) (call $ok (local.get 4) (local.get 5))");
+    for guest in [sleeping.import(SLEEP).import(CONTEXT), running.import(CONTEXT)] {
+        let world = World::guest(&guest.task("t", &options)).await;
+        let cancel = tokio::time::sleep(Duration::from_millis(30));
+        let finished = world.sandbox.invoke(world.attempt("t"), cancel).await;
+        assert_eq!(finished.outcome, Outcome::Success(json("[1, 2]")));
+        assert!(finished.usage.wall < Duration::from_secs(30));
+    }
+    // One that does not listen is interrupted in the end.
+    for guest in [Guest::new("(loop $l (br $l)) unreachable"), sleeper_twice()] {
+        let world = World::guest(&guest.task("t", &options)).await;
+        let finished = world.sandbox.invoke(world.attempt("t"), ready(())).await;
+        assert_eq!(finished.outcome, Outcome::Interrupted);
+        assert!(finished.usage.wall >= Duration::from_secs(5));
+        world.check_alive().await;
+    }
+}
+
+/// The first sleep is cut short, the second is not.
+fn sleeper_twice() -> Guest {
+    let sleep = "(call $block (call $subscribe (i64.const 3600000000000)))";
+    Guest::new(&format!("{sleep} {sleep} unreachable")).import(SLEEP)
+}
+
 fn sleeper(seconds: u64) -> Guest {
     let nanoseconds = seconds * 1_000_000_000;
     Guest::new(&format!(

@@ -184,6 +184,25 @@ async fn options_come_from_describe_and_the_manifest_has_the_last_word() {
 }
 
 #[tokio::test]
+async fn automatic_retries_can_be_set_by_the_task_and_by_the_manifest() {
+    let guest = Guest::echo("t").task("t", &[("autoretry_for", "[\"IOError\"]"), ("retry_backoff", "true")]);
+    let manifest = "name = \"p\"\n[tasks.t]\nautoretry_for = [\"ValueError\", \"shop.errors.Busy\"]\nretry_backoff = 2.5\n\
+        retry_backoff_max = 60\nretry_jitter = false\nmax_retries = 7\ndefault_retry_delay = 1.5\n";
+    let options = |world: &World| {
+        world.loaded.catalog.get(&TaskName::parse("t").expect("a name")).expect("served").options.clone()
+    };
+    let alone = options(&World::new(&[("p.wasm", guest.build())]).await);
+    assert_eq!((alone.autoretry_for, alone.retry_backoff), (vec!["IOError".to_owned()], 1.0));
+    let both = World::new(&[("p/plugin.toml", manifest.as_bytes().to_vec()), ("p/p.wasm", guest.build())]).await;
+    let options = options(&both);
+    assert_eq!(options.autoretry_for, ["ValueError", "shop.errors.Busy"]);
+    assert_eq!((options.retry_backoff, options.retry_backoff_max), (2.5, Duration::from_secs(60)));
+    assert_eq!((options.retry_jitter, options.max_retries), (false, Some(7)));
+    assert_eq!(options.default_retry_delay, Duration::from_millis(1500));
+    assert_eq!(both.loaded.plugins[1].warnings, Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn a_wrong_option_of_describe_names_task_option_and_value() {
     let wrong = |value| Guest::echo("t").task("t", &[("max_retries", value)]).build();
     let reason = refusal(wrong("\"many\"")).await;
