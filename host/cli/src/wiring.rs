@@ -12,6 +12,7 @@ use broker::{Broker, BrokerError};
 use sandbox::{Sandbox, StateSink};
 use store::state::{NodeState, StateFile, StateMemory};
 use store::{ReplySender, ResultStore, SharedRates, StoreOptions};
+use taskhost_core::protocol::codec::Format;
 use taskhost_core::{Attempt, Codec, Finished, ResultRecord, Timestamp};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
@@ -125,6 +126,7 @@ pub(crate) async fn store(
         expires: config.result.expires.unwrap_or_default(),
         failure_expires: config.result.failure_expires,
         key_prefix: None,
+        format: Format { serializer: config.result.serializer },
         node: Some(config.worker.hostname.clone()),
     };
     let connected = store::connect(config.result.backend.expose(), &options, replies).await;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::exception::Exception;
 use crate::protocol::content::Json;
+use crate::record::CallRecord;
 use crate::request::Request;
 use crate::task::TaskSpec;
 use crate::timestamp::Timestamp;
@@ -27,6 +28,8 @@ pub struct Attempt {
     pub delivery: DeliveryId,
     pub request: Arc<Request>,
     pub spec: Arc<TaskSpec>,
+    /// What its results tell about the call; none if they tell nothing.
+    pub call: Option<Arc<CallRecord>>,
     pub started: Timestamp,
     /// Wall time after which the attempt is stopped, whatever it does.
     pub time_limit: Duration,

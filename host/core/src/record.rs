@@ -2,9 +2,13 @@
 //!
 //! Says what is stored, not where: keys, tables and expiry belong to the adapters of the `store` crate.
 
+use std::sync::Arc;
+
 use crate::exception::Exception;
-use crate::name::TaskId;
+use crate::message::HeaderValue;
+use crate::name::{NodeName, TaskId};
 use crate::protocol::content::Json;
+use crate::request::Request;
 use crate::timestamp::Timestamp;
 
 /// Celery's names for the state of a task (celery/states.py).
@@ -108,6 +112,52 @@ pub struct ResultRecord {
     /// Where a client of the rpc store listens, and under which correlation id.
     pub reply_to: Option<String>,
     pub correlation_id: Option<String>,
+    /// What else is stored about the call, where that is wanted (`result_extended`).
+    pub call: Option<Arc<CallRecord>>,
+}
+
+/// The call that a result belongs to (celery/backends/base.py `_get_result_meta`). What is none is stored
+/// as null.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct CallRecord {
+    pub name: Option<String>,
+    pub args: Option<Json>,
+    pub kwargs: Option<Json>,
+    pub worker: Option<String>,
+    pub retries: Option<u32>,
+    pub queue: Option<String>,
+    /// The names of the stamps, as the client gave them, and the stamps; none if there are no stamps.
+    pub stamps: Option<(Json, Vec<(String, Json)>)>,
+}
+
+impl CallRecord {
+    /// The call that this worker was asked for.
+    pub fn of(request: &Request, worker: &NodeName) -> Self {
+        Self {
+            name: Some(request.task.to_string()),
+            args: Some(request.args.clone()),
+            kwargs: Some(request.kwargs.clone()),
+            worker: Some(worker.to_string()),
+            retries: Some(request.retries),
+            queue: Some(request.delivery.routing_key.clone()),
+            stamps: stamps(request),
+        }
+    }
+}
+
+fn stamps(request: &Request) -> Option<(Json, Vec<(String, Json)>)> {
+    let headers = &request.message.headers;
+    let Some(HeaderValue::Map(stamps)) = headers.get("stamps") else { return None };
+    if stamps.is_empty() {
+        return None;
+    }
+    let names = headers.get("stamped_headers").unwrap_or(&HeaderValue::Null);
+    let is_named = |name: &str| match names {
+        HeaderValue::List(names) => names.iter().any(|it| matches!(it, HeaderValue::Text(text) if text == name)),
+        _ => false,
+    };
+    let named = stamps.iter().filter(|(name, _)| is_named(name)).map(|(name, value)| (name.clone(), value.into()));
+    Some((names.into(), named.collect()))
 }
 
 /// What the store answers about a task.
@@ -118,7 +168,12 @@ pub struct StoredResult {
     pub result: Json,
     pub traceback: Option<String>,
     pub date_done: Option<String>,
+    /// What `result_extended` added, in the order of [`CALL_FIELDS`]; nothing if it did not.
+    pub call: Vec<(&'static str, Json)>,
 }
+
+/// The names in a document of what `result_extended` adds, without the stamps.
+pub const CALL_FIELDS: [&str; 6] = ["name", "args", "kwargs", "worker", "retries", "queue"];
 
 #[cfg(test)]
 mod tests {

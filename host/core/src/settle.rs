@@ -9,10 +9,10 @@ use crate::dead;
 use crate::event::{Event, Happening};
 use crate::exception::Exception;
 use crate::message::{Acknowledgement, HeaderValue, Message, PUT_BACK_HEADER, Publication};
-use crate::name::QueueName;
+use crate::name::{NodeName, QueueName};
 use crate::outcome::{Attempt, Finished, Limit, Outcome, Policy, RetryDelay, RetryRequest, Trap};
 use crate::protocol::content::Json;
-use crate::record::{ResultRecord, ResultValue, State};
+use crate::record::{CallRecord, ResultRecord, ResultValue, State};
 use crate::request::{DecodeError, Request};
 use crate::retry::{self, Retry};
 use crate::task::Disposition;
@@ -207,16 +207,30 @@ pub fn unpublishable(attempt: &Attempt, reason: &str, now: Timestamp) -> Settlem
     }
 }
 
+impl Refusal {
+    /// What results tell about the call. Celery knows nothing about one whose task it does not know
+    /// (celery/worker/consumer/consumer.py `on_unknown_task`).
+    pub(crate) fn call(&self, worker: &NodeName) -> Option<CallRecord> {
+        match self {
+            Self::Unreadable(_) => None,
+            Self::Unknown { .. } => Some(CallRecord::default()),
+            Self::Expired(request, _) | Self::Revoked(request, _) | Self::Undeliverable(request, _) => {
+                Some(CallRecord::of(request, worker))
+            }
+        }
+    }
+}
+
 /// The record that a task has started, with Celery's meta (`pid`, `hostname`).
 pub fn started(attempt: &Attempt, meta: Json, now: Timestamp) -> ResultRecord {
-    record(&attempt.request, State::Started, ResultValue::Json(meta), None, now)
+    of_attempt(attempt, State::Started, ResultValue::Json(meta), None, now)
 }
 
 /// The record of a state that a running task gave itself. As in Celery it is stored even if the task's
 /// result is not (celery/app/task.py `update_state`).
 pub fn updated(attempt: &Attempt, state: State, meta: Json) -> ResultRecord {
     // The time does not show: only a final state has one, and a task gives itself none of those.
-    record(&attempt.request, state, ResultValue::Json(meta), None, attempt.started)
+    of_attempt(attempt, state, ResultValue::Json(meta), None, attempt.started)
 }
 
 /// What all arms of `settle` have at hand.
@@ -319,14 +333,14 @@ impl Desk<'_> {
             return Vec::new();
         }
         let exception = ResultValue::Exception(exception);
-        vec![record(&self.attempt.request, State::Failure, exception, traceback, self.now)]
+        vec![of_attempt(self.attempt, State::Failure, exception, traceback, self.now)]
     }
 
     fn record_unless_ignored(&self, state: State, result: ResultValue, traceback: Option<String>) -> Vec<ResultRecord> {
         if self.attempt.policy.ignore_result {
             return Vec::new();
         }
-        vec![record(&self.attempt.request, state, result, traceback, self.now)]
+        vec![of_attempt(self.attempt, state, result, traceback, self.now)]
     }
 
     fn unless_early(&self, acknowledgement: Acknowledgement) -> Option<Acknowledgement> {
@@ -336,6 +350,17 @@ impl Desk<'_> {
 
 fn event(request: &Request, what: Happening) -> Event {
     Event { id: request.id.clone(), task: request.task.clone(), what }
+}
+
+/// With what the call was, where that is told.
+fn of_attempt(
+    attempt: &Attempt,
+    state: State,
+    result: ResultValue,
+    traceback: Option<String>,
+    now: Timestamp,
+) -> ResultRecord {
+    ResultRecord { call: attempt.call.clone(), ..record(&attempt.request, state, result, traceback, now) }
 }
 
 fn record(
@@ -356,6 +381,7 @@ fn record(
         parent_id: request.parent_id.clone(),
         reply_to: request.message.properties.reply_to.clone().filter(|reply_to| !reply_to.is_empty()),
         correlation_id: request.message.properties.correlation_id.clone(),
+        call: None,
     }
 }
 

@@ -84,6 +84,7 @@ fn attempt(loaded: &sandbox::Loaded, name: &str) -> Attempt {
         delivery: DeliveryId(1),
         request: Arc::new(request),
         spec,
+        call: None,
         started,
         time_limit: Duration::from_secs(60),
         soft_time_limit: None,

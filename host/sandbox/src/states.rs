@@ -217,6 +217,7 @@ mod tests {
             parent_id: None,
             reply_to: None,
             correlation_id: None,
+            call: None,
         }
     }
 

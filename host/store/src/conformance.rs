@@ -46,6 +46,7 @@ pub fn record(id: &TaskId, state: State, result: &str) -> ResultRecord {
         parent_id: None,
         reply_to: None,
         correlation_id: None,
+        call: None,
     }
 }
 

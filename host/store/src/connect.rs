@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use taskhost_core::protocol::codec::Format;
 use taskhost_core::{NodeName, RedactedUrl};
 
 use crate::disabled::DisabledStore;
@@ -24,6 +25,8 @@ pub struct StoreOptions {
     pub failure_expires: Option<Duration>,
     /// `global_keyprefix` of `result_backend_transport_options`, for key/value stores.
     pub key_prefix: Option<String>,
+    /// `result_serializer`.
+    pub format: Format,
     /// The name that servers show for our connections.
     pub node: Option<NodeName>,
 }
@@ -31,7 +34,13 @@ pub struct StoreOptions {
 impl Default for StoreOptions {
     /// Celery's defaults.
     fn default() -> Self {
-        Self { expires: Duration::from_secs(86_400), failure_expires: None, key_prefix: None, node: None }
+        Self {
+            expires: Duration::from_secs(86_400),
+            failure_expires: None,
+            key_prefix: None,
+            format: Format::default(),
+            node: None,
+        }
     }
 }
 
@@ -55,9 +64,9 @@ pub async fn connect(
         Target::Memory => Arc::new(MemoryStore::new()),
         Target::Disabled => Arc::new(DisabledStore),
         Target::Redis(target) => Arc::new(RedisStore::new(url_shown, &target, options)?),
-        Target::Sqlite(path) => Arc::new(SqliteStore::open(url_shown, path).await?),
+        Target::Sqlite(path) => Arc::new(SqliteStore::open(url_shown, path, options.format.clone()).await?),
         Target::Rpc => match replies {
-            Some(replies) => Arc::new(RpcStore::new(replies)),
+            Some(replies) => Arc::new(RpcStore::new(replies, options.format.clone())),
             None => {
                 let reason = "the broker in use cannot send replies to clients".to_owned();
                 return Err(StoreError::Url { url: url_shown, reason });

@@ -12,6 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use redis::aio::PubSub;
+use taskhost_core::protocol::codec::Format;
 use taskhost_core::protocol::document;
 use taskhost_core::{RedactedUrl, ResultRecord, State, StoredResult, TaskId};
 use tokio::sync::Semaphore;
@@ -35,6 +36,7 @@ pub struct RedisStore {
     connection: Connection,
     keys: Keys,
     expiry: Expiry,
+    format: Format,
     subscriptions: Semaphore,
 }
 
@@ -57,6 +59,7 @@ impl RedisStore {
             connection: Connection::new(url, target, options.node.clone())?,
             keys: Keys::new(options.key_prefix.as_deref()),
             expiry: Expiry::new(options),
+            format: options.format.clone(),
             subscriptions: Semaphore::new(SUBSCRIPTIONS_MAX),
         })
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use taskhost_core::protocol::codec::Format;
 use taskhost_core::protocol::document;
 use taskhost_core::{Headers, Message, Properties, Publication, ResultRecord, Route, StoredResult, TaskId};
 
@@ -19,28 +20,30 @@ const TRANSIENT: u8 = 1;
 /// Sends results instead of storing them.
 pub struct RpcStore {
     replies: Arc<dyn ReplySender>,
+    format: Format,
 }
 
 impl RpcStore {
     /// A store that sends through `replies`.
-    pub fn new(replies: Arc<dyn ReplySender>) -> Self {
-        Self { replies }
+    pub fn new(replies: Arc<dyn ReplySender>, format: Format) -> Self {
+        Self { replies, format }
     }
 }
 
 /// The message for a record; none if its client did not say where it listens.
-fn reply(record: &ResultRecord) -> Option<Publication> {
+fn reply(record: &ResultRecord, format: &Format) -> Option<Publication> {
     let reply_to = record.reply_to.as_deref().filter(|queue| !queue.is_empty())?;
     let correlation_id = record.correlation_id.as_deref().unwrap_or(record.id.as_str());
+    let (content_type, content_encoding) = format.content_type();
     let properties = Properties {
-        content_type: Some("application/json".to_owned()),
-        content_encoding: Some("utf-8".to_owned()),
+        content_type: Some(content_type.to_owned()),
+        content_encoding: Some(content_encoding.to_owned()),
         correlation_id: Some(correlation_id.to_owned()),
         delivery_mode: Some(TRANSIENT),
         ..Properties::default()
     };
     Some(Publication {
-        message: Message { properties, headers: Headers::default(), body: document::encode(record).into() },
+        message: Message { properties, headers: Headers::default(), body: document::encode_as(record, format) },
         route: Route { exchange: String::new(), routing_key: reply_to.to_owned() },
     })
 }
@@ -48,7 +51,7 @@ fn reply(record: &ResultRecord) -> Option<Publication> {
 #[async_trait]
 impl ResultStore for RpcStore {
     async fn put(&self, records: &[ResultRecord]) -> Vec<Result<(), StoreError>> {
-        let replies: Vec<Option<Publication>> = records.iter().map(reply).collect();
+        let replies: Vec<Option<Publication>> = records.iter().map(|record| reply(record, &self.format)).collect();
         let wanted: Vec<bool> = replies.iter().map(Option::is_some).collect();
         let replies: Vec<Publication> = replies.into_iter().flatten().collect();
         let cause = match replies.is_empty() {
@@ -114,7 +117,7 @@ mod tests {
     #[tokio::test]
     async fn a_result_goes_to_the_queue_of_its_client() {
         let sent = Arc::new(Sent::default());
-        let store = RpcStore::new(sent.clone());
+        let store = RpcStore::new(sent.clone(), Format::default());
         let correlated = ResultRecord { correlation_id: Some("c-2".into()), ..asked("t-2") };
         let silent = record(&id("t-3"), State::Success, "5");
         let answers = store.put(&[asked("t-1"), correlated, silent]).await;
@@ -134,7 +137,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_broken_sender_fails_only_what_was_to_be_sent() {
-        let store = RpcStore::new(Arc::new(Sent { broken: true, ..Sent::default() }));
+        let store = RpcStore::new(Arc::new(Sent { broken: true, ..Sent::default() }), Format::default());
         let answers = store.put(&[asked("t-1"), record(&id("t-2"), State::Success, "5")]).await;
         assert!(answers[0].as_ref().is_err_and(StoreError::is_transient));
         assert!(answers[1].is_ok());
@@ -142,7 +145,7 @@ mod tests {
 
     #[tokio::test]
     async fn rpc_results_cannot_be_read() {
-        let error = RpcStore::new(Arc::new(Sent::default())).get(&id("t-1")).await.unwrap_err();
+        let error = RpcStore::new(Arc::new(Sent::default()), Format::default()).get(&id("t-1")).await.unwrap_err();
         assert_eq!(error.to_string(), "rpc results cannot be read except by the client which sent the task");
         assert!(!error.is_transient());
     }

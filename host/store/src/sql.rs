@@ -13,15 +13,17 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
+use taskhost_core::protocol::codec::{BodyError, Format};
 use taskhost_core::protocol::content::ToJson;
-use taskhost_core::record::ResultValue;
-use taskhost_core::{RedactedUrl, ResultRecord, StoredResult, TaskId, Timestamp};
+use taskhost_core::protocol::document;
+use taskhost_core::record::{CallRecord, ResultValue};
+use taskhost_core::{Json, RedactedUrl, ResultRecord, StoredResult, TaskId, Timestamp};
 
 use crate::cause::Cause;
 use crate::port::{ResultStore, StoreError};
 use crate::waiters::Waiters;
 use reader::Reader;
-use writer::{Answers, Row, Work, Writer};
+use writer::{Answers, CallRow, Row, Work, Writer};
 
 /// How much is one job of the writer, which checks the time between jobs only.
 const JOB_ROWS_MAX: usize = 200;
@@ -35,13 +37,14 @@ const POLL_INTERVAL: Duration = Duration::from_millis(10);
 pub struct SqliteStore {
     reader: Reader,
     writer: Writer,
+    format: Format,
     waiters: Arc<Waiters>,
 }
 
 impl SqliteStore {
     /// Opens the file, and makes it and its tables if they are missing.
-    pub(crate) async fn open(url: RedactedUrl, path: PathBuf) -> Result<Self, StoreError> {
-        let opened = tokio::task::spawn_blocking(move || Self::open_blocking(&path)).await;
+    pub(crate) async fn open(url: RedactedUrl, path: PathBuf, format: Format) -> Result<Self, StoreError> {
+        let opened = tokio::task::spawn_blocking(move || Self::open_blocking(&path, format)).await;
         opened.unwrap_or_else(|panic| Err(Cause::permanent(panic))).map_err(|cause| StoreError::Connect {
             url,
             transient: cause.transient,
@@ -49,13 +52,13 @@ impl SqliteStore {
         })
     }
 
-    fn open_blocking(path: &Path) -> Result<Self, Cause> {
+    fn open_blocking(path: &Path, format: Format) -> Result<Self, Cause> {
         let mut connection = schema::open(path).map_err(writer::cause)?;
         schema::prepare(&mut connection).map_err(writer::cause)?;
-        let reader = Reader::open(path).map_err(writer::cause)?;
+        let reader = Reader::open(path, format.clone()).map_err(writer::cause)?;
         let waiters = Arc::new(Waiters::default());
         let writer = Writer::start(connection, Arc::clone(&waiters)).map_err(Cause::transient)?;
-        Ok(Self { reader, writer, waiters })
+        Ok(Self { reader, writer, format, waiters })
     }
 
     /// Does work that is no put and adds up its answers.
@@ -98,7 +101,10 @@ impl ResultStore for SqliteStore {
         let mut rest = records;
         while !rest.is_empty() {
             let (job, later) = rest.split_at(job_length(rest));
-            jobs.push((job, self.writer.submit(Work::Put(job.iter().map(row).collect())).await));
+            jobs.push((
+                job,
+                self.writer.submit(Work::Put(job.iter().map(|record| row(record, &self.format)).collect())).await,
+            ));
             rest = later;
         }
         let mut answers = Vec::with_capacity(records.len());
@@ -177,7 +183,15 @@ fn answers_for(job: &[ResultRecord], answered: Result<Answers, Cause>) -> Vec<Re
     }
 }
 
-fn row(record: &ResultRecord) -> Row {
+/// What cannot be said in the serializer becomes a failure, as in the other stores.
+fn row(record: &ResultRecord, format: &Format) -> Row {
+    row_in(record, format).unwrap_or_else(|error| {
+        let failure = document::unsayable(record, format, &error);
+        row_in(&failure, format).or_else(|_| row_in(&failure, &Format::default())).expect("JSON can be said in JSON")
+    })
+}
+
+fn row_in(record: &ResultRecord, format: &Format) -> Result<Row, BodyError> {
     let result = match &record.result {
         ResultValue::Json(json) => json.bytes(),
         ResultValue::Exception(exception) => {
@@ -186,14 +200,37 @@ fn row(record: &ResultRecord) -> Row {
             map.into()
         }
     };
-    Row {
+    let result = format.serialize(result)?;
+    Ok(Row {
         id: record.id.clone(),
         status: record.state.as_str().to_owned(),
         is_final: record.state.is_ready(),
         result,
         date_done: record.date_done.filter(|_| record.state.is_ready()).map(date),
         traceback: record.traceback.clone(),
-    }
+        call: record.call.as_ref().map(|call| call_row(call, format)).transpose()?,
+    })
+}
+
+fn call_row(call: &CallRecord, format: &Format) -> Result<CallRow, BodyError> {
+    let serialized = |value: &Option<Json>| format.serialize(value.clone().unwrap_or_else(Json::null).bytes());
+    let stamps = match &call.stamps {
+        None => None,
+        Some((names, stamps)) => {
+            let stamps = Json::object(stamps.iter().map(|(name, value)| (name, value)));
+            let said = Json::object([("stamped_headers", names), ("stamps", &stamps)]);
+            Some(format.serialize(said.bytes())?)
+        }
+    };
+    Ok(CallRow {
+        name: call.name.clone(),
+        args: serialized(&call.args)?,
+        kwargs: serialized(&call.kwargs)?,
+        worker: call.worker.clone(),
+        retries: call.retries,
+        queue: call.queue.clone(),
+        stamps,
+    })
 }
 
 /// SQLAlchemy's text for a time in SQLite: naive UTC, always with microseconds.

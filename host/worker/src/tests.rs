@@ -249,6 +249,7 @@ fn limits() -> Limits {
         remembered_max: std::num::NonZeroUsize::new(100).expect("not zero"),
         time_limit_max: Duration::from_secs(60),
         look_up: true,
+        result_extended: None,
         started_meta: Json::null(),
         task: TaskDefaults {
             acks_late: true,

@@ -66,6 +66,7 @@ async fn attempt(sandbox: &Sandbox, args: &SandboxArgs) -> Result<Attempt> {
         delivery: DeliveryId(0),
         request: Arc::new(Request::decode(noop(false)?, info, &Codec::default())?),
         spec: Arc::clone(spec),
+        call: None,
         started: Timestamp::from_micros(0),
         time_limit: Duration::from_secs(60),
         soft_time_limit: None,

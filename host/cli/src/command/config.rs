@@ -63,6 +63,8 @@ mod tests {
             result.backend                             rpc://                             default
             result.expires                             1d                                 default
             result.failure_expires                     none                               default
+            result.serializer                          json                               default
+            result.extended                            false                              default
             task.acks_late                             false                              --set task_acks_late
             task.acks_on_failure_or_timeout            true                               default
             task.acks_on_failure                       none                               default

@@ -112,6 +112,7 @@ mod tests {
             result: Json::parse(result.to_owned()).unwrap(),
             traceback: traceback.map(str::to_owned),
             date_done: None,
+            call: Vec::new(),
         })
     }
 

@@ -37,6 +37,10 @@ fn as_text(result: Option<&StoredResult>) -> String {
     if let Some(date) = &result.date_done {
         text.push_str(&format!("done    {date}\n"));
     }
+    for (name, value) in &result.call {
+        let shown = value.as_text().map_or_else(|| value.to_string(), |text| text.into_owned());
+        text.push_str(&format!("{name:<7} {shown}\n"));
+    }
     match result.state {
         State::Failure | State::Revoked | State::Retry => text.push_str(&format!("\n{}", exception_text(result))),
         _ => text.push_str(&format!("result  {}\n", result.result)),
@@ -48,13 +52,15 @@ fn as_text(result: Option<&StoredResult>) -> String {
 fn as_json(id: &TaskId, result: Option<&StoredResult>) -> String {
     let quoted = |text: Option<&String>| text.map_or(Json::null(), |text| Json::text(text));
     let state = result.map_or("PENDING", |result| result.state.as_str());
-    let members = [
+    let mut members = vec![
         ("id", Json::text(id.as_str())),
         ("state", Json::text(state)),
         ("result", result.map_or(Json::null(), |result| result.result.clone())),
         ("traceback", quoted(result.and_then(|result| result.traceback.as_ref()))),
         ("date_done", quoted(result.and_then(|result| result.date_done.as_ref()))),
     ];
+    let call = result.map(|result| result.call.iter()).into_iter().flatten();
+    members.extend(call.map(|(name, value)| (*name, value.clone())));
     format!("{}\n", Json::object(members))
 }
 
@@ -66,12 +72,18 @@ mod tests {
 
     #[track_caller]
     fn check(state: State, result: &str, expected: Expect) {
+        check_called(state, result, Vec::new(), expected);
+    }
+
+    #[track_caller]
+    fn check_called(state: State, result: &str, call: Vec<(&'static str, Json)>, expected: Expect) {
         let id = TaskId::parse("t-1").unwrap();
         let result = StoredResult {
             state,
             result: Json::parse(result.to_owned()).unwrap(),
             traceback: None,
             date_done: Some("2026-11-22T10:32:08.348566+00:00".to_owned()),
+            call,
         };
         expected.assert_eq(&format!("{}---\n{}", as_text(Some(&result)), as_json(&id, Some(&result))));
     }
@@ -87,6 +99,26 @@ mod tests {
             result  {"n": NaN}
             ---
             {"id": "t-1", "state": "SUCCESS", "result": {"n": NaN}, "traceback": null, "date_done": "2026-11-22T10:32:08.348566+00:00"}
+        "#]],
+        );
+    }
+
+    #[test]
+    fn the_call_is_shown_where_it_was_stored() {
+        let call = vec![("name", Json::text("tasks.add")), ("args", Json::array([2, 2])), ("retries", Json::int(0))];
+        check_called(
+            State::Success,
+            "4",
+            call,
+            expect![[r#"
+            state   SUCCESS
+            done    2026-11-22T10:32:08.348566+00:00
+            name    tasks.add
+            args    [2, 2]
+            retries 0
+            result  4
+            ---
+            {"id": "t-1", "state": "SUCCESS", "result": 4, "traceback": null, "date_done": "2026-11-22T10:32:08.348566+00:00", "name": "tasks.add", "args": [2, 2], "retries": 0}
         "#]],
         );
     }

@@ -197,6 +197,7 @@ fn limits(config: &Config, look_up: bool) -> Limits {
         remembered_max: REMEMBERED_MAX,
         time_limit_max: config.limits.time,
         look_up,
+        result_extended: config.result.extended.then(|| config.worker.hostname.clone()),
         started_meta,
         task: TaskDefaults {
             acks_late: config.task.acks_late,

@@ -67,6 +67,7 @@ pub(crate) enum Kind {
     Texts,
     /// Names or mime types; JSON is among them.
     Serializers,
+    Serializer,
     Node,
     Folder,
     OptionalFile,
@@ -158,6 +159,10 @@ impl Kind {
                 .map(Value::Texts)
                 .ok_or_else(unexpected),
             Self::Texts => texts(raw).map(Value::Texts).ok_or_else(unexpected),
+            Self::Serializer => {
+                let name = text(raw).ok_or_else(unexpected)?;
+                Serializer::parse(name).map(Value::Serializer).map_err(|error| error.to_string())
+            }
             Self::Serializers => serializers(&texts(raw).ok_or_else(unexpected)?),
             Self::Node => {
                 let pattern = text(raw).ok_or_else(unexpected)?;
@@ -209,6 +214,7 @@ impl Kind {
             Self::ShortText => "a text of at most 255 bytes",
             Self::Pairs => "a list such as [\"x-match=all\", \"region=eu\"]",
             Self::Texts => "a list of texts",
+            Self::Serializer => "a serializer, such as \"json\"",
             Self::Serializers => "a list of serializers, such as [\"json\", \"yaml\"]",
             Self::Node => "a name such as \"taskhost@%h\"",
             Self::Folder => "a folder",

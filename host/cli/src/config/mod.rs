@@ -72,6 +72,8 @@ pub(crate) struct ResultConfig {
     /// `None` keeps results for ever.
     pub(crate) expires: Option<Duration>,
     pub(crate) failure_expires: Option<Duration>,
+    pub(crate) serializer: Serializer,
+    pub(crate) extended: bool,
 }
 
 /// Group `[task]`.
@@ -189,6 +191,8 @@ impl Config {
                 backend: of.url("result.backend"),
                 expires: of.optional_duration("result.expires"),
                 failure_expires: of.optional_duration("result.failure_expires"),
+                serializer: of.serializer("result.serializer"),
+                extended: of.bool("result.extended"),
             },
             task: TaskConfig {
                 acks_late: of.bool("task.acks_late"),
@@ -299,6 +303,7 @@ typed! {
     fn queue -> QueueName { Value::Queue(queue) => queue.clone() }
     fn disposition -> Disposition { Value::Disposition(disposition) => *disposition }
     fn queue_kind -> QueueKind { Value::QueueKind(kind) => *kind }
+    fn serializer -> Serializer { Value::Serializer(serializer) => *serializer }
     fn serializers -> Vec<Serializer> { Value::Serializers(serializers) => serializers.clone() }
     fn text -> String { Value::Text(text) => text.clone() }
     fn optional_text -> Option<String> { Value::Text(text) => Some(text.clone()), Value::None => None }

@@ -82,6 +82,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "none",
         "the same for failures, in Redis; none: as result.expires",
     ),
+    fixed("result.serializer", Kind::Serializer, "json", "how results are written: json, yaml or msgpack"),
+    fixed("result.extended", Kind::Bool, "false", "store name, arguments, worker, retries and queue with each result"),
     fixed("task.acks_late", Kind::Bool, "true", "acknowledge after a task has run, so that a crash loses nothing"),
     fixed(
         "task.acks_on_failure_or_timeout",
@@ -341,6 +343,10 @@ mod tests {
                       how long results are kept; none: for ever [default: 1d]
               result.failure_expires
                       the same for failures, in Redis; none: as result.expires [default: none]
+              result.serializer
+                      how results are written: json, yaml or msgpack [default: json]
+              result.extended
+                      store name, arguments, worker, retries and queue with each result [default: false]
               task.acks_late
                       acknowledge after a task has run, so that a crash loses nothing [default: true]
               task.acks_on_failure_or_timeout

@@ -35,6 +35,7 @@ pub(crate) enum Value {
     Text(String),
     Texts(Vec<String>),
     Serializers(Vec<Serializer>),
+    Serializer(Serializer),
     Level(Level),
     Format(Format),
 }
@@ -140,6 +141,7 @@ impl fmt::Display for Value {
             Self::ExchangeKind(ExchangeKind::Fanout) => f.write_str("fanout"),
             Self::ExchangeKind(ExchangeKind::Headers) => f.write_str("headers"),
             Self::Texts(texts) => f.write_str(&join(texts)),
+            Self::Serializer(serializer) => f.write_str(serializer.as_str()),
             Self::Serializers(serializers) => {
                 let names: Vec<&str> = serializers.iter().map(|serializer| serializer.as_str()).collect();
                 f.write_str(&join(&names))

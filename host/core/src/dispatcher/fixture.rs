@@ -73,6 +73,7 @@ pub(crate) fn limits(concurrency: usize) -> Limits {
         remembered_max: NonZeroUsize::new(10_000).expect("not zero"),
         time_limit_max: Duration::from_secs(1_800),
         look_up: true,
+        result_extended: None,
         started_meta: Json::null(),
         task: TaskDefaults {
             acks_late: true,

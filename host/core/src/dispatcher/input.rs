@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::event::Event;
 use crate::message::{Acknowledgement, Publication};
-use crate::name::{TaskId, TaskName};
+use crate::name::{NodeName, TaskId, TaskName};
 use crate::outcome::{Attempt, AttemptId, DeliveryId, Finished, Policy};
 use crate::protocol::content::Json;
 use crate::rate::Rate;
@@ -171,6 +171,8 @@ pub struct Limits {
     pub time_limit_max: Duration,
     /// Ask the store about redeliveries.
     pub look_up: bool,
+    /// Store with each result what the call was, and this worker's name (`result_extended`).
+    pub result_extended: Option<NodeName>,
     /// What STARTED stores: `{"pid": .., "hostname": ..}`.
     pub started_meta: Json,
     pub task: TaskDefaults,

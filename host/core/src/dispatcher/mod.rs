@@ -31,6 +31,7 @@ use crate::message::{Acknowledgement, HeaderValue, PUT_BACK_HEADER};
 use crate::name::{TaskId, TaskName};
 use crate::outcome::{Attempt, AttemptId, DeliveryId, Finished, Outcome};
 use crate::rate::Rate;
+use crate::record::CallRecord;
 use crate::request::{DecodeError, Request};
 use crate::retry;
 use crate::revoke::Revoked;
@@ -288,7 +289,7 @@ impl Dispatcher {
             Disposition::Reject | Disposition::Park => Duration::ZERO,
         };
         let commit = Commit { attempt: None, identity: Some(Identity::of(&request)), failures: 0 };
-        let settlement = settle::refuse(Refusal::Unknown { request: *request, disposition, once_served }, now);
+        let settlement = self.settle_refusal(Refusal::Unknown { request: *request, disposition, once_served }, now);
         self.commit_after(pause, delivery, commit, settlement, false, now, actions);
     }
 
@@ -463,8 +464,10 @@ impl Dispatcher {
         if work.let_through {
             self.gates.started(delivery, &work.request.task, now);
         }
+        let told = self.limits.result_extended.as_ref();
         let attempt = Attempt {
             id,
+            call: told.map(|worker| Arc::new(CallRecord::of(&work.request, worker))),
             delivery,
             request: work.request,
             spec: work.spec,
@@ -551,6 +554,16 @@ impl Dispatcher {
         actions.push(Action::Commit(delivery, settlement));
     }
 
+    /// What becomes of a refusal; its results tell what the call was, where that is wanted.
+    fn settle_refusal(&self, refusal: Refusal, now: Timestamp) -> Settlement {
+        let told = self.limits.result_extended.as_ref().and_then(|worker| refusal.call(worker));
+        let mut settlement = settle::refuse(refusal, now);
+        if let Some(call) = told.map(Arc::new) {
+            settlement.records.iter_mut().for_each(|record| record.call = Some(call.clone()));
+        }
+        settlement
+    }
+
     fn refuse(
         &mut self,
         delivery: DeliveryId,
@@ -559,7 +572,7 @@ impl Dispatcher {
         now: Timestamp,
         actions: &mut Vec<Action>,
     ) {
-        let settlement = settle::refuse(refusal, now);
+        let settlement = self.settle_refusal(refusal, now);
         self.commit(delivery, Commit { attempt: None, identity, failures: 0 }, settlement, false, actions);
     }
 

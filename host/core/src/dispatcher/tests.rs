@@ -6,6 +6,7 @@ use super::fixture::{limits, request, spec};
 use super::*;
 use crate::concurrency::KeyPath;
 use crate::message::DELIVERY_COUNT_HEADER;
+use crate::name::NodeName;
 use crate::outcome::{Outcome, RetryDelay, RetryRequest, Trap, Usage};
 use crate::protocol::content::Json;
 use crate::rate::{Rate, RateScope};
@@ -580,4 +581,37 @@ fn what_is_published_again_says_so() {
     let failed = CommitFailure { remaining, transient: true, reason: "lost".to_owned() };
     bench.step(NOW, Input::CommitFailed(DeliveryId(1), Box::new(failed)), "wake at 100");
     bench.step(at(100), Input::Due, "commit 1: publish again, RETRY, ack");
+}
+
+#[test]
+fn extended_results_tell_what_the_call_was() {
+    let mut dispatcher = dispatcher(1);
+    dispatcher.limits.result_extended = Some(NodeName::parse("w@box").expect("a name"));
+    let mut expired = request("tasks.add", "b");
+    expired.expires = Some(NOW);
+    let inputs = [
+        received(1, "tasks.early", "a"),
+        success(1),
+        Input::Received(DeliveryId(2), Ok(Box::new(expired))),
+        received(3, "tasks.nosuch", "c"),
+    ];
+    let mut told = Vec::new();
+    for input in inputs {
+        for action in dispatcher.handle(input, NOW) {
+            let records = match action {
+                Action::Record(record) => vec![record],
+                Action::Commit(_, settlement) => settlement.records,
+                _ => continue,
+            };
+            told.extend(records.into_iter().map(|record| {
+                let call = record.call.expect("it is told");
+                format!("{} {:?} {:?} {:?}", record.state.as_str(), call.name, call.worker, call.retries)
+            }));
+        }
+    }
+    let of = |state: &str, task: &str| format!("{state} Some(\"{task}\") Some(\"w@box\") Some(0)");
+    let expected = [of("STARTED", "tasks.early"), of("SUCCESS", "tasks.early"), of("REVOKED", "tasks.add")];
+    assert_eq!(told[..3], expected);
+    // Celery knows nothing of the call of a task that it does not know.
+    assert_eq!(told[3..], ["FAILURE None None None"]);
 }

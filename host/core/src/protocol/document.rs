@@ -2,13 +2,42 @@
 //!
 //! Knows no keys and no tables: where a document is put is an adapter's affair.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::exception::Exception;
-use crate::protocol::codec::{self, BodyError, Codec};
+use crate::protocol::codec::{self, BodyError, Codec, Format, Serializer};
 use crate::protocol::content::{Json, JsonError, Kind, MapWriter, ToJson};
-use crate::record::{ResultRecord, ResultValue, State, StoredResult};
+use crate::record::{CALL_FIELDS, CallRecord, ResultRecord, ResultValue, State, StoredResult};
 use crate::timestamp::Timestamp;
+
+/// The document in the form of a serializer (`result_serializer`). What cannot be said in it becomes a
+/// failure, as in Celery (celery/app/trace.py, at `except EncodeError`).
+pub fn encode_as(record: &ResultRecord, format: &Format) -> Bytes {
+    let text = Bytes::from(encode(record));
+    format.serialize(text).unwrap_or_else(|error| {
+        let failure = unsayable(record, format, &error);
+        // Names and ids alone are left, which every serializer can say; if not, JSON can.
+        let text = Bytes::from(encode(&failure));
+        format.serialize(text.clone()).unwrap_or(text)
+    })
+}
+
+/// The failure in place of a result that its serializer cannot say.
+pub fn unsayable(record: &ResultRecord, format: &Format, error: &BodyError) -> ResultRecord {
+    let text = format!("{error}: the result of the task cannot be written as {}", format.serializer.as_str());
+    let exception = Exception::new("kombu.exceptions", "EncodeError", [Json::text(&text)]);
+    let call =
+        record.call.as_ref().map(|call| CallRecord { args: None, kwargs: None, stamps: None, ..(**call).clone() });
+    ResultRecord {
+        state: State::Failure,
+        result: ResultValue::Exception(exception),
+        traceback: None,
+        call: call.map(Arc::new),
+        ..record.clone()
+    }
+}
 
 /// The document as Celery writes it.
 pub fn encode(record: &ResultRecord) -> String {
@@ -20,22 +49,48 @@ pub fn encode(record: &ResultRecord) -> String {
         .put("children", &Json::empty_list())
         .put("date_done", &record.date_done.map(Timestamp::isoformat))
         .put_some("group_id", record.group_id.as_ref())
-        .put_some("parent_id", record.parent_id.as_ref())
-        .put("task_id", record.id.as_str());
+        .put_some("parent_id", record.parent_id.as_ref());
+    if let Some(call) = &record.call {
+        put_call(&mut document, call);
+    }
+    document.put("task_id", record.id.as_str());
     document.finish_text()
+}
+
+fn put_call(document: &mut MapWriter, call: &CallRecord) {
+    document
+        .put("name", &call.name)
+        .put("args", &call.args)
+        .put("kwargs", &call.kwargs)
+        .put("worker", &call.worker)
+        .put("retries", &call.retries)
+        .put("queue", &call.queue);
+    if let Some((names, stamps)) = &call.stamps {
+        document.put("stamped_headers", names);
+        for (name, value) in stamps {
+            document.put(name, value);
+        }
+    }
 }
 
 /// Before a document that Celery compressed (`result_compression`); then the mime type and a zero follow.
 const COMPRESSED: &[u8] = b"\0celery-compressed\0";
 
-/// Reads a document that we, or a Python worker, wrote. What is not there is as for a task that nobody
-/// knows.
+/// Reads a document that we, or a Python worker, wrote in any serializer. What is not there is as for a
+/// task that nobody knows.
 pub fn decode(stored: &[u8]) -> Result<StoredResult, BodyError> {
-    let document = Json::parse_wrapped(uncompressed(stored)?)?;
+    let bytes = uncompressed(stored)?;
+    let document = codec::deserialize(serializer(&bytes), bytes, Codec::BODY_BYTES_MAX)?;
     if document.kind() != Kind::Map {
         return Err(JsonError::Syntax { what: "not an object", at: 0 }.into());
     }
-    let mut stored = StoredResult { state: State::Pending, result: Json::null(), traceback: None, date_done: None };
+    let mut stored = StoredResult {
+        state: State::Pending,
+        result: Json::null(),
+        traceback: None,
+        date_done: None,
+        call: Vec::new(),
+    };
     for (key, value) in document.members() {
         let text = || value.text_lossy().map(|text| text.into_owned());
         match &*key {
@@ -43,10 +98,28 @@ pub fn decode(stored: &[u8]) -> Result<StoredResult, BodyError> {
             "result" => stored.result = value,
             "traceback" => stored.traceback = text(),
             "date_done" => stored.date_done = text(),
-            _ => {}
+            key => {
+                if let Some(field) = CALL_FIELDS.iter().find(|field| **field == key) {
+                    stored.call.push((field, value));
+                }
+            }
         }
     }
+    stored.call.sort_by_key(|(field, _)| CALL_FIELDS.iter().position(|known| known == field));
     Ok(stored)
+}
+
+/// What a document was written with: a map begins differently in each.
+fn serializer(document: &[u8]) -> Serializer {
+    match document.first() {
+        Some(0x80..=0x8f | 0xde | 0xdf) => Serializer::Msgpack,
+        // YAML in flow style begins so as well, and cannot be told from JSON by its first byte; ours ends with
+        // a new line, and nobody's JSON does.
+        Some(b'{') if document.ends_with(b"\n") => Serializer::Yaml,
+        Some(b'{') => Serializer::Json,
+        Some(first) if first.is_ascii_alphabetic() => Serializer::Yaml,
+        _ => Serializer::Json,
+    }
 }
 
 fn uncompressed(stored: &[u8]) -> Result<Bytes, BodyError> {
@@ -90,6 +163,7 @@ mod tests {
             parent_id: None,
             reply_to: None,
             correlation_id: None,
+            call: None,
         }
     }
 
@@ -126,6 +200,32 @@ mod tests {
             r#"{"status": "FAILURE", "result": {"exc_type": "KeyError", "exc_message": ["k"], "exc_module": "builtins"}, "traceback": "Traceback\n", "children": [], "date_done": null, "task_id": "t-1"}"#
         );
         assert_eq!(decode(written.as_bytes()).expect("a document").traceback.as_deref(), Some("Traceback\n"));
+    }
+
+    #[test]
+    fn a_document_in_any_serializer_is_read() {
+        let call =
+            CallRecord { name: Some("tasks.add".into()), args: Some(Json::array([2, 2])), ..CallRecord::default() };
+        let record =
+            ResultRecord { call: Some(Arc::new(call)), ..record(State::Success, ResultValue::Json(Json::int(4))) };
+        let expected = decode(encode(&record).as_bytes()).expect("a document");
+        assert_eq!(expected.call[..2], [("name", Json::text("tasks.add")), ("args", Json::array([2, 2]))]);
+        for serializer in [Serializer::Json, Serializer::Yaml, Serializer::Msgpack] {
+            let written = encode_as(&record, &Format { serializer });
+            assert_eq!(decode(&written), Ok(expected.clone()), "{serializer:?}: {written:?}");
+        }
+    }
+
+    #[test]
+    fn a_result_that_its_serializer_cannot_say_is_a_failure() {
+        let huge = Json::parse("9".repeat(30)).expect("a number");
+        let record = record(State::Success, ResultValue::Json(huge));
+        let stored = decode(&encode_as(&record, &Format { serializer: Serializer::Msgpack })).expect("a document");
+        assert_eq!(stored.state, State::Failure);
+        let text = stored.result.to_string();
+        assert!(text.contains("EncodeError") && text.contains("cannot be written as msgpack"), "{text}");
+        let stored = decode(&encode_as(&record, &Format { serializer: Serializer::Yaml })).expect("a document");
+        assert_eq!((stored.state, stored.result), (State::Success, Json::parse("9".repeat(30)).expect("a number")));
     }
 
     #[test]

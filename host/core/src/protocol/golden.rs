@@ -1,6 +1,8 @@
 //! What Celery and kombu wrote (`testdata`, made by tests/fixtures/capture_golden.py) is read, and what
 //! we write is the same.
 
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -9,11 +11,11 @@ use sha2::{Digest, Sha256};
 use crate::exception::Exception;
 use crate::message::{DeliveryInfo, HeaderValue, Headers, Message, Properties, Route};
 use crate::name::{QueueName, TaskId};
-use crate::protocol::codec::{Codec, Compression, CompressionError, Serializer};
+use crate::protocol::codec::{Codec, Compression, CompressionError, Format, Serializer};
 use crate::protocol::content::{Json, MapWriter, header_value};
 use crate::protocol::v2::Call;
 use crate::protocol::{document, envelope, v2};
-use crate::record::{ResultRecord, ResultValue, State};
+use crate::record::{CallRecord, ResultRecord, ResultValue, State};
 use crate::request::Request;
 use crate::timestamp::Timestamp;
 
@@ -21,6 +23,7 @@ const MESSAGES: &str = include_str!("../../testdata/messages.json");
 const PROTOCOL_1: &str = include_str!("../../testdata/protocol1.json");
 const RETRIES: &str = include_str!("../../testdata/retries.json");
 const DOCUMENTS: &str = include_str!("../../testdata/documents.json");
+const SERIALIZED_DOCUMENTS: &str = include_str!("../../testdata/serialized_documents.json");
 const SERIALIZED: &str = include_str!("../../testdata/serialized.json");
 const COMPRESSIONS: &str = include_str!("../../testdata/compressions.json");
 const COMPRESSED_DOCUMENTS: &str = include_str!("../../testdata/compressed_documents.json");
@@ -238,8 +241,49 @@ fn we_write_result_documents_as_celery_does() {
             parent_id: optional_text(&case, "parent_id"),
             reply_to: None,
             correlation_id: None,
+            call: called(&case),
         };
         assert_eq!(document::encode(&record), captured, "{name}");
+    }
+}
+
+/// What `result_extended` stores of the call of this case.
+fn called(case: &Json) -> Option<Arc<CallRecord>> {
+    let document = Json::parse(text(case, "document")).expect("JSON");
+    document.get("worker")?;
+    let call = case.get("call").filter(|call| !call.is_null());
+    let Some(call) = call else { return Some(Arc::default()) };
+    let stamps = call.get("stamps").map(|stamps| {
+        let names = call.get("stamped_headers").expect("they come together");
+        let is_named = |name: &str| names.elements().any(|it| it.as_text().as_deref() == Some(name));
+        let said = |name: &str| document.get(name).expect("every named stamp is there");
+        let named =
+            stamps.members().filter(|(name, _)| is_named(name)).map(|(name, _)| (name.to_string(), said(&name)));
+        (said("stamped_headers"), named.collect())
+    });
+    Some(Arc::new(CallRecord {
+        name: optional_text(&call, "task"),
+        // The case is printed over several lines, and the document is not.
+        args: document.get("args"),
+        kwargs: document.get("kwargs"),
+        worker: optional_text(&call, "hostname"),
+        retries: call.get("retries").and_then(|retries| u32::try_from(retries.as_i64()?).ok()),
+        queue: call.get("delivery_info").and_then(|info| optional_text(&info, "routing_key")),
+        stamps,
+    }))
+}
+
+#[test]
+fn result_documents_in_other_forms_are_read_and_msgpack_is_written_the_same() {
+    for case in cases(SERIALIZED_DOCUMENTS) {
+        let name = text(&case, "name");
+        let captured = unpacked(&case, "document");
+        let said = text(&case, "said");
+        let read = document::decode(&captured).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(Ok(read), document::decode(said.as_bytes()), "{name}");
+        let format = Format { serializer: Serializer::parse(&name).expect("a serializer") };
+        let written = format.serialize(said.into()).expect("it can be said");
+        assert!(name != "msgpack" || written == captured, "{name}");
     }
 }
 

@@ -21,6 +21,7 @@ fn attempt(options: TaskOptions) -> Attempt {
         delivery: DeliveryId(1),
         request: request("tasks.add", "id-1").into(),
         spec: spec("tasks.add", options).into(),
+        call: None,
         started: NOW,
         time_limit: Duration::from_secs(9),
         soft_time_limit: None,

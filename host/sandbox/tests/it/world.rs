@@ -65,6 +65,7 @@ impl World {
             time_limit: Duration::from_secs(60),
             soft_time_limit: spec.options.soft_time_limit,
             policy: Policy::default(),
+            call: None,
             started: T0,
             spec,
         }

@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 
+use bytes::Bytes;
 use redis::Value;
 use taskhost_core::protocol::document;
 use taskhost_core::{ResultRecord, State};
@@ -25,7 +26,7 @@ const TRANSACTION_RECORDS_MAX: usize = 500;
 struct Writing<'a> {
     record: &'a ResultRecord,
     key: String,
-    document: String,
+    document: Bytes,
 }
 
 impl RedisStore {
@@ -34,7 +35,7 @@ impl RedisStore {
         let mut chunk = Vec::with_capacity(records.len().min(TRANSACTION_RECORDS_MAX));
         let mut chunk_bytes = 0;
         for record in records {
-            let document = document::encode(record);
+            let document = document::encode_as(record, &self.format);
             if document.len() >= DOCUMENT_BYTES_MAX {
                 self.put_chunk(&mut chunk, &mut answers).await;
                 chunk_bytes = 0;
@@ -99,8 +100,8 @@ impl RedisStore {
                 0 => transaction.cmd("SET").arg(key),
                 seconds => transaction.cmd("SETEX").arg(key).arg(seconds),
             };
-            transaction.arg(document).ignore();
-            transaction.cmd("PUBLISH").arg(key).arg(document).ignore();
+            transaction.arg(&document[..]).ignore();
+            transaction.cmd("PUBLISH").arg(key).arg(&document[..]).ignore();
         }
         transaction
     }

@@ -60,6 +60,7 @@ async fn keys_and_documents_are_celerys_and_expire() {
         failure_expires: Some(Duration::from_secs(10)),
         key_prefix: Some("app".into()),
         node: None,
+        ..StoreOptions::default()
     };
     let store = store_with(&url, &options);
     let (good, bad) = (fresh("good"), fresh("bad"));

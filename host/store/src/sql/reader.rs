@@ -6,16 +6,22 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension};
+use taskhost_core::protocol::codec::Format;
+use taskhost_core::record::CALL_FIELDS;
 use taskhost_core::{Json, State, StoredResult, TaskId, Timestamp};
 
 use super::{POLL_INTERVAL, schema, writer};
 use crate::cause::Cause;
 
-const GET: &str = "SELECT status, result, date_done, traceback FROM celery_taskmeta WHERE task_id = ?1";
+const GET: &str = "\
+    SELECT status, result, date_done, traceback, name, args, kwargs, worker, retries, queue \
+    FROM celery_taskmeta WHERE task_id = ?1";
 
 /// A connection for reading, and another that asks whether there is anything new to read.
 pub(super) struct Reader {
+    format: Format,
     connection: Arc<Mutex<Connection>>,
     watch: Arc<Mutex<Watch>>,
 }
@@ -27,20 +33,20 @@ struct Watch {
 }
 
 impl Reader {
-    pub(super) fn open(path: &Path) -> rusqlite::Result<Self> {
+    pub(super) fn open(path: &Path, format: Format) -> rusqlite::Result<Self> {
         let open = || -> rusqlite::Result<Connection> {
             let connection = schema::open(path)?;
             connection.pragma_update(None, "query_only", true)?;
             Ok(connection)
         };
         let watch = Watch { connection: open()?, seen: None };
-        Ok(Self { connection: Arc::new(Mutex::new(open()?)), watch: Arc::new(Mutex::new(watch)) })
+        Ok(Self { format, connection: Arc::new(Mutex::new(open()?)), watch: Arc::new(Mutex::new(watch)) })
     }
 
     pub(super) async fn get(&self, id: &TaskId) -> Result<Option<StoredResult>, Cause> {
         let connection = Arc::clone(&self.connection);
-        let id = id.clone();
-        let read = move || read(&connection.lock().unwrap_or_else(PoisonError::into_inner), &id);
+        let (id, format) = (id.clone(), self.format.clone());
+        let read = move || read(&connection.lock().unwrap_or_else(PoisonError::into_inner), &id, &format);
         tokio::task::spawn_blocking(read).await.unwrap_or_else(|panic| Err(Cause::permanent(panic)))
     }
 
@@ -69,25 +75,53 @@ impl Watch {
     }
 }
 
-fn read(connection: &Connection, id: &TaskId) -> Result<Option<StoredResult>, Cause> {
-    type Columns = (Option<String>, Option<Vec<u8>>, Option<String>, Option<String>);
+/// A row as it is in the table.
+struct Columns {
+    status: Option<String>,
+    result: Option<Vec<u8>>,
+    date_done: Option<String>,
+    traceback: Option<String>,
+    /// Of [`CALL_FIELDS`].
+    call: [Value; CALL_FIELDS.len()],
+}
+
+fn read(connection: &Connection, id: &TaskId, format: &Format) -> Result<Option<StoredResult>, Cause> {
     let mut statement = connection.prepare_cached(GET).map_err(writer::cause)?;
     let row = statement
-        .query_row([id.as_str()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
+        .query_row([id.as_str()], |row| {
+            Ok(Columns {
+                status: row.get(0)?,
+                result: row.get(1)?,
+                date_done: row.get(2)?,
+                traceback: row.get(3)?,
+                call: [row.get(4)?, row.get(5)?, row.get(6)?, row.get(7)?, row.get(8)?, row.get(9)?],
+            })
+        })
         .optional()
         .map_err(writer::cause)?;
-    let Some((status, result, date_done, traceback)): Option<Columns> = row else { return Ok(None) };
+    let Some(Columns { status, result, date_done, traceback, call }) = row else { return Ok(None) };
+    let mut told = Vec::new();
+    for (name, value) in CALL_FIELDS.into_iter().zip(call) {
+        match value {
+            Value::Text(text) => told.push((name, Json::text(&text))),
+            Value::Integer(number) => told.push((name, Json::int(number))),
+            Value::Blob(bytes) => told.push((name, parse(bytes, format)?)),
+            Value::Null | Value::Real(_) => {}
+        }
+    }
     Ok(Some(StoredResult {
         state: status.as_deref().map_or(State::Pending, State::parse),
-        result: result.map_or(Ok(Json::null()), parse)?,
+        result: result.map_or(Ok(Json::null()), |bytes| parse(bytes, format))?,
         traceback,
         date_done: date_done.map(|text| Timestamp::parse(&text).map(Timestamp::isoformat).unwrap_or(text)),
+        call: told,
     }))
 }
 
-fn parse(result: Vec<u8>) -> Result<Json, Cause> {
-    if result.first() == Some(&0x80) {
+fn parse(result: Vec<u8>, format: &Format) -> Result<Json, Cause> {
+    // An empty map of msgpack begins so as well, and is nothing but that.
+    if result.len() > 1 && result.first() == Some(&0x80) {
         return Err(Cause::permanent("the result is a pickle, which a worker before Celery 5.7 wrote"));
     }
-    Json::parse(result).map_err(Cause::permanent)
+    format.deserialize(&result.into()).map_err(Cause::permanent)
 }

@@ -8,7 +8,7 @@ use super::*;
 use crate::conformance::{self, fresh, record};
 
 async fn open(path: &Path) -> SqliteStore {
-    SqliteStore::open(RedactedUrl::new("sqlite:///x.db"), path.to_owned()).await.unwrap()
+    SqliteStore::open(RedactedUrl::new("sqlite:///x.db"), path.to_owned(), Format::default()).await.unwrap()
 }
 
 /// A file in a folder that is deleted with it.
@@ -94,7 +94,9 @@ async fn the_file_is_its_owners_alone() {
 async fn a_file_that_cannot_be_opened_says_why() {
     let (folder, _) = file();
     let path = folder.path().join("no/such/folder.db");
-    let Err(error) = SqliteStore::open(RedactedUrl::new("sqlite:///no.db"), path).await else { panic!() };
+    let Err(error) = SqliteStore::open(RedactedUrl::new("sqlite:///no.db"), path, Format::default()).await else {
+        panic!()
+    };
     assert_eq!(error.to_string(), "connect to sqlite:///no.db");
     assert!(!error.is_transient(), "{error:?}");
 }

@@ -37,6 +37,17 @@ const PUT: &str = "\
         status = excluded.status, result = excluded.result, date_done = excluded.date_done, \
         traceback = excluded.traceback, children = excluded.children \
     WHERE celery_taskmeta.status IS DISTINCT FROM 'SUCCESS'";
+/// The same with what `result_extended` adds. Stamps stay, as in Celery, if a later state has none.
+const PUT_WITH_CALL: &str = "\
+    INSERT INTO celery_taskmeta (task_id, status, result, date_done, traceback, children, \
+        name, args, kwargs, worker, retries, queue, stamps) \
+    VALUES (?1, ?2, ?3, ?4, ?5, NULL, ?6, ?7, ?8, ?9, ?10, ?11, ?12) \
+    ON CONFLICT (task_id) DO UPDATE SET \
+        status = excluded.status, result = excluded.result, date_done = excluded.date_done, \
+        traceback = excluded.traceback, children = excluded.children, \
+        name = excluded.name, args = excluded.args, kwargs = excluded.kwargs, worker = excluded.worker, \
+        retries = excluded.retries, queue = excluded.queue, stamps = COALESCE(excluded.stamps, celery_taskmeta.stamps) \
+    WHERE celery_taskmeta.status IS DISTINCT FROM 'SUCCESS'";
 const FORGET: &str = "DELETE FROM celery_taskmeta WHERE task_id = ?1";
 const DELETE_EXPIRED_TASKS: &str = "\
     DELETE FROM celery_taskmeta \
@@ -53,6 +64,18 @@ pub(super) struct Row {
     pub(super) result: Bytes,
     pub(super) date_done: Option<String>,
     pub(super) traceback: Option<String>,
+    pub(super) call: Option<CallRow>,
+}
+
+/// What `result_extended` adds to a row.
+pub(super) struct CallRow {
+    pub(super) name: Option<String>,
+    pub(super) args: Bytes,
+    pub(super) kwargs: Bytes,
+    pub(super) worker: Option<String>,
+    pub(super) retries: Option<u32>,
+    pub(super) queue: Option<String>,
+    pub(super) stamps: Option<Bytes>,
 }
 
 /// Something to be written, small enough for one transaction.
@@ -190,8 +213,17 @@ fn carry_out(transaction: &Transaction<'_>, work: &Work) -> rusqlite::Result<Ans
 
 fn put(transaction: &Transaction<'_>, row: &Row) -> rusqlite::Result<Result<u64, Cause>> {
     let Row { id, status, result, date_done, traceback, .. } = row;
-    let values = params![id.as_str(), status, &result[..], date_done, traceback];
-    match transaction.prepare_cached(PUT)?.execute(values) {
+    let (id, result) = (id.as_str(), &result[..]);
+    let written = match &row.call {
+        None => transaction.prepare_cached(PUT)?.execute(params![id, status, result, date_done, traceback]),
+        Some(CallRow { name, args, kwargs, worker, retries, queue, stamps }) => {
+            let (args, kwargs, stamps) = (&args[..], &kwargs[..], stamps.as_deref());
+            let values =
+                params![id, status, result, date_done, traceback, name, args, kwargs, worker, retries, queue, stamps];
+            transaction.prepare_cached(PUT_WITH_CALL)?.execute(values)
+        }
+    };
+    match written {
         Ok(written) => Ok(Ok(written as u64)),
         // The statement alone was undone, and the same would happen again: a value that is too large, say.
         Err(error) if !schema::is_transient(&error) && !transaction.is_autocommit() => Ok(Err(cause(error))),

@@ -1,19 +1,22 @@
-//! From the bytes of a body to JSON: decompressed and, whatever serializer wrote it, rewritten as JSON.
+//! From the bytes of a body to JSON: decompressed and, whatever serializer wrote it, rewritten as JSON;
+//! and back, for results in other forms than JSON.
 //!
-//! Only reads: what the host writes itself is JSON and not compressed. Knows nothing of tasks.
+//! Does not compress, and knows nothing of tasks.
 
 mod compression;
+mod format;
 mod msgpack;
+mod pack;
 mod serializer;
 mod yaml;
-
-use bytes::Bytes;
 
 use crate::message::{HeaderValue, Message};
 use crate::protocol::content::{Json, JsonError};
 use crate::request::DecodeError;
 
 pub use compression::{Compression, CompressionError};
+pub use format::Format;
+pub(crate) use format::deserialize;
 pub use msgpack::MsgpackError;
 pub use serializer::{Serializer, SerializerError};
 pub use yaml::YamlError;
@@ -36,8 +39,21 @@ pub enum BodyError {
     Yaml(#[from] YamlError),
     #[error("not msgpack: {0}")]
     Msgpack(#[from] MsgpackError),
+    #[error(transparent)]
+    Unsayable(#[from] EncodeError),
     #[error("compressed with {compression}: {source}")]
     Compressed { compression: String, source: CompressionError },
+}
+
+/// A value that has no form in a serializer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EncodeError {
+    #[error("Integer value out of range")]
+    Integer,
+    #[error("surrogates not allowed")]
+    Surrogate,
+    #[error("a text, list or map is too long")]
+    Length,
 }
 
 impl Codec {
@@ -52,16 +68,7 @@ impl Codec {
             Some(HeaderValue::Text(name)) => decompress(name, &message.body, self.body_bytes_max)?.into(),
             Some(_) => return Err(DecodeError::Header { header: "compression", expected: "a text" }),
         };
-        Ok(self.deserialize(serializer, body)?)
-    }
-
-    fn deserialize(&self, serializer: Serializer, body: Bytes) -> Result<Json, BodyError> {
-        let text = match serializer {
-            Serializer::Json => body,
-            Serializer::Yaml => yaml::to_json(&body, self.body_bytes_max)?.into(),
-            Serializer::Msgpack => msgpack::to_json(&body, self.body_bytes_max)?.into(),
-        };
-        Ok(Json::parse_wrapped(text)?)
+        Ok(deserialize(serializer, body, self.body_bytes_max)?)
     }
 
     /// The serializer of a content type, if it is accepted. A body that does not say what it is may be
@@ -113,6 +120,8 @@ pub(crate) fn decompress(name: &str, bytes: &[u8], bytes_max: usize) -> Result<V
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::message::{Headers, Properties};
 

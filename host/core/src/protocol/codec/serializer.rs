@@ -2,8 +2,9 @@
 //! (kombu/serialization.py).
 
 /// How a body is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Serializer {
+    #[default]
     Json,
     Yaml,
     Msgpack,
@@ -35,6 +36,15 @@ impl Serializer {
             return Err(SerializerError::Pickle);
         }
         Err(SerializerError::Unknown(name.to_owned()))
+    }
+
+    /// kombu's content type and content encoding.
+    pub fn content_type(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Json => ("application/json", "utf-8"),
+            Self::Yaml => ("application/x-yaml", "utf-8"),
+            Self::Msgpack => ("application/x-msgpack", "binary"),
+        }
     }
 
     /// kombu's name.

@@ -19,7 +19,7 @@ pub(crate) use scan::WRAPPED_DEPTH_MAX;
 pub use split::Kind;
 pub(crate) use split::Raw;
 pub use write::{ListWriter, MapWriter, ToJson};
-pub(crate) use write::{push_bytes, push_float, push_typed};
+pub(crate) use write::{push_bytes, push_float, push_typed, typed_bytes};
 
 /// A checked piece of JSON text (UTF-8, one value, Python's dialect). Cheap to clone and to cut.
 #[derive(Clone, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use std::fmt::Write;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::protocol::content::Json;
+use crate::protocol::content::{Json, Raw};
 
 /// What has a form in JSON.
 pub trait ToJson {
@@ -192,6 +192,20 @@ pub(crate) fn push_bytes(out: &mut String, bytes: &[u8]) {
     match std::str::from_utf8(bytes) {
         Ok(text) => push_typed(out, "bytes", text),
         Err(_) => push_typed(out, "base64", &STANDARD.encode(bytes)),
+    }
+}
+
+/// The bytes that kombu wrote as such a value; `None` if it is another value.
+pub(crate) fn typed_bytes(json: Raw<'_>) -> Option<Vec<u8>> {
+    let kind = json.get("__type__")?.as_text()?;
+    let value = json.get("__value__")?;
+    if json.members().count() != 2 {
+        return None;
+    }
+    match &*kind {
+        "bytes" => value.as_text().map(|text| text.into_owned().into_bytes()),
+        "base64" => STANDARD.decode(&*value.as_text()?).ok(),
+        _ => None,
     }
 }
 

@@ -3,10 +3,13 @@
 //! The parser knows YAML 1.2; what a plain scalar means is decided here, and is YAML 1.1 as in Python.
 
 mod build;
+mod emit;
 mod scalar;
 mod write;
 
 use crate::protocol::content::WRAPPED_DEPTH_MAX;
+
+pub(super) use emit::from_json;
 
 /// Why a text is not YAML that has a form in JSON.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
