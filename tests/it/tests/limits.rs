@@ -34,15 +34,17 @@ fn keys_of_a_concurrency_limit_take_turns(site: &Site) {
     let host = site.host(&["-c", "4"]);
     let code = r#"
 started = time.time()
-noisy = [send("tasks.sleep", 0.25, task_id=f"noisy-{n}", headers={"tenant": "noisy"}) for n in range(12)]
-quiet = send("tasks.sleep", 0.25, task_id="quiet", headers={"tenant": "quiet"})
-nobodys = send("tasks.add", 2, 2, task_id="add")
+def named(name):
+    return f"{QUEUE}-{name}"
+noisy = [send("tasks.sleep", 0.25, task_id=named(f"noisy-{n}"), headers={"tenant": "noisy"}) for n in range(12)]
+quiet = send("tasks.sleep", 0.25, task_id=named("quiet"), headers={"tenant": "quiet"})
+nobodys = send("tasks.add", 2, 2, task_id=named("add"))
 ends = [get(result) for result in [*noisy, quiet, nobodys]]
 emit([ends == [0.25] * 13 + [4], time.time() - started >= 12 * 0.25])
 "#;
     assert_eq!(site.client(code), json!([true, true]));
     let ended: Vec<String> = host.lines_with("] succeeded in ");
-    let position = |id: &str| ended.iter().position(|line| line.contains(&format!("[{id}]"))).expect("it ended");
+    let position = |id: &str| ended.iter().position(|line| line.contains(&format!("-{id}]"))).expect("it ended");
     assert!(position("quiet") < position("noisy-11"), "the quiet one waited for all of the noisy one: {ended:?}");
     assert!(position("add") < position("noisy-11"), "a task without limits waited: {ended:?}");
 }
@@ -53,7 +55,8 @@ fn a_task_that_nobody_has_is_parked_if_the_operator_says_so(site: &Site) {
     assert_eq!(sent, json!(["t0", "t1"]));
     host.wait_for_count("Received unregistered task of type 'tasks.tomorrow'", 2);
 
-    let parked = |words: &[&str]| site.command(&[&["dead"], words, &["--parked", "-Q", site.queue()]].concat());
+    let place = ["-b", &site.broker, "-Q", site.queue()];
+    let parked = |words: &[&str]| site.bare_command(&[&["dead"], words, &["--parked"], &place].concat());
     let until_listed = |count: usize| {
         // What is published is confirmed before the line is logged.
         let listed = parked(&["list", "--json"]).success();
@@ -63,7 +66,8 @@ fn a_task_that_nobody_has_is_parked_if_the_operator_says_so(site: &Site) {
     };
     let letters = until_listed(2);
     assert_eq!([&letters[0]["reason"], &letters[0]["task"]], [&json!("unknown_task"), &json!("tasks.tomorrow")]);
-    assert_eq!(site.command(&["dead", "list", "-Q", site.queue()]).success().out, "", "it is no dead letter");
+    let dead = site.bare_command(&[&["dead", "list"], &place[..]].concat());
+    assert_eq!(dead.success().out, "", "it is no dead letter");
     assert_eq!(parked(&["drop", "t0"]).success().out, "deleted 1 message\n");
     // Nobody has it yet: it is parked again.
     assert_eq!(parked(&["requeue", "t1"]).success().out, "requeued 1 message\n");

@@ -288,7 +288,7 @@ impl Dispatcher {
             }
             Disposition::Reject | Disposition::Park => Duration::ZERO,
         };
-        let commit = Commit { attempt: None, identity: Some(Identity::of(&request)), failures: 0 };
+        let commit = Commit { attempt: None, identity: Some(Identity::of(&request)), failures: 0, shelved: false };
         let settlement = self.settle_refusal(Refusal::Unknown { request: *request, disposition, once_served }, now);
         self.commit_after(pause, delivery, commit, settlement, false, now, actions);
     }
@@ -510,7 +510,7 @@ impl Dispatcher {
             }
         };
         let identity = Some(Identity::of(&attempt.request));
-        let commit = Commit { attempt: Some(attempt), identity, failures: 0 };
+        let commit = Commit { attempt: Some(attempt), identity, failures: 0, shelved: false };
         self.commit_after(pause, delivery, commit, settlement, lost, now, actions);
     }
 
@@ -538,11 +538,12 @@ impl Dispatcher {
     fn commit(
         &mut self,
         delivery: DeliveryId,
-        commit: Commit,
+        mut commit: Commit,
         settlement: Settlement,
         lost: bool,
         actions: &mut Vec<Action>,
     ) {
+        commit.shelved |= settlement.before.iter().any(|step| matches!(step, Step::Shelve { .. }));
         if let Some(attempt) = &commit.attempt
             && !settlement.before.is_empty()
         {
@@ -573,7 +574,13 @@ impl Dispatcher {
         actions: &mut Vec<Action>,
     ) {
         let settlement = self.settle_refusal(refusal, now);
-        self.commit(delivery, Commit { attempt: None, identity, failures: 0 }, settlement, false, actions);
+        self.commit(
+            delivery,
+            Commit { attempt: None, identity, failures: 0, shelved: false },
+            settlement,
+            false,
+            actions,
+        );
     }
 
     fn expire(&mut self, delivery: DeliveryId, mut work: Work, now: Timestamp, actions: &mut Vec<Action>) {
@@ -609,7 +616,10 @@ impl Dispatcher {
         self.forget_identity(&identity, delivery);
         if acknowledgement != Some(Acknowledgement::Requeue) {
             self.forget_count(delivery, &identity, actions);
-            self.remembered.insert(identity);
+            // What is kept aside is to run when it comes back.
+            if !commit.shelved {
+                self.remembered.insert(identity);
+            }
         }
     }
 

@@ -64,6 +64,8 @@ pub(super) struct Commit {
     pub(super) identity: Option<Identity>,
     /// How often it failed.
     pub(super) failures: u32,
+    /// The message is kept aside.
+    pub(super) shelved: bool,
 }
 
 #[derive(Debug)]

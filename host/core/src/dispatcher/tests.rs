@@ -263,6 +263,13 @@ fn a_task_that_nobody_has_fares_as_it_is_configured() {
     bench.step(NOW, received(1, "tasks.nosuch", "a"), "commit 1: FAILURE, reject");
     bench.step(NOW, received(2, "tasks.gone", "b"), "commit 2: publish, ack");
 
+    // It comes back from where it was kept, marked as given back, and its task is not there yet.
+    bench.step(NOW, committed(2), "");
+    let mut back = request("tasks.gone", "b");
+    back.message.headers.set(PUT_BACK_HEADER, HeaderValue::Bool(true));
+    bench.step(NOW, Input::Received(DeliveryId(3), Ok(Box::new(back))), "look up b for 3");
+    bench.step(NOW, Input::LookedUp(DeliveryId(3), Lookup::default()), "commit 3: publish, ack");
+
     let requeue = Limits { unknown_task: Disposition::Requeue, ..limits(1) };
     let mut bench = Bench(Dispatcher::new(requeue, catalog(), 1));
     bench.step(NOW, received(1, "tasks.nosuch", "a"), "commit 1: requeue");

@@ -76,6 +76,10 @@ pub fn decode(text: &[u8]) -> Result<Envelope, EnvelopeError> {
             .or_else(|| wire.expiration.and_then(Raw::as_i64).map(|milliseconds| milliseconds.to_string())),
     };
     let marked = message.headers.get("redelivered") == Some(&HeaderValue::Bool(true));
+    if marked {
+        // It is about this delivery, and must not go with the message wherever that is published next.
+        message.headers.remove(|name| name == "redelivered");
+    }
     Ok(Envelope {
         message,
         route: Route {
