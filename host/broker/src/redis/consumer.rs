@@ -62,7 +62,7 @@ impl Consumer for RedisConsumer {
 
     async fn cancel(&self) -> Result<(), BrokerError> {
         self.usable()?;
-        if let Some(channels) = &self.intake.channels {
+        for channels in self.intake.channels.iter().flatten() {
             let mut command = redis::cmd("PUNSUBSCRIBE");
             self.link.connection.run(command.arg(channels)).await.map_err(|failure| self.settle_error(failure))?;
         }

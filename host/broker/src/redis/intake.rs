@@ -23,7 +23,7 @@ pub(super) struct Intake {
     /// What follows the envelope of its messages in `unacked`.
     pub(super) tail: String,
     /// The channels of a fanout queue: it has no lists.
-    pub(super) channels: Option<String>,
+    pub(super) channels: Option<Vec<String>>,
     state: Mutex<State>,
     arrived: Notify,
     /// For the one task that takes.
@@ -78,7 +78,7 @@ pub(super) enum Step {
 }
 
 impl Intake {
-    pub(super) fn new(queue: QueueName, layout: &Layout, prefetch: u32, channels: Option<String>) -> Self {
+    pub(super) fn new(queue: QueueName, layout: &Layout, prefetch: u32, channels: Option<Vec<String>>) -> Self {
         let state = State {
             ready: VecDeque::new(),
             held: HashSet::new(),

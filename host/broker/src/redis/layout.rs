@@ -89,9 +89,16 @@ impl Layout {
         }
     }
 
-    /// What a fanout queue subscribes to.
-    pub(super) fn channel_pattern(&self, queue: &Queue) -> String {
-        self.channel(&queue.exchange.name, &queue.routing_key.replace('#', "*"))
+    /// What a fanout queue subscribes to. One without a key hears everything, as on any other broker: Celery's
+    /// clients publish with the key that they think the queue has (celery/app/amqp.py).
+    pub(super) fn channel_patterns(&self, queue: &Queue) -> Vec<String> {
+        let exchange = &queue.exchange.name;
+        match queue.routing_key.replace('#', "*") {
+            key if key.is_empty() && self.fanout_patterns => {
+                vec![self.channel(exchange, ""), self.channel(exchange, "*")]
+            }
+            key => vec![self.channel(exchange, &key)],
+        }
     }
 }
 
@@ -218,6 +225,11 @@ mod tests {
         assert_eq!(steps, ["q", "q", "q\u{6}\u{16}3", "q\u{6}\u{16}6", "q\u{6}\u{16}9", "q\u{6}\u{16}9"]);
         assert_eq!(plain.channel("celeryev", "task.sent"), "/0.celeryev/task.sent");
         assert_eq!(plain.channel("celery.pidbox", ""), "/0.celery.pidbox");
+        let mut news = Queue::named(QueueName::parse("news").unwrap());
+        news.routing_key = String::new();
+        assert_eq!(plain.channel_patterns(&news), ["/0.news", "/0.news/*"]);
+        news.routing_key = "task.#".to_owned();
+        assert_eq!(plain.channel_patterns(&news), ["/0.news/task.*"]);
         let prefixed = layout(&RedisOptions { global_keyprefix: "app:".into(), ..RedisOptions::default() });
         assert_eq!(prefixed.unacked, "app:unacked");
         assert_eq!(prefixed.bindings("x"), "app:_kombu.binding.x");

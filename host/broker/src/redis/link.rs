@@ -173,7 +173,7 @@ impl Signals {
     fn hear_broadcast(&self, data: &[Value]) {
         let [Value::BulkString(pattern), Value::BulkString(channel), Value::BulkString(text)] = data else { return };
         for intake in self.intakes() {
-            if intake.channels.as_ref().is_none_or(|channels| channels.as_bytes() != pattern) {
+            if !intake.channels.iter().flatten().any(|channels| channels.as_bytes() == pattern) {
                 continue;
             }
             match broadcast(&intake.queue, text) {
