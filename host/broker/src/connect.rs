@@ -27,6 +27,8 @@ pub struct ConnectOptions {
     /// Whether what was given to a broker that then blocks publishers is waited for as long as it does. A
     /// worker waits, since it would have to publish it again; a command gives up in time.
     pub waits_while_blocked: bool,
+    /// Celery's `broker_transport_options`: names and values.
+    pub transport_options: Vec<(String, String)>,
 }
 
 impl Default for ConnectOptions {
@@ -36,6 +38,7 @@ impl Default for ConnectOptions {
             timeout: Duration::from_secs(10),
             delayed_queue_type: QueueKind::Quorum,
             waits_while_blocked: false,
+            transport_options: Vec::new(),
         }
     }
 }
@@ -53,8 +56,9 @@ pub async fn connect(url: &str, options: &ConnectOptions) -> Result<Arc<dyn Brok
         Scheme::RabbitMq => Arc::new(RabbitMq::connect(url, options).await?),
         Scheme::Redis => {
             let (node, timeout) = (options.node.clone(), options.timeout);
-            let options = RedisOptions { node, timeout, ..RedisOptions::default() };
-            Arc::new(RedisBroker::connect(url, &options).await?)
+            let mut redis = RedisOptions { node, timeout, ..RedisOptions::default() };
+            redis.set(url, &options.transport_options)?;
+            Arc::new(RedisBroker::connect(url, &redis).await?)
         }
         Scheme::Sqlite => {
             let options = SqliteOptions { node: options.node.clone(), ..SqliteOptions::default() };
@@ -71,6 +75,17 @@ pub fn check_url(url: &str) -> Result<(), BrokerError> {
         Scheme::Redis => redis::check_redis_url(url),
         Scheme::Sqlite => sqlite::sqlite_path(url).map(drop),
         Scheme::Memory => Ok(()),
+    }
+}
+
+/// Checks options of a transport as far as that is possible without connecting.
+pub fn check_transport_options(url: &str, options: &[(String, String)]) -> Result<(), BrokerError> {
+    match scheme(url)? {
+        Scheme::Redis => RedisOptions::default().set(url, options),
+        _ if options.is_empty() => Ok(()),
+        _ => {
+            Err(BrokerError::Url { url: RedactedUrl::new(url), reason: "only Redis has transport options".to_owned() })
+        }
     }
 }
 
@@ -123,6 +138,11 @@ mod tests {
         assert!(reason("host.db").contains("has no scheme"));
         assert!(reason("sqlite://").contains("a file is needed"));
         assert!(reason("amqps://box").contains("TLS"));
+        let options = [("global_keyprefix".to_owned(), "app:".to_owned())];
+        assert!(check_transport_options("redis://box", &options).is_ok());
+        assert!(check_transport_options("amqp://box", &[]).is_ok());
+        let refused = check_transport_options("amqp://me:secret@box", &options).unwrap_err().to_string();
+        assert_eq!(refused, "broker URL `amqp://me:**@box`: only Redis has transport options");
     }
 
     #[tokio::test]

@@ -12,7 +12,7 @@ mod rabbitmq;
 mod redis;
 mod sqlite;
 
-pub use connect::{ConnectOptions, check_url, connect};
+pub use connect::{ConnectOptions, check_transport_options, check_url, connect};
 pub use memory::{MemoryBroker, MemoryConnection};
 pub use port::{
     Acknowledgement, BoxError, Broker, BrokerError, Capabilities, Consumer, DELIVERY_COUNT_HEADER, Delivery, PutBack,

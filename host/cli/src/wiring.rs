@@ -85,6 +85,7 @@ fn connect_options(config: &Config, waits_while_blocked: bool) -> broker::Connec
         timeout: config.broker.connection_timeout,
         delayed_queue_type: config.broker.native_delayed_delivery_queue_type,
         waits_while_blocked,
+        transport_options: config.broker.transport_options.clone(),
     }
 }
 
@@ -125,7 +126,7 @@ pub(crate) async fn store(
     let options = StoreOptions {
         expires: config.result.expires.unwrap_or_default(),
         failure_expires: config.result.failure_expires,
-        key_prefix: None,
+        key_prefix: config.result.key_prefix.clone(),
         format: Format { serializer: config.result.serializer },
         node: Some(config.worker.hostname.clone()),
     };

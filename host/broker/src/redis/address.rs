@@ -103,34 +103,63 @@ fn credentials(authority: &str) -> Result<Credentials<'_>, String> {
     Ok((given(username)?, given(password)?, host))
 }
 
-/// Kombu's transport options, by their names; and the database, if it is here.
+/// Sets options by their names in kombu (`broker_transport_options`).
+pub(super) fn set_options(pairs: &[(String, String)], options: &mut RedisOptions) -> Result<(), String> {
+    for (key, value) in pairs {
+        if !set_option(key, value, options)? {
+            return Err(format!("there is no option `{key}` of Redis; there are: {}", OPTIONS.join(", ")));
+        }
+    }
+    Ok(())
+}
+
+/// The same options behind the `?` of a URL; and the database, if it is here.
 fn query_options(query: &str, options: &mut RedisOptions) -> Result<Option<u32>, String> {
     let mut db = None;
     for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
         match &*key {
             "virtual_host" | "db" => db = Some(database(&value)?),
-            "visibility_timeout" => {
-                let seconds = value.parse().ok().filter(|seconds| *seconds > 0);
-                let seconds = seconds.ok_or_else(|| format!("visibility_timeout `{value}` is no number of seconds"))?;
-                options.visibility_timeout = Duration::from_secs(seconds);
-            }
-            "socket_timeout" => {
-                let seconds = value.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-                let seconds = seconds.filter(|timeout| !timeout.is_zero());
-                options.socket_timeout =
-                    seconds.ok_or_else(|| format!("socket_timeout `{value}` is no number of seconds"))?;
-            }
-            "global_keyprefix" => options.global_keyprefix = value.into_owned(),
-            "sep" => options.separator = value.into_owned(),
-            "priority_steps" => options.priority_steps = steps(&value)?,
-            "fanout_prefix" => options.fanout_prefix = fanout_prefix(&value),
-            "fanout_patterns" => options.fanout_patterns = is_true(&value),
             key if key.starts_with("ssl_") => return Err(format!("`{key}` needs TLS, which is not in this version")),
             // Settings of Python's connection pool, such as max_connections, say nothing about us.
-            _ => {}
+            key => drop(set_option(key, &value, options)?),
         }
     }
     Ok(db)
+}
+
+/// What [`set_option`] knows.
+const OPTIONS: [&str; 7] = [
+    "visibility_timeout",
+    "socket_timeout",
+    "global_keyprefix",
+    "sep",
+    "priority_steps",
+    "fanout_prefix",
+    "fanout_patterns",
+];
+
+/// False if there is no such option.
+fn set_option(key: &str, value: &str, options: &mut RedisOptions) -> Result<bool, String> {
+    match key {
+        "visibility_timeout" => {
+            let seconds = value.parse().ok().filter(|seconds| *seconds > 0);
+            let seconds = seconds.ok_or_else(|| format!("visibility_timeout `{value}` is no number of seconds"))?;
+            options.visibility_timeout = Duration::from_secs(seconds);
+        }
+        "socket_timeout" => {
+            let seconds = value.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+            let seconds = seconds.filter(|timeout| !timeout.is_zero());
+            options.socket_timeout =
+                seconds.ok_or_else(|| format!("socket_timeout `{value}` is no number of seconds"))?;
+        }
+        "global_keyprefix" => options.global_keyprefix = value.to_owned(),
+        "sep" => options.separator = value.to_owned(),
+        "priority_steps" => options.priority_steps = steps(value)?,
+        "fanout_prefix" => options.fanout_prefix = fanout_prefix(value),
+        "fanout_patterns" => options.fanout_patterns = is_true(value),
+        _ => return Ok(false),
+    }
+    Ok(true)
 }
 
 /// `0,3,6,9`: rising, and from zero on, since what is below the first step has no list.
@@ -224,5 +253,27 @@ mod tests {
             "redis://b?visibility_timeout=0",
             "broker URL `redis://b?visibility_timeout=0`: visibility_timeout `0` is no number of seconds",
         );
+    }
+
+    #[test]
+    fn options_are_set_by_their_names() {
+        let set = |key: &str, value: &str| {
+            let mut options = RedisOptions::default();
+            set_options(&[(key.to_owned(), value.to_owned())], &mut options).map(|()| options)
+        };
+        assert_eq!(set("global_keyprefix", "app:").unwrap().global_keyprefix, "app:");
+        assert_eq!(set("visibility_timeout", "60").unwrap().visibility_timeout, Duration::from_secs(60));
+        assert_eq!(
+            set("visibilty_timeout", "60").unwrap_err(),
+            "there is no option `visibilty_timeout` of Redis; there are: visibility_timeout, socket_timeout, \
+             global_keyprefix, sep, priority_steps, fanout_prefix, fanout_patterns"
+        );
+        // Each that is named is known.
+        for key in OPTIONS {
+            assert!(
+                set(key, "0").is_ok_and(|_| true) || !set(key, "0").unwrap_err().contains("there is no option"),
+                "{key}"
+            );
+        }
     }
 }

@@ -24,7 +24,7 @@ mod tests;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use redis::Value;
@@ -74,6 +74,14 @@ pub struct RedisOptions {
     pub fanout_prefix: Option<String>,
     /// Whether the routing key is part of these channels.
     pub fanout_patterns: bool,
+}
+
+impl RedisOptions {
+    /// Sets options by the names that they have in kombu.
+    pub(crate) fn set(&mut self, url: &str, pairs: &[(String, String)]) -> Result<(), BrokerError> {
+        let refused = |reason| BrokerError::Url { url: RedactedUrl::new(url), reason };
+        address::set_options(pairs, self).map_err(refused)
+    }
 }
 
 impl Default for RedisOptions {
@@ -127,6 +135,7 @@ impl RedisBroker {
         let connection = Connection::open(target, &options, hear.clone()).await?;
         let publisher = Publisher { connection: Connection::open(target, &options, hear).await? };
         check_version(&connection).await?;
+        check_clock(&connection).await?;
         check_eviction(&connection).await?;
         let mut tracking = redis::cmd("CLIENT");
         let is_told = match connection.run(tracking.arg("TRACKING").arg("ON")).await {
@@ -172,7 +181,7 @@ impl RedisBroker {
         let link = &self.link;
         link.bindings.declare(&link.connection, queue).await?;
         let is_fanout = queue.broadcast || queue.exchange.kind == ExchangeKind::Fanout;
-        let channels = is_fanout.then(|| link.layout.channel_pattern(queue));
+        let channels = is_fanout.then(|| link.layout.channel_patterns(queue));
         let intake = Arc::new(Intake::new(queue.name.clone(), &link.layout, prefetch, channels));
         if intake.channels.is_none() {
             self.keep().await?;
@@ -182,9 +191,9 @@ impl RedisBroker {
         if self.closed.load(Ordering::SeqCst) {
             return Err(Failure::lost("it was closed"));
         }
-        if let Some(channels) = &intake.channels {
-            let mut subscribe = redis::cmd("PSUBSCRIBE");
-            link.connection.run(subscribe.arg(channels)).await?;
+        // One by one: the server answers each pattern, and the client library expects one answer a command.
+        for channels in intake.channels.iter().flatten() {
+            link.connection.run(redis::cmd("PSUBSCRIBE").arg(channels)).await?;
         }
         let mut takers = self.takers.lock().unwrap_or_else(PoisonError::into_inner);
         while takers.try_join_next().is_some() {}
@@ -317,6 +326,30 @@ async fn check_version(connection: &Connection) -> Result<(), Failure> {
         }
         _ => Ok(()),
     }
+}
+
+/// A difference between our clock and the server's that is worth a word.
+const CLOCK_SKEW: Duration = Duration::from_secs(5);
+
+/// Leases follow the server's clock. What clients say of ETAs and expiry is judged by ours.
+async fn check_clock(connection: &Connection) -> Result<(), Failure> {
+    let theirs: (u64, u64) = match connection.ask(&redis::cmd("TIME")).await {
+        Err(failure) if failure.lost => return Err(failure),
+        // It may be forbidden to us.
+        Err(_) => return Ok(()),
+        Ok(time) => time,
+    };
+    let theirs = Duration::from_secs(theirs.0) + Duration::from_micros(theirs.1);
+    let ours = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (skew, direction) = if ours > theirs { (ours - theirs, "ahead of") } else { (theirs - ours, "behind") };
+    if skew > CLOCK_SKEW {
+        let seconds = skew.as_secs();
+        warn!(
+            seconds,
+            "the clock of this machine is {seconds} s {direction} that of Redis: tasks with an ETA or an expiry will run or expire at the wrong time"
+        );
+    }
+    Ok(())
 }
 
 /// Messages must not be evicted; says so if they may be.

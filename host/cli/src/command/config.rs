@@ -59,8 +59,10 @@ mod tests {
             SETTING                                    VALUE                              FROM
             broker.url                                 amqp://me:**@box//                 CELERY_BROKER_URL
             broker.connection_timeout                  4s                                 default
+            broker.transport_options                   none                               default
             broker.native_delayed_delivery_queue_type  quorum                             default
             result.backend                             rpc://                             default
+            result.backend_transport_options           none                               default
             result.expires                             1d                                 default
             result.failure_expires                     none                               default
             result.serializer                          json                               default

@@ -64,6 +64,7 @@ pub(crate) enum Kind {
     ShortText,
     /// Texts such as `key=value`.
     Pairs,
+    OptionalPairs,
     Texts,
     /// Names or mime types; JSON is among them.
     Serializers,
@@ -154,7 +155,8 @@ impl Kind {
                 .filter(|text| text.len() <= 255)
                 .map(|text| Value::Text(text.to_owned()))
                 .ok_or_else(unexpected),
-            Self::Pairs => texts(raw)
+            Self::OptionalPairs if is_none(raw) => Ok(Value::None),
+            Self::Pairs | Self::OptionalPairs => texts(raw)
                 .filter(|pairs| pairs.iter().all(|pair| pair.split_once('=').is_some_and(|(key, _)| !key.is_empty())))
                 .map(Value::Texts)
                 .ok_or_else(unexpected),
@@ -212,6 +214,7 @@ impl Kind {
             Self::ExchangeType => "\"direct\", \"topic\", \"fanout\" or \"headers\"",
             Self::OptionalPriority => "a whole number from 1 to 255, or \"none\"",
             Self::ShortText => "a text of at most 255 bytes",
+            Self::OptionalPairs => "a list such as [\"global_keyprefix=app:\"], or \"none\"",
             Self::Pairs => "a list such as [\"x-match=all\", \"region=eu\"]",
             Self::Texts => "a list of texts",
             Self::Serializer => "a serializer, such as \"json\"",

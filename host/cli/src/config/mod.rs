@@ -62,6 +62,7 @@ pub(crate) struct Config {
 pub(crate) struct BrokerConfig {
     pub(crate) url: SecretUrl,
     pub(crate) connection_timeout: Duration,
+    pub(crate) transport_options: Vec<(String, String)>,
     pub(crate) native_delayed_delivery_queue_type: QueueKind,
 }
 
@@ -69,6 +70,8 @@ pub(crate) struct BrokerConfig {
 #[derive(Debug)]
 pub(crate) struct ResultConfig {
     pub(crate) backend: SecretUrl,
+    /// Before the keys of Celery's Redis backend.
+    pub(crate) key_prefix: Option<String>,
     /// `None` keeps results for ever.
     pub(crate) expires: Option<Duration>,
     pub(crate) failure_expires: Option<Duration>,
@@ -185,10 +188,12 @@ impl Config {
             broker: BrokerConfig {
                 url: of.url("broker.url"),
                 connection_timeout: of.duration("broker.connection_timeout"),
+                transport_options: broker_options(&resolved)?,
                 native_delayed_delivery_queue_type: of.queue_kind("broker.native_delayed_delivery_queue_type"),
             },
             result: ResultConfig {
                 backend: of.url("result.backend"),
+                key_prefix: key_prefix(&resolved)?,
                 expires: of.optional_duration("result.expires"),
                 failure_expires: of.optional_duration("result.failure_expires"),
                 serializer: of.serializer("result.serializer"),
@@ -306,10 +311,39 @@ typed! {
     fn serializer -> Serializer { Value::Serializer(serializer) => *serializer }
     fn serializers -> Vec<Serializer> { Value::Serializers(serializers) => serializers.clone() }
     fn text -> String { Value::Text(text) => text.clone() }
+    fn pairs -> Vec<(String, String)> {
+        Value::Texts(pairs) =>
+            pairs.iter().filter_map(|pair| pair.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
+        Value::None => Vec::new()
+    }
     fn optional_text -> Option<String> { Value::Text(text) => Some(text.clone()), Value::None => None }
     fn node -> NodeName { Value::Text(text) => NodeName::parse(text).expect("the name was parsed when it was resolved") }
     fn level -> Level { Value::Level(level) => *level }
     fn format -> Format { Value::Format(format) => *format }
+}
+
+/// The options of the broker's transport, if it has such.
+fn broker_options(resolved: &Resolved) -> Result<Vec<(String, String)>, ConfigErrors> {
+    const KEY: &str = "broker.transport_options";
+    let (url, options) = (Typed(resolved).url("broker.url"), Typed(resolved).pairs(KEY));
+    match broker::check_transport_options(url.expose(), &options) {
+        Ok(()) => Ok(options),
+        Err(error) => Err(ConfigErrors::new(vec![ConfigError::value(resolved.origin(KEY), KEY, &error.to_string())])),
+    }
+}
+
+/// Of the options of Celery's backends, the one that we know.
+fn key_prefix(resolved: &Resolved) -> Result<Option<String>, ConfigErrors> {
+    const KEY: &str = "result.backend_transport_options";
+    let mut prefix = None;
+    for (name, value) in Typed(resolved).pairs(KEY) {
+        if name != "global_keyprefix" {
+            let problem = format!("there is no option `{name}`; there is: global_keyprefix");
+            return Err(ConfigErrors::new(vec![ConfigError::value(resolved.origin(KEY), KEY, &problem)]));
+        }
+        prefix = Some(value);
+    }
+    Ok(prefix)
 }
 
 fn read_file(named: Option<&Path>) -> Result<Option<(String, String)>, ConfigErrors> {

@@ -64,6 +64,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
     fixed("broker.url", Kind::BrokerUrl, "sqlite:///host.db", "where tasks come from"),
     fixed("broker.connection_timeout", Kind::Duration, "4s", "how long to wait for a connection"),
     fixed(
+        "broker.transport_options",
+        Kind::OptionalPairs,
+        "none",
+        "options of kombu's Redis transport, such as [\"global_keyprefix=app:\", \"visibility_timeout=600\"]",
+    ),
+    fixed(
         "broker.native_delayed_delivery_queue_type",
         Kind::QueueType,
         "quorum",
@@ -74,6 +80,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Kind::ResultUrl,
         "the broker itself, or rpc:// with RabbitMQ",
         "where results are kept; disabled:// keeps none",
+    ),
+    fixed(
+        "result.backend_transport_options",
+        Kind::OptionalPairs,
+        "none",
+        "options of Celery's Redis backend: [\"global_keyprefix=app:\"]",
     ),
     fixed("result.expires", Kind::OptionalDuration, "1d", "how long results are kept; none: for ever"),
     fixed(
@@ -335,10 +347,14 @@ mod tests {
                       where tasks come from [default: sqlite:///host.db]
               broker.connection_timeout
                       how long to wait for a connection [default: 4s]
+              broker.transport_options
+                      options of kombu's Redis transport, such as ["global_keyprefix=app:", "visibility_timeout=600"] [default: none]
               broker.native_delayed_delivery_queue_type
                       queues of RabbitMQ in which tasks with a later start wait: classic or quorum [default: quorum]
               result.backend
                       where results are kept; disabled:// keeps none [default: the broker itself, or rpc:// with RabbitMQ]
+              result.backend_transport_options
+                      options of Celery's Redis backend: ["global_keyprefix=app:"] [default: none]
               result.expires
                       how long results are kept; none: for ever [default: 1d]
               result.failure_expires

@@ -113,7 +113,7 @@ fn texts(deliveries: &[Delivery]) -> Vec<String> {
 }
 
 fn now_s() -> f64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64()
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
 }
 
 /// Waits until something is so.

@@ -64,6 +64,7 @@ async fn refusing(answer: &'static str) -> (String, JoinSet<()>) {
                             "+OK\r\n"
                         }
                         () if text.contains("INFO") => "$0\r\n\r\n",
+                        () if text.contains("TIME") => "*2\r\n$1\r\n0\r\n$1\r\n0\r\n",
                         () if text.contains("LOAD") => "$1\r\nx\r\n",
                         () => answer,
                     };
