@@ -34,6 +34,8 @@ pub struct Site {
     /// As hosts are told, if they are to go another way than clients: through a proxy, say.
     pub host_broker: Option<String>,
     pub host_backend: Option<String>,
+    /// What hosts find in their environment besides.
+    pub environment: Vec<(String, String)>,
     /// The plugins folder of its workers.
     pub plugins: String,
     binary: PathBuf,
@@ -83,6 +85,7 @@ impl Site {
             backend,
             host_broker: None,
             host_backend: None,
+            environment: Vec::new(),
             plugins: "plugins".to_owned(),
             binary,
             python,
@@ -145,7 +148,8 @@ impl Site {
         command
             .args(["run", "--plugins", &self.plugins, "-n", node, "-Q", &self.queue])
             .args(self.urls())
-            .args(options);
+            .args(options)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 

@@ -36,6 +36,7 @@ mod limits;
 mod messages;
 mod mixed;
 mod progress;
+mod queues;
 mod results;
 mod retries;
 mod sharing;

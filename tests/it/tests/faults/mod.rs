@@ -1,6 +1,7 @@
 //! Failures of servers, networks, disks and clocks, against real servers: what the host does about each.
 
 mod alarm;
+mod clock;
 mod disk;
 mod network;
 mod redis;
