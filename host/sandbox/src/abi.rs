@@ -5,6 +5,8 @@
 
 use wasmtime::component::{ComponentType, Lower};
 
+use crate::capability::CONFIG_VERSIONS;
+
 use self::exports::taskhost::task::tasks::Failure;
 
 wasmtime::component::bindgen!({
@@ -38,6 +40,7 @@ pub(crate) const TASKS_NAME: &str = "taskhost:task/tasks";
 /// The interfaces that are linked for every component: name, and the version that they grow within.
 const LINKED: &[(&str, &str)] = &[
     ("taskhost:task/context", "0.1"),
+    ("taskhost:task/secrets", "0.1"),
     ("taskhost:task/types", "0.1"),
     ("wasi:cli/environment", "0.2"),
     ("wasi:cli/exit", "0.2"),
@@ -71,6 +74,10 @@ const LINKED: &[(&str, &str)] = &[
 /// True if an import of that name finds its match in the linker.
 pub(crate) fn is_linked(import: &str) -> bool {
     let Some((name, version)) = import.split_once('@') else { return false };
+    // Drafts do not grow: each is a version of its own.
+    if name == "wasi:config/store" {
+        return CONFIG_VERSIONS.contains(&version);
+    }
     LINKED.iter().any(|(linked, series)| {
         *linked == name && version.strip_prefix(series).is_some_and(|patch| patch.starts_with('.'))
     })

@@ -9,6 +9,7 @@ use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, Strategy, WasmFeatures};
 
 use crate::abi;
+use crate::capability;
 use crate::clock::GuestClock;
 use crate::instance::Guest;
 use crate::limits::{
@@ -150,5 +151,6 @@ fn link(wasm: &wasmtime::Engine) -> wasmtime::Result<Linker<Guest>> {
     GuestClock::link(&mut linker)?;
     linker.allow_shadowing(false);
     abi::Plugin::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
+    capability::link(&mut linker)?;
     Ok(linker)
 }

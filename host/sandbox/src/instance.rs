@@ -12,6 +12,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::abi::taskhost::task::context::UpdateError;
 use crate::abi::taskhost::task::{context, types};
+use crate::capability::{self, Capabilities, CapabilityError};
 use crate::clock::{Deadlines, Notice};
 use crate::engine::Engine;
 use crate::limits::{HANDLES_MAX, Limits, RANDOM_BYTES_MAX, RESOURCES_MAX};
@@ -29,6 +30,8 @@ pub(crate) struct Guest {
     speaker: Speaker,
     limits: Limits,
     surroundings: Arc<Surroundings>,
+    /// What the plugin was granted; whether this task may use it is another question.
+    granted: Option<Arc<Capabilities>>,
     states: Option<Box<States>>,
     output: Option<Output>,
     wasi: Option<WasiCtx>,
@@ -36,12 +39,30 @@ pub(crate) struct Guest {
 }
 
 impl Guest {
-    pub(crate) fn new(deadlines: Deadlines, speaker: Speaker, limits: Limits, surroundings: Arc<Surroundings>) -> Self {
+    pub(crate) fn new(
+        deadlines: Deadlines,
+        speaker: Speaker,
+        limits: Limits,
+        surroundings: Arc<Surroundings>,
+        granted: Option<Arc<Capabilities>>,
+    ) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES_MAX);
         let memory = MemoryMeter::new(limits.memory_bytes);
         let notice = deadlines.handles_soft.then(Arc::default);
-        Self { memory, deadlines, notice, speaker, limits, surroundings, states: None, output: None, wasi: None, table }
+        Self {
+            memory,
+            deadlines,
+            notice,
+            speaker,
+            limits,
+            surroundings,
+            granted,
+            states: None,
+            output: None,
+            wasi: None,
+            table,
+        }
     }
 
     /// A store around this, with every bound set.
@@ -54,6 +75,43 @@ impl Guest {
         store.set_epoch_deadline(1);
         store.epoch_deadline_async_yield_and_update(1);
         store
+    }
+
+    /// Gives the guest what it cannot get when it asks: folders, whose opening may fail.
+    pub(crate) fn prepare(&mut self) -> Result<(), CapabilityError> {
+        if self.capabilities().is_some_and(Capabilities::needs_preparation) {
+            self.wasi = Some(self.make_wasi()?);
+        }
+        Ok(())
+    }
+
+    /// What the guest may use now.
+    pub(crate) fn capabilities(&self) -> Option<&Capabilities> {
+        let Speaker::Task(attempt) = &self.speaker else { return None };
+        self.granted.as_deref().filter(|granted| granted.covers(attempt.request.task.as_str()))
+    }
+
+    /// Why the guest may not use this.
+    pub(crate) fn denied(&self, option: &str, name: &str) -> String {
+        match &self.speaker {
+            Speaker::Task(attempt) => {
+                let task = attempt.request.task.as_str();
+                capability::denied(self.granted.as_deref(), &attempt.spec.plugin, task, option, name)
+            }
+            Speaker::Plugin(_) => {
+                format!("{option} `{name}` is denied: only tasks have what is granted, not `describe`")
+            }
+        }
+    }
+
+    fn make_wasi(&mut self) -> Result<WasiCtx, CapabilityError> {
+        let output = self.output.insert(Output::new(self.speaker.clone(), &self.limits, self.granted.clone()));
+        let mut builder = WasiCtx::builder();
+        builder.stdout(output.stdout()).stderr(output.stderr()).max_random_size(RANDOM_BYTES_MAX);
+        if let Some(capabilities) = self.capabilities() {
+            capabilities.furnish(&mut builder)?;
+        }
+        Ok(builder.build())
     }
 
     /// What the guest's clock is made of.
@@ -88,12 +146,12 @@ impl Guest {
 
 impl WasiView for Guest {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        let Self { wasi, output, speaker, limits, table, .. } = self;
-        let ctx = wasi.get_or_insert_with(|| {
-            let output = output.insert(Output::new(speaker.clone(), limits));
-            // Nothing is granted: no environment, arguments, directories, sockets or names.
-            WasiCtx::builder().stdout(output.stdout()).stderr(output.stderr()).max_random_size(RANDOM_BYTES_MAX).build()
-        });
+        if self.wasi.is_none() {
+            // What can fail was done before the guest was there.
+            self.wasi = Some(self.make_wasi().expect("without folders nothing can fail"));
+        }
+        let Self { wasi, table, .. } = self;
+        let ctx = wasi.as_mut().expect("it was made above");
         WasiCtxView { ctx, table }
     }
 }

@@ -3,6 +3,7 @@
 //! The instance is gone when this returns, whatever happened: after a trap or a time-out nothing in
 //! it can be trusted, and after a success the next attempt must not see what this one left behind.
 
+use std::error::Error;
 use std::future::{self, Future};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -39,7 +40,15 @@ impl Sandbox {
         );
         let attempt = Arc::new(attempt);
         let speaker = Speaker::Task(Arc::clone(&attempt));
-        let guest = Guest::new(deadlines, speaker, plugin.limits, Arc::clone(self.surroundings()));
+        let granted = plugin.capabilities.clone();
+        let mut guest = Guest::new(deadlines, speaker, plugin.limits, Arc::clone(self.surroundings()), granted);
+        if let Err(error) = guest.prepare() {
+            let why = match error.source() {
+                Some(cause) => format!("{error}: {cause}"),
+                None => error.to_string(),
+            };
+            return Finished { outcome: Outcome::Trapped(Trap::NotInstantiated(why)), usage: Usage::default() };
+        }
 
         let notice = guest.notice();
 

@@ -5,8 +5,10 @@
 
 mod abi;
 mod answer;
+mod capability;
 mod clock;
 mod engine;
+mod grant;
 mod instance;
 mod invoke;
 mod limits;
@@ -19,7 +21,9 @@ mod sandbox;
 mod states;
 mod tasks;
 
+pub use capability::CapabilityError;
 pub use engine::EngineError;
+pub use grant::{GRANT_OPTIONS, Grant, Mode, Need, Power};
 pub use limits::{Config, Limits};
 pub use manifest::ManifestError;
 pub use options::OptionError;

@@ -3,9 +3,12 @@
 //! Every number that holds a guest back has its name here; how it is enforced is the business of the
 //! module that meets the guest.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use taskhost_core::NodeName;
+use taskhost_core::{NodeName, PluginName};
+
+use crate::grant::Grant;
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -54,6 +57,8 @@ pub struct Config {
     pub hostname: NodeName,
     /// The operator's ceiling for every attempt.
     pub limits: Limits,
+    /// What the operator grants, by plugin. Nobody else is granted anything.
+    pub grants: BTreeMap<PluginName, Grant>,
 }
 
 /// The ceiling for an attempt. A manifest can only lower these.

@@ -11,6 +11,7 @@ use tokio::io::{AsyncWrite, empty};
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
+use crate::capability::Capabilities;
 use crate::limits::Limits;
 
 /// What each line counts beside its text, so that empty lines are not free.
@@ -36,6 +37,8 @@ pub(crate) struct Output(Arc<Mutex<State>>);
 #[derive(Debug)]
 struct State {
     speaker: Speaker,
+    /// Holds the secrets that must not be printed.
+    granted: Option<Arc<Capabilities>>,
     left_bytes: usize,
     line_bytes_max: usize,
     dropped_bytes: u64,
@@ -59,9 +62,10 @@ struct Line {
 }
 
 impl Output {
-    pub(crate) fn new(speaker: Speaker, limits: &Limits) -> Self {
+    pub(crate) fn new(speaker: Speaker, limits: &Limits, granted: Option<Arc<Capabilities>>) -> Self {
         Self(Arc::new(Mutex::new(State {
             speaker,
+            granted,
             left_bytes: limits.log_bytes,
             line_bytes_max: limits.log_line_bytes,
             dropped_bytes: 0,
@@ -139,6 +143,9 @@ impl State {
     fn end_line(&mut self, stream: Stream) {
         let line = std::mem::take(self.line(stream));
         let mut text = clean(&line.bytes);
+        if let Some(granted) = &self.granted {
+            text = granted.mask(text);
+        }
         if text.is_empty() && !line.cut {
             return;
         }
@@ -274,7 +281,7 @@ mod tests {
     #[test]
     fn lines_and_the_whole_are_bounded_and_what_is_lost_is_counted() {
         let limits = Limits { log_bytes: 200, log_line_bytes: 10, ..Limits::default() };
-        let output = Output::new(Speaker::Plugin(PluginName::parse("p").expect("a name")), &limits);
+        let output = Output::new(Speaker::Plugin(PluginName::parse("p").expect("a name")), &limits, None);
         let mut state = output.state();
         state.write(Stream::Stderr, b"0123456789abc");
         state.write(Stream::Stderr, b"def\nshort\n");

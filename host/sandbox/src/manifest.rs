@@ -11,6 +11,7 @@ use serde::de::{self, Deserialize, Deserializer, Visitor};
 use taskhost_core::{Json, PluginName, TaskName, TaskOptions};
 use toml::Spanned;
 
+use crate::grant::{Need, Needs};
 use crate::limits::MANIFEST_BYTES_MAX;
 use crate::options::{self, Effect};
 
@@ -27,6 +28,8 @@ pub(crate) struct Manifest {
     pub(crate) memory_bytes: Option<usize>,
     pub(crate) result_bytes: Option<usize>,
     pub(crate) log_bytes: Option<usize>,
+    /// What the plugin declares that it needs.
+    pub(crate) needs: Needs,
     /// Modules besides Python's and Celery's that the plugin's exceptions may claim.
     pub(crate) exception_modules: Vec<String>,
     /// Options by task, in the order of their names.
@@ -74,6 +77,15 @@ impl Manifest {
             let span = file.component.map_or(file.name.span(), |component| component.span());
             return Err(wrong(span, format!("component `{component}` is not a file beside {FILE_NAME}")));
         }
+        let mut needs = Needs::new();
+        for (capability, names) in file.needs.lists() {
+            for name in names {
+                let need = capability(name.get_ref()).map_err(|problem| wrong(name.span(), problem))?;
+                if !needs.insert(need) {
+                    return Err(wrong(name.span(), format!("`{}` is needed twice", name.get_ref())));
+                }
+            }
+        }
         let mut tasks = BTreeMap::new();
         for (task, table) in file.tasks {
             let name = TaskName::parse(task.get_ref()).map_err(|error| wrong(task.span(), error.to_string()))?;
@@ -86,6 +98,7 @@ impl Manifest {
             memory_bytes: file.limits.memory.map(|size| size.0),
             result_bytes: file.limits.result.map(|size| size.0),
             log_bytes: file.limits.log.map(|size| size.0),
+            needs,
             exception_modules: file.exception_modules,
             tasks,
         })
@@ -139,6 +152,8 @@ struct File {
     #[serde(default)]
     limits: FileLimits,
     #[serde(default)]
+    needs: FileNeeds,
+    #[serde(default)]
     exception_modules: Vec<String>,
     #[serde(default)]
     tasks: BTreeMap<Spanned<String>, Table>,
@@ -152,9 +167,54 @@ struct FileLimits {
     log: Option<Size>,
 }
 
-/// The keys of both, for hints.
-const KEYS: &[&str] =
-    &["name", "version", "component", "build", "limits", "exception_modules", "tasks", "memory", "result", "log"];
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct FileNeeds {
+    config: Vec<Spanned<String>>,
+    env: Vec<Spanned<String>>,
+    fs: Vec<Spanned<String>>,
+    secrets: Vec<Spanned<String>>,
+}
+
+type ReadNeed = fn(&str) -> Result<Need, String>;
+
+impl FileNeeds {
+    /// Each list with what one of its entries means.
+    fn lists(&self) -> [(ReadNeed, &[Spanned<String>]); 4] {
+        [
+            (|key| named(key).map(Need::Config), &self.config),
+            (|name| named(name).map(Need::Env), &self.env),
+            (Need::directory, &self.fs),
+            (|name| named(name).map(Need::Secret), &self.secrets),
+        ]
+    }
+}
+
+fn named(name: &str) -> Result<String, String> {
+    match name.is_empty() || name.contains('=') || name.chars().any(char::is_control) {
+        true => Err(format!("\"{}\" is no name", name.escape_debug())),
+        false => Ok(name.to_owned()),
+    }
+}
+
+/// The keys of all, for hints.
+const KEYS: &[&str] = &[
+    "name",
+    "version",
+    "component",
+    "build",
+    "limits",
+    "needs",
+    "exception_modules",
+    "tasks",
+    "memory",
+    "result",
+    "log",
+    "config",
+    "env",
+    "fs",
+    "secrets",
+];
 
 /// Adds the nearest key to serde's message about an unknown one.
 fn explain(message: &str, at: Option<&str>) -> String {

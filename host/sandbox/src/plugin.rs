@@ -14,11 +14,13 @@ use wasmtime::component::{Component, ComponentExportIndex, InstancePre};
 use crate::abi::exports::taskhost::task::tasks::TaskInfo;
 use crate::abi::{self, PluginPre};
 use crate::answer;
+use crate::capability::{Capabilities, CapabilityError};
 use crate::clock::Deadlines;
 use crate::engine::Engine;
+use crate::grant::{self, Denial, Grant, Need, Needs, Power, advice};
 use crate::instance::Guest;
 use crate::invoke::{Broken, Ended, supervise};
-use crate::limits::{DESCRIBE_BYTES_MAX, Limits};
+use crate::limits::{Config, DESCRIBE_BYTES_MAX, Limits};
 use crate::logs::Speaker;
 use crate::manifest::{Manifest, ManifestError};
 use crate::options::OptionError;
@@ -34,6 +36,8 @@ pub(crate) struct Plugin {
     pub(crate) run: ComponentExportIndex,
     pub(crate) limits: Limits,
     pub(crate) exception_modules: Vec<String>,
+    /// None, if it was granted nothing.
+    pub(crate) capabilities: Option<Arc<Capabilities>>,
 }
 
 /// What is known about a plugin, for people. Of a refused one: as much as was found out before.
@@ -49,6 +53,8 @@ pub struct PluginReport {
     pub compile_time: Duration,
     pub exports: Vec<String>,
     pub imports: Vec<Import>,
+    /// What the plugin declares and what it is granted.
+    pub powers: Vec<Power>,
     pub tasks: Vec<TaskReport>,
     pub warnings: Vec<String>,
     /// Why the plugin cannot be used.
@@ -92,6 +98,8 @@ pub enum LoadError {
     CoreModule,
     #[error("it is precompiled machine code: only `.wasm` components are accepted, the host compiles them itself")]
     Precompiled,
+    #[error("`{}` can be written by every user of this machine; `chmod o-w` takes that away", path.display())]
+    Exposed { path: PathBuf },
     #[error("compile it")]
     Compile(#[source] BoxError),
     #[error("the compiler panicked")]
@@ -113,6 +121,12 @@ pub enum LoadError {
     OtherVersion { found: String },
     #[error("its export `{}` is not the interface of this name", abi::TASKS_NAME)]
     Interface(#[source] BoxError),
+    #[error("it declares {}", advice(plugin, missing))]
+    NotGranted { plugin: PluginName, missing: Vec<Need> },
+    #[error("its grant in host.toml is for the component with sha256 {pinned}, and this one has {found}")]
+    OtherComponent { pinned: String, found: String },
+    #[error("what it is granted cannot be had")]
+    Capability(#[from] CapabilityError),
     #[error("`describe` took longer than {} s", limit.as_secs_f64())]
     DescribeTimedOut { limit: Duration },
     #[error("`describe` failed: {0}")]
@@ -181,17 +195,23 @@ impl PluginReport {
 /// The whole way from a file to a plugin. What is found out on the way goes into the report.
 pub(crate) async fn load(
     engine: &Engine,
-    ceiling: &Limits,
+    config: &Config,
     surroundings: &Arc<Surroundings>,
     source: &Source,
     report: &mut PluginReport,
 ) -> Result<Plugin, LoadError> {
-    let limits = lower(ceiling, source.manifest.as_ref(), &mut report.warnings);
+    // Whoever can put another file there inherits what is granted to the name.
+    let folder = source.component.parent().unwrap_or(Path::new("."));
+    check_exposure(folder)?;
+    check_exposure(&source.component)?;
+    let limits = lower(&config.limits, source.manifest.as_ref(), &mut report.warnings);
     let (path, bytes_max) = (source.component.clone(), limits.component_bytes);
     let (bytes, hash) = on_thread(move || read(&path, bytes_max)).await??;
     report.size_bytes = bytes.len() as u64;
     report.sha256 = hash;
     check_kind(&bytes)?;
+
+    let capabilities = empower(config, source, report);
 
     let started = Instant::now();
     let wasm = engine.wasm.clone();
@@ -200,11 +220,53 @@ pub(crate) async fn load(
     report.compile_time = started.elapsed();
 
     let (pre, run) = link(engine, &component, report)?;
+    let capabilities = capabilities?;
     let infos = describe(engine, &pre, &limits, surroundings, &source.name).await?;
     report.tasks = tasks::read(infos, source, &mut report.warnings)?;
     let exception_modules =
         source.manifest.as_ref().map(|manifest| manifest.exception_modules.clone()).unwrap_or_default();
-    Ok(Plugin { pre: pre.instance_pre().clone(), run, limits, exception_modules })
+    Ok(Plugin { pre: pre.instance_pre().clone(), run, limits, exception_modules, capabilities })
+}
+
+/// Refuses what any user of the machine could replace.
+#[cfg(unix)]
+pub(crate) fn check_exposure(path: &Path) -> Result<(), LoadError> {
+    use std::os::unix::fs::PermissionsExt;
+    const WRITABLE_BY_OTHERS: u32 = 0o002;
+    // What is not there is the next step's trouble.
+    let exposed = path.metadata().is_ok_and(|meta| meta.permissions().mode() & WRITABLE_BY_OTHERS != 0);
+    if exposed { Err(LoadError::Exposed { path: path.to_owned() }) } else { Ok(()) }
+}
+
+#[cfg(not(unix))]
+pub(crate) fn check_exposure(_path: &Path) -> Result<(), LoadError> {
+    Ok(())
+}
+
+/// What the plugin may do: what it declares, if all of that is granted.
+fn empower(
+    config: &Config,
+    source: &Source,
+    report: &mut PluginReport,
+) -> Result<Option<Arc<Capabilities>>, LoadError> {
+    let plugin = &source.name;
+    let (no_needs, no_grant) = (Needs::new(), Grant::default());
+    let needs = source.manifest.as_ref().map_or(&no_needs, |manifest| &manifest.needs);
+    let grant = config.grants.get(plugin).unwrap_or(&no_grant);
+    report.powers = grant::side_by_side(needs, grant);
+    let powers = grant::meet(needs, grant, &report.sha256).map_err(|denial| match denial {
+        Denial::Missing(missing) => LoadError::NotGranted { plugin: plugin.clone(), missing },
+        Denial::OtherComponent { pinned } => LoadError::OtherComponent { pinned, found: report.sha256.clone() },
+    })?;
+    if !powers.secrets.is_empty() && grant.sha256.is_none() {
+        report.warnings.push(format!(
+            "its secrets are granted to whatever file has the name `{plugin}`: add `sha256 = \"{}\"` to \
+             [grants.\"{plugin}\"] of host.toml",
+            report.sha256
+        ));
+    }
+    let capabilities = Capabilities::fetch(powers, &mut report.warnings)?;
+    Ok(capabilities.map(Arc::new))
 }
 
 /// Compiling takes seconds for a large component, and reading may take as long.
@@ -307,7 +369,7 @@ async fn describe(
 ) -> Result<Vec<TaskInfo>, LoadError> {
     let limit = limits.describe_time;
     let deadlines = Deadlines::new(Instant::now(), limit, None, false);
-    let guest = Guest::new(deadlines, Speaker::Plugin(name.clone()), *limits, Arc::clone(surroundings));
+    let guest = Guest::new(deadlines, Speaker::Plugin(name.clone()), *limits, Arc::clone(surroundings), None);
     let mut room = None;
     let mut store = guest.into_store(engine, DESCRIBE_BYTES_MAX);
     let call = async {

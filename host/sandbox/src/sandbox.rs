@@ -84,7 +84,13 @@ impl Sandbox {
     /// two that claim the same name or task, the one whose name sorts later is refused.
     pub async fn load_folder(&self, dir: &Path) -> Loaded {
         let mut loaded = Loaded::default();
-        let mut sources = find(dir, &mut loaded.refused);
+        let mut sources = match plugin::check_exposure(dir) {
+            Ok(()) => find(dir, &mut loaded.refused),
+            Err(error) => {
+                loaded.refused.push(Refused::new(dir, &error));
+                Vec::new()
+            }
+        };
         sources.sort_by(|a, b| (a.name.as_str(), &a.component).cmp(&(b.name.as_str(), &b.component)));
 
         let mut plugins = HashMap::new();
@@ -155,7 +161,7 @@ impl Sandbox {
     }
 
     async fn load(&self, source: &Source, report: &mut PluginReport) -> Result<Plugin, LoadError> {
-        plugin::load(&self.engine, &self.config.limits, &self.surroundings, source, report).await
+        plugin::load(&self.engine, &self.config, &self.surroundings, source, report).await
     }
 }
 

@@ -22,7 +22,8 @@ const WARM_UP_CALLS: usize = 5_000;
 /// Measures and prints.
 pub(crate) async fn measure(args: &SandboxArgs) -> Result<ExitCode> {
     let hostname = NodeName::parse("bench@localhost")?;
-    let sandbox = Sandbox::new(Config { concurrency: 1, hostname, limits: Limits::default() })?;
+    let sandbox =
+        Sandbox::new(Config { concurrency: 1, hostname, limits: Limits::default(), grants: Default::default() })?;
     let attempt = attempt(&sandbox, args).await?;
     for _ in 0..WARM_UP_CALLS {
         call(&sandbox, &attempt).await?;

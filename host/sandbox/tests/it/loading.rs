@@ -136,7 +136,10 @@ fn sandbox_interfaces() -> Vec<String> {
         "sockets/udp-create-socket",
     ];
     let wasi = names.iter().flat_map(|name| ["0.2.0", "0.2.6"].map(|version| format!("wasi:{name}@{version}")));
-    wasi.chain(["context", "types"].map(|name| format!("taskhost:task/{name}@0.1.0"))).collect()
+    let drafts = ["0.2.0-draft", "0.2.0-draft-2024-09-27", "0.2.0-rc.1"];
+    wasi.chain(["context", "secrets", "types"].map(|name| format!("taskhost:task/{name}@0.1.0")))
+        .chain(drafts.map(|version| format!("wasi:config/store@{version}")))
+        .collect()
 }
 
 #[tokio::test]
@@ -226,6 +229,10 @@ async fn a_manifest_is_read_strictly() {
             "line 4: unknown task option `timelimit`; the nearest known is `time_limit`",
         ),
         ("name = \"p\"\n[tasks.t]\ntime_limit = \"3\"", "line 3: option `time_limit` is \"3\", expected seconds"),
+        ("name = \"p\"\n[needs]\ngpu = []", "line 3: unknown key `gpu`"),
+        ("name = \"p\"\n[needs]\nenv = [\"A=1\"]", "line 3: \"A=1\" is no name"),
+        ("name = \"p\"\n[needs]\nenv = [\"A\",\n\"A\"]", "line 4: `A` is needed twice"),
+        ("name = \"p\"\n[needs]\nfs = [\"data\"]", "line 3: \"data\" is no path for a plugin, such as /data"),
         ("name = \"p\"\ncomponent = \"../p.wasm\"", "line 2: component `../p.wasm` is not a file beside plugin.toml"),
         ("name = \"\"", "line 1: plugin name is empty"),
         ("name = p", "line 1: "),
@@ -298,6 +305,25 @@ async fn a_missing_folder_or_component_is_a_refusal() {
     assert!(loaded.catalog.is_empty());
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn what_every_user_can_replace_is_not_loaded() {
+    use std::os::unix::fs::PermissionsExt;
+    let world =
+        World::new(&[("p/plugin.toml", b"name = \"p\"".to_vec()), ("p/p.wasm", Guest::echo("t").build())]).await;
+    assert_eq!(world.loaded.refused, []);
+    for (path, refused) in [("p/p.wasm", 1), ("p", 1), ("", 1)] {
+        let path = world.dir.path().join(path);
+        let before = path.metadata().expect("it is there").permissions();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(before.mode() | 0o002)).expect("it is ours");
+        let loaded = world.sandbox.load_folder(world.dir.path()).await;
+        std::fs::set_permissions(&path, before).expect("it is ours");
+        assert_eq!(loaded.refused.len(), refused, "{}", path.display());
+        assert!(loaded.refused[0].reason.contains("can be written by every user"), "{:?}", loaded.refused);
+        assert_eq!(loaded.plugins.len(), if path == world.dir.path() { 0 } else { 1 });
+    }
+}
+
 #[tokio::test]
 async fn a_check_reports_what_a_plugin_is_without_serving_it() {
     let world = World::new(&[]).await;
@@ -320,7 +346,7 @@ async fn a_check_reports_what_a_plugin_is_without_serving_it() {
 async fn a_sandbox_without_a_pool_does_the_same() {
     // No machine has the addresses for so many, which is the same as having none for a pool.
     let hostname = NodeName::parse("taskhost@test").expect("a name");
-    let huge = Config { concurrency: 1 << 24, hostname, limits: Limits::default() };
+    let huge = Config { concurrency: 1 << 24, hostname, limits: Limits::default(), grants: Default::default() };
     let sandbox = Sandbox::new(huge).expect("a sandbox, if not a pooled one");
     assert!(!sandbox.is_pooled());
     let world = World::guest(&Guest::echo("t")).await;

@@ -1,5 +1,6 @@
 //! A sandbox that serves a folder of guests, and ways to run their tasks.
 
+use std::collections::BTreeMap;
 use std::future::pending;
 use std::path::Path;
 use std::sync::Arc;
@@ -36,7 +37,8 @@ impl World {
             write(dir.path(), name, bytes);
         }
         let hostname = NodeName::parse("taskhost@test").expect("a name");
-        let sandbox = Sandbox::new(Config { concurrency: 2, hostname, limits }).expect("a sandbox");
+        let sandbox =
+            Sandbox::new(Config { concurrency: 2, hostname, limits, grants: BTreeMap::new() }).expect("a sandbox");
         let loaded = sandbox.load_folder(dir.path()).await;
         Self { dir, sandbox, loaded }
     }

@@ -1,0 +1,117 @@
+//! What a plugin was granted, fetched when it is loaded and ready for its attempts.
+//!
+//! Decides nothing about who may do what: `grant` did. What a guest does not have it is denied here, with
+//! a text that names the missing line.
+
+mod config;
+mod env;
+mod fs;
+mod secrets;
+
+use std::collections::BTreeMap;
+
+use taskhost_core::PluginName;
+use wasmtime::component::Linker;
+use wasmtime_wasi::WasiCtxBuilder;
+
+use crate::grant::{self, Powers};
+use crate::instance::Guest;
+
+pub(crate) use config::VERSIONS as CONFIG_VERSIONS;
+
+use fs::Directory;
+use secrets::Secret;
+
+/// Why something that was granted cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum CapabilityError {
+    #[error("secret `{name}` is granted from {source_text}")]
+    Secret {
+        name: String,
+        source_text: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("folder `{host}` is granted as {guest}")]
+    Folder {
+        guest: String,
+        host: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("`{read}` is granted for reading and `{written}` for writing: one holds the other")]
+    Overlap { read: String, written: String },
+}
+
+/// The powers of one version of a plugin.
+#[derive(Debug)]
+pub(crate) struct Capabilities {
+    tasks: Vec<String>,
+    env: Vec<(String, String)>,
+    config: BTreeMap<String, String>,
+    secrets: BTreeMap<String, Secret>,
+    directories: Vec<Directory>,
+}
+
+impl Capabilities {
+    /// Fetches values and opens folders. None if there is nothing to fetch.
+    pub(crate) fn fetch(powers: Powers, warnings: &mut Vec<String>) -> Result<Option<Self>, CapabilityError> {
+        if powers == Powers::default() {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            tasks: powers.tasks,
+            env: env::fetch(powers.env, warnings),
+            config: powers.config,
+            secrets: secrets::fetch(powers.secrets)?,
+            directories: fs::open(powers.fs)?,
+        }))
+    }
+
+    /// True if the task may use them.
+    pub(crate) fn covers(&self, task: &str) -> bool {
+        grant::covers(&self.tasks, task)
+    }
+
+    /// True if there is something that an attempt cannot do without.
+    pub(crate) fn needs_preparation(&self) -> bool {
+        !self.directories.is_empty()
+    }
+
+    /// Gives a WASI context what is granted of it.
+    pub(crate) fn furnish(&self, builder: &mut WasiCtxBuilder) -> Result<(), CapabilityError> {
+        builder.envs(&self.env);
+        self.directories.iter().try_for_each(|directory| directory.furnish(builder))
+    }
+
+    /// The text without the secrets that it holds.
+    pub(crate) fn mask(&self, text: String) -> String {
+        self.secrets.values().fold(text, |text, secret| secret.mask(text))
+    }
+}
+
+/// Links what is not WASI's.
+pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    config::link(linker)
+}
+
+/// The words of a denial.
+pub(crate) fn denied(
+    capabilities: Option<&Capabilities>,
+    plugin: &PluginName,
+    task: &str,
+    option: &str,
+    name: &str,
+) -> String {
+    let what = format!("{option} `{name}`");
+    match capabilities {
+        Some(capabilities) if !capabilities.covers(task) => {
+            let tasks = capabilities.tasks.join(", ");
+            format!("{what} is denied: [grants.\"{plugin}\"] of host.toml is for tasks {tasks}, not for `{task}`")
+        }
+        _ => format!(
+            "{what} is denied: the plugin does not declare it; add `{option} = [\"{name}\"]` to [needs] of \
+             plugin.toml and grant it in [grants.\"{plugin}\"] of host.toml"
+        ),
+    }
+}
