@@ -171,6 +171,7 @@ pub(crate) fn sandbox(config: &Config) -> Result<Arc<Sandbox>, Failure> {
         concurrency: config.worker.concurrency as usize,
         hostname: config.worker.hostname.clone(),
         limits: limits(&config.limits),
+        grants: config.grants.clone(),
     });
     Ok(Arc::new(sandbox.context("cannot set up the sandbox")?))
 }

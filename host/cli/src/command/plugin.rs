@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::anyhow;
-use sandbox::{Loaded, PluginReport, Sandbox};
+use sandbox::{Loaded, PluginReport, Power, Sandbox};
 
 use super::{banner, wiring};
 use crate::args::{PluginCheckArgs, PluginListArgs};
@@ -73,6 +73,15 @@ fn describe(report: &PluginReport) -> String {
         let unknown = if import.known { "" } else { "  (this host does not have it)" };
         line(if index == 0 { "imports" } else { "" }, &format!("{}{unknown}", import.name));
     }
+    let width = report.powers.iter().map(|power| power.need.to_string().chars().count()).max().unwrap_or(0);
+    for (index, Power { need, declared, granted }) in report.powers.iter().enumerate() {
+        let word = match (declared, granted) {
+            (true, true) => "declared and granted",
+            (true, false) => "declared, NOT GRANTED",
+            (false, _) => "granted, but not declared: not given",
+        };
+        line(if index == 0 { "powers" } else { "" }, &format!("{:width$}  {word}", need.to_string()));
+    }
     for task in &report.tasks {
         text.push_str(&format!("\ntask {}\n", task.spec.name));
         if !task.spec.summary.is_empty() {
@@ -100,7 +109,7 @@ mod tests {
     use std::time::Duration;
 
     use expect_test::expect;
-    use sandbox::{Import, TaskReport};
+    use sandbox::{Import, Mode, Need, TaskReport};
     use taskhost_core::{PluginName, TaskName, TaskOptions, TaskSpec};
 
     use super::*;
@@ -124,6 +133,11 @@ mod tests {
             compile_time: Duration::from_millis(80),
             exports: vec!["taskhost:task/tasks@0.1.0".to_owned()],
             imports: vec![import("wasi:cli/stdout@0.2.6", true), import("acme:gpu/device", false)],
+            powers: vec![
+                Power { need: Need::Env("LANG".to_owned()), declared: true, granted: true },
+                Power { need: Need::Secret("key".to_owned()), declared: true, granted: false },
+                Power { need: Need::Directory("/out".to_owned(), Mode::ReadWrite), declared: false, granted: true },
+            ],
             tasks: vec![TaskReport { spec, schema: None, options }],
             warnings: vec!["task `images.resize`: unknown option `colour` is ignored".to_owned()],
             refused: Some("it imports acme:gpu/device, which this host does not have".to_owned()),
@@ -136,6 +150,9 @@ mod tests {
               exports   taskhost:task/tasks@0.1.0
               imports   wasi:cli/stdout@0.2.6
                         acme:gpu/device  (this host does not have it)
+              powers    env `LANG`     declared and granted
+                        secrets `key`  declared, NOT GRANTED
+                        fs `/out:rw`   granted, but not declared: not given
 
             task images.resize
               Makes a picture smaller.

@@ -10,7 +10,7 @@ use store::SharedRates;
 use taskhost_core::dispatcher::{Limits, Shutdown, TaskDefaults};
 use taskhost_core::protocol::content::Json;
 use taskhost_core::rate::RateScope;
-use taskhost_core::{Catalog, Queue, TaskSpec};
+use taskhost_core::{Catalog, PluginName, Queue, TaskSpec};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
@@ -68,6 +68,7 @@ async fn work(
     let sandbox = wiring::sandbox(config)?;
     let loaded = plugin::load(config, &sandbox).await;
     let catalog = override_options(config, &loaded.catalog);
+    warn_of_grants(config, &loaded);
     announce(config, &loaded)?;
     if loaded.catalog.is_empty() {
         // A worker without tasks would take every message and reject it.
@@ -155,6 +156,14 @@ fn override_options(config: &Config, catalog: &Catalog) -> Catalog {
         }
         spec
     }))
+}
+
+/// A grant to nobody is a name that is spelled wrongly, or a plugin that is gone.
+fn warn_of_grants(config: &Config, loaded: &Loaded) {
+    let is_there = |plugin: &PluginName| loaded.plugins.iter().any(|report| report.name == plugin.as_str());
+    for plugin in config.grants.keys().filter(|plugin| !is_there(plugin)) {
+        warn!(plugin = %plugin, "[grants.\"{plugin}\"] is configured, but no plugin of this name is loaded");
+    }
 }
 
 /// Text on stdout for people; for machines the same facts as log lines.

@@ -1,12 +1,13 @@
 //! "This setting is to have that value, says this place": what files, environment and flags all become.
 
-use taskhost_core::{QueueName, TaskName};
+use sandbox::GRANT_OPTIONS;
+use taskhost_core::{PluginName, QueueName, TaskName};
 
 use crate::config::error::ConfigError;
 use crate::config::kind::{Kind, Raw};
 use crate::config::origin::Origin;
-use crate::config::queues;
 use crate::config::setting::{self, QUEUE_OPTIONS, QueueOption, SETTINGS, Setting, TASK_OPTIONS, TaskOption};
+use crate::config::{grants, queues};
 
 /// One value for one setting, not read yet.
 #[derive(Debug, Clone)]
@@ -22,6 +23,7 @@ pub(crate) enum Target {
     Setting(&'static Setting),
     Option(TaskName, &'static TaskOption),
     QueueOption(QueueName, &'static QueueOption),
+    GrantOption(PluginName, &'static str),
 }
 
 impl Target {
@@ -38,11 +40,19 @@ impl Target {
         Some(queue.map(|queue| Self::QueueOption(queue, option)))
     }
 
+    /// The same for an option of a grant.
+    pub(crate) fn grant_option(plugin: &str, option: &str) -> Option<Result<Self, String>> {
+        let (option, _) = GRANT_OPTIONS.iter().find(|(name, _)| *name == option)?;
+        let plugin = PluginName::parse(plugin).map_err(|error| error.to_string());
+        Some(plugin.map(|plugin| Self::GrantOption(plugin, option)))
+    }
+
     pub(crate) fn kind(&self) -> Kind {
         match self {
             Self::Setting(setting) => setting.kind,
             Self::Option(_, option) => option.kind,
             Self::QueueOption(_, option) => option.kind,
+            Self::GrantOption(..) => Kind::Texts,
         }
     }
 
@@ -52,9 +62,40 @@ impl Target {
             Self::Setting(setting) => setting.key.to_owned(),
             Self::Option(task, option) => format!("tasks.\"{task}\".{}", option.name),
             Self::QueueOption(queue, option) => queues::key(queue, option.name),
+            Self::GrantOption(plugin, option) => grants::key(plugin, option),
         }
     }
 }
+
+/// A group of tables, one for each thing that has a name.
+pub(crate) struct Entry {
+    pub(crate) group: &'static str,
+    pub(crate) what: &'static str,
+    pub(crate) target: fn(&str, &str) -> Option<Result<Target, String>>,
+    pub(crate) options: fn() -> Vec<&'static str>,
+}
+
+/// All of them.
+pub(crate) const ENTRIES: &[Entry] = &[
+    Entry {
+        group: "tasks",
+        what: "task",
+        target: Target::option,
+        options: || TASK_OPTIONS.iter().map(|option| option.name).collect(),
+    },
+    Entry {
+        group: "queues",
+        what: "queue",
+        target: Target::queue_option,
+        options: || QUEUE_OPTIONS.iter().map(|option| option.name).collect(),
+    },
+    Entry {
+        group: "grants",
+        what: "plugin",
+        target: Target::grant_option,
+        options: || GRANT_OPTIONS.iter().map(|(name, _)| *name).collect(),
+    },
+];
 
 /// Reads `NAME=VALUE` of `--set`.
 pub(crate) fn from_set(text: &str) -> Result<Assignment, ConfigError> {
@@ -67,29 +108,15 @@ pub(crate) fn from_set(text: &str) -> Result<Assignment, ConfigError> {
     let name = name.trim();
     let origin = Origin::Set(name.to_owned());
     let raw = Raw::Loose(value.trim().to_owned());
-    if let Some(rest) = name.strip_prefix("tasks.")
-        && let Some((task, option)) = rest.rsplit_once('.')
-    {
-        let task = task.trim_matches('"');
-        return match Target::option(task, option) {
+    for entry in ENTRIES {
+        let rest = name.strip_prefix(entry.group).and_then(|rest| rest.strip_prefix('.'));
+        let Some((of, option)) = rest.and_then(|rest| rest.rsplit_once('.')) else { continue };
+        return match (entry.target)(of.trim_matches('"'), option) {
             Some(Ok(target)) => Ok(Assignment { target, raw, origin }),
             Some(Err(problem)) => Err(ConfigError::new(&origin, problem)),
             None => {
-                let known = TASK_OPTIONS.iter().map(|option| option.name);
-                Err(ConfigError::unknown(&origin, "task option", option, known))
-            }
-        };
-    }
-    if let Some(rest) = name.strip_prefix("queues.")
-        && let Some((queue, option)) = rest.rsplit_once('.')
-    {
-        let queue = queue.trim_matches('"');
-        return match Target::queue_option(queue, option) {
-            Some(Ok(target)) => Ok(Assignment { target, raw, origin }),
-            Some(Err(problem)) => Err(ConfigError::new(&origin, problem)),
-            None => {
-                let known = QUEUE_OPTIONS.iter().map(|option| option.name);
-                Err(ConfigError::unknown(&origin, "queue option", option, known))
+                let what = format!("{} option", entry.what);
+                Err(ConfigError::unknown(&origin, &what, option, (entry.options)().into_iter()))
             }
         };
     }

@@ -5,39 +5,14 @@
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::config::assignment::{Assignment, Target};
+use crate::config::assignment::{Assignment, ENTRIES, Entry, Target};
 use crate::config::error::ConfigError;
 use crate::config::kind::Raw;
 use crate::config::origin::Origin;
-use crate::config::setting::{self, QUEUE_OPTIONS, SETTINGS, TASK_OPTIONS};
+use crate::config::setting::{self, SETTINGS};
 
-/// The group that holds the options of single tasks.
-const TASKS: &str = "tasks";
-
-/// The group that holds the definitions of queues.
+/// The group of tables that define something by being there.
 const QUEUES: &str = "queues";
-
-/// A group of tables, one for each thing that has a name.
-struct Entry {
-    group: &'static str,
-    what: &'static str,
-    target: fn(&str, &str) -> Option<Result<Target, String>>,
-    options: fn() -> Vec<&'static str>,
-}
-
-const TASK: Entry = Entry {
-    group: TASKS,
-    what: "task",
-    target: Target::option,
-    options: || TASK_OPTIONS.iter().map(|option| option.name).collect(),
-};
-
-const QUEUE: Entry = Entry {
-    group: QUEUES,
-    what: "queue",
-    target: Target::queue_option,
-    options: || QUEUE_OPTIONS.iter().map(|option| option.name).collect(),
-};
 
 /// Reads the text of a file. `path` is for messages.
 pub(crate) fn read(path: &str, text: &str, errors: &mut Vec<ConfigError>) -> Vec<Assignment> {
@@ -64,13 +39,9 @@ impl Reader<'_> {
     fn document(&mut self, document: &DeTable<'_>) {
         for (key, value) in document {
             let group = key.get_ref().as_ref();
-            if group == TASKS {
-                if let Some(tasks) = self.table(group, value) {
-                    self.entries(&TASK, "", tasks);
-                }
-            } else if group == QUEUES {
-                if let Some(queues) = self.table(group, value) {
-                    self.entries(&QUEUE, "", queues);
+            if let Some(entry) = ENTRIES.iter().find(|entry| entry.group == group) {
+                if let Some(tables) = self.table(group, value) {
+                    self.entries(entry, "", tables);
                 }
             } else if setting::is_group(group) {
                 if let Some(table) = self.table(group, value) {
@@ -96,7 +67,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The options of a task or queue. `[tasks.images.resize]` without quotes is a table in a table, and
+    /// The options of a task, queue or plugin. `[tasks.images.resize]` without quotes is a table in a table, and
     /// means the same as `[tasks."images.resize"]`: no option is a table.
     fn entries(&mut self, entry: &Entry, prefix: &str, table: &DeTable<'_>) {
         for (key, value) in table {
@@ -121,7 +92,7 @@ impl Reader<'_> {
         }
     }
 
-    /// One option of a task or queue, with the places of its name and its value.
+    /// One option of a task, queue or plugin, with the places of its name and its value.
     fn entry(&mut self, entry: &Entry, of: &str, (name, name_at): (&str, usize), (raw, raw_at): (Raw, usize)) {
         let error = match (entry.target)(of, name) {
             Some(Ok(target)) => {
@@ -147,7 +118,7 @@ impl Reader<'_> {
             return;
         }
         let what = if matches!(value.get_ref(), DeValue::Table(_)) { "group" } else { "key" };
-        let known = SETTINGS.iter().map(|setting| setting.group()).chain([TASKS, QUEUES]);
+        let known = SETTINGS.iter().map(|setting| setting.group()).chain(ENTRIES.iter().map(|entry| entry.group));
         self.errors.push(ConfigError::unknown(&origin, what, name, known));
     }
 

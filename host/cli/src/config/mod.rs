@@ -5,6 +5,7 @@
 mod assignment;
 mod error;
 mod file;
+mod grants;
 mod kind;
 mod node;
 mod origin;
@@ -21,9 +22,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use sandbox::Grant;
 use taskhost_core::protocol::codec::Serializer;
 use taskhost_core::rate::Rate;
-use taskhost_core::{Disposition, NodeName, QueueKind, QueueName, TaskName};
+use taskhost_core::{Disposition, NodeName, PluginName, QueueKind, QueueName, TaskName};
 
 pub(crate) use error::{ConfigError, ConfigErrors};
 pub(crate) use kind::parse_duration;
@@ -52,6 +54,8 @@ pub(crate) struct Config {
     pub(crate) plugins: PluginsConfig,
     pub(crate) log: LogConfig,
     pub(crate) tasks: BTreeMap<TaskName, TaskOverrides>,
+    /// What plugins may do.
+    pub(crate) grants: BTreeMap<PluginName, Grant>,
     /// What queues look like.
     pub(crate) queues: Queues,
     resolved: Resolved,
@@ -251,6 +255,7 @@ impl Config {
             },
             log: LogConfig { level: of.level("log.level"), format: of.format("log.format") },
             tasks: resolved.options.iter().map(|(task, of)| (task.clone(), TaskOverrides::new(of))).collect(),
+            grants: grants::read(&resolved)?,
             queues,
             resolved,
         })
@@ -269,7 +274,10 @@ impl Config {
         let queues = self.resolved.queue_options.iter().flat_map(|(queue, options)| {
             options.iter().map(move |(name, (value, origin))| Row { key: queues::key(queue, name), value, origin })
         });
-        settings.chain(options).chain(queues).collect()
+        let grants = self.resolved.grant_options.iter().flat_map(|(plugin, options)| {
+            options.iter().map(move |(name, (value, origin))| Row { key: grants::key(plugin, name), value, origin })
+        });
+        settings.chain(options).chain(queues).chain(grants).collect()
     }
 
     /// Where the value of a setting came from.

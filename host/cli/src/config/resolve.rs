@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use taskhost_core::{NodeName, QueueName, TaskName};
+use taskhost_core::{NodeName, PluginName, QueueName, TaskName};
 
 use crate::config::assignment::{self, Assignment, Target};
 use crate::config::error::{ConfigError, ConfigErrors};
@@ -49,6 +49,7 @@ pub(crate) struct Resolved {
     settings: Vec<(&'static Setting, Value, Origin)>,
     pub(crate) options: BTreeMap<TaskName, BTreeMap<&'static str, (Value, Origin)>>,
     pub(crate) queue_options: BTreeMap<QueueName, BTreeMap<&'static str, (Value, Origin)>>,
+    pub(crate) grant_options: BTreeMap<PluginName, BTreeMap<&'static str, (Value, Origin)>>,
 }
 
 impl Resolved {
@@ -78,6 +79,7 @@ pub(crate) fn resolve(sources: &Sources) -> Result<Resolved, ConfigErrors> {
     let mut given: BTreeMap<&'static str, (Value, Origin)> = BTreeMap::new();
     let mut options: BTreeMap<TaskName, BTreeMap<&'static str, (Value, Origin)>> = BTreeMap::new();
     let mut queue_options: BTreeMap<QueueName, BTreeMap<&'static str, (Value, Origin)>> = BTreeMap::new();
+    let mut grant_options: BTreeMap<PluginName, BTreeMap<&'static str, (Value, Origin)>> = BTreeMap::new();
     // From weak to strong: a later one replaces an earlier one.
     for Assignment { target, raw, origin } in assignments(sources, &mut errors) {
         match target.kind().read(&raw) {
@@ -90,6 +92,9 @@ pub(crate) fn resolve(sources: &Sources) -> Result<Resolved, ConfigErrors> {
                 }
                 Target::QueueOption(queue, option) => {
                     queue_options.entry(queue).or_default().insert(option.name, (value, origin));
+                }
+                Target::GrantOption(plugin, option) => {
+                    grant_options.entry(plugin).or_default().insert(option, (value, origin));
                 }
             },
             Err(problem) => errors.push(ConfigError::value(&origin, &target.key(), &problem)),
@@ -111,7 +116,11 @@ pub(crate) fn resolve(sources: &Sources) -> Result<Resolved, ConfigErrors> {
         };
         settings.push((setting, value, origin));
     }
-    if errors.is_empty() { Ok(Resolved { settings, options, queue_options }) } else { Err(ConfigErrors::new(errors)) }
+    if errors.is_empty() {
+        Ok(Resolved { settings, options, queue_options, grant_options })
+    } else {
+        Err(ConfigErrors::new(errors))
+    }
 }
 
 fn assignments(sources: &Sources, errors: &mut Vec<ConfigError>) -> Vec<Assignment> {

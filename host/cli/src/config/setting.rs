@@ -330,6 +330,10 @@ pub(crate) fn help() -> String {
     for option in QUEUE_OPTIONS {
         text.push_str(&format!("  {}\n          {}\n", option.name, option.doc));
     }
+    text.push_str("\nGrants to one plugin, as in [grants.\"images\"] of host.toml:\n");
+    for (option, doc) in sandbox::GRANT_OPTIONS {
+        text.push_str(&format!("  {option}\n          {doc}\n"));
+    }
     text
 }
 
@@ -519,6 +523,20 @@ mod tests {
                       the key of the binding; the queue's name, if not given
               type
                       as task.default_queue_type, for this queue
+
+            Grants to one plugin, as in [grants."images"] of host.toml:
+              config
+                      what wasi:config tells the plugin, such as ["region=eu"]
+              env
+                      environment variables: ["LANG"] as the worker has it, or ["LANG=C"]
+              fs
+                      folders, such as ["/data=/srv/data", "/out=/srv/out:rw"]; read-only without :rw
+              secrets
+                      secrets, such as ["key=env:VARIABLE", "token=file:/run/secrets/token"]
+              sha256
+                      the component that all this is for; any file of that name, if not given
+              tasks
+                      the tasks that may use it, such as ["images.*"]; all of the plugin, if not given
         "#]].assert_eq(&help());
     }
 }
