@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use taskhost::{Context, Json, Retry, TaskError, task};
 
+mod granted;
 mod hostile;
 
 taskhost::plugin!(
@@ -25,6 +26,11 @@ taskhost::plugin!(
     report,
     limited,
     soft_limited,
+    granted::variable,
+    granted::setting,
+    granted::length,
+    granted::read,
+    granted::write,
     hostile::spin,
     hostile::allocate,
     hostile::recurse,

@@ -46,6 +46,7 @@ mod error;
 mod guest;
 mod json;
 mod lenient;
+mod lent;
 mod outcome;
 mod retry;
 mod signature;
@@ -56,6 +57,7 @@ pub use crate::context::{Context, UpdateError};
 pub use crate::error::TaskError;
 pub use crate::guest::{Definition, Task};
 pub use crate::json::Json;
+pub use crate::lent::{Denied, config, secret};
 pub use crate::retry::Retry;
 
 /// Exports these tasks as a plugin. Once in a crate; a task of another module is named by its path.

@@ -32,6 +32,7 @@ mod demo;
 mod documents;
 mod failures;
 mod faults;
+mod grants;
 mod limits;
 mod messages;
 mod mixed;
