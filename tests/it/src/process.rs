@@ -71,6 +71,14 @@ impl Process {
         process
     }
 
+    /// How much memory it has now, in bytes (Linux).
+    #[track_caller]
+    pub fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).expect("it runs, on Linux");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the kernel says it");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+    }
+
     pub fn id(&self) -> u32 {
         self.child.id()
     }

@@ -37,7 +37,7 @@ impl Credit {
         self.credit
     }
 
-    /// An attempt has ended.
+    /// An attempt has ended, or a message went back to wait for its time.
     pub(super) fn finished(&mut self, now: Timestamp) {
         if self.max == 0 {
             return;

@@ -168,7 +168,7 @@ impl Dispatcher {
                 self.puts_back = puts_back;
                 self.hurry_commits(now, &mut actions);
             }
-            Input::PutBack(delivery, done) => self.put_back_answered(delivery, done, &mut actions),
+            Input::PutBack(delivery, done) => self.put_back_answered(delivery, done, now, &mut actions),
             Input::Permit(delivery, task, wait) => self.gates.permitted(delivery, &task, wait, now),
             Input::RateLimit(task, rate) => {
                 self.gates.change_rate(&task, rate, now);
@@ -374,13 +374,18 @@ impl Dispatcher {
         }
     }
 
-    fn put_back_answered(&mut self, delivery: DeliveryId, done: bool, actions: &mut Vec<Action>) {
+    fn put_back_answered(&mut self, delivery: DeliveryId, done: bool, now: Timestamp, actions: &mut Vec<Action>) {
         // Gone if the broker was lost meanwhile.
         let Some(Stage::PuttingBack { work, until }) = self.untrack(delivery).map(|tracked| tracked.stage) else {
             return;
         };
         match done {
-            true => self.forget_identity(&Identity::of(&work.request), delivery),
+            true => {
+                self.forget_identity(&Identity::of(&work.request), delivery);
+                // Thousands of them should not go back in batches of a few.
+                self.credit.finished(now);
+                self.watch_credit(now);
+            }
             false if self.stopping => {
                 self.forget_identity(&Identity::of(&work.request), delivery);
                 actions.push(Action::Settle(delivery, Acknowledgement::Requeue));

@@ -6,6 +6,44 @@ use serde_json::json;
 on_every_engine! {
     tasks_that_wait_at_the_broker_survive_their_worker_and_run_once
     what_a_leaving_worker_has_fetched_is_run_by_another_at_once
+    tasks_that_are_due_much_later_take_no_room_in_the_worker
+}
+
+/// What 100,000 tasks that are due in an hour may add to the worker, in bytes for each.
+const WAITING_BYTES: u64 = 50 * 1024 * 1024 / 100_000;
+/// What the worker may take for other reasons, once it is warm: a cache that fills, pages that are not given back.
+const OTHER_BYTES: u64 = 4 * 1024 * 1024;
+
+fn tasks_that_are_due_much_later_take_no_room_in_the_worker(site: &Site) {
+    // RabbitMQ and the embedded file write each to the disk.
+    let tasks: u64 = match site.engine {
+        Engine::Redis => 15_000,
+        Engine::RabbitMqRedis | Engine::RabbitMqRpc => 3_000,
+        Engine::Embedded => 500,
+    };
+    let host = site.host(&["-c", "1"]);
+    let publish = |tasks: u64| {
+        let published = site.client(&format!(
+            r#"
+with app.producer_pool.acquire(block=True) as producer:
+    for n in range({tasks}):
+        app.send_task("tasks.add", (n, n), countdown=3600, producer=producer, ignore_result=True)
+# It stands behind all of them.
+emit(call("tasks.add", 100, 100))
+"#
+        ));
+        assert_eq!(published, json!(200));
+    };
+    // Whatever grows with the first of them has grown.
+    publish(tasks / 3);
+    let before = host.resident_bytes();
+    publish(tasks);
+    let grown = host.resident_bytes().saturating_sub(before);
+    let allowed = tasks * WAITING_BYTES + OTHER_BYTES;
+    assert!(grown <= allowed, "{tasks} waiting tasks added {grown} bytes, {allowed} are allowed");
+    let received = host.lines_with("] received").len() as u64;
+    // The embedded file does not even hand them out.
+    assert_eq!(received, if site.engine == Engine::Embedded { 2 } else { tasks / 3 + tasks + 2 });
 }
 
 fn tasks_that_wait_at_the_broker_survive_their_worker_and_run_once(site: &Site) {
