@@ -78,6 +78,8 @@ pub struct PutBackFailed {
 pub struct Capabilities {
     /// [`Consumer::put_back`] works.
     pub puts_back: bool,
+    /// A delivery that stays unsettled for long, whatever we do, is taken back with all others.
+    pub times_out: bool,
 }
 
 /// A connected broker.

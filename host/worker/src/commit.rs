@@ -8,7 +8,7 @@ use std::sync::Arc;
 use broker::{BrokerError, Consumer};
 use store::state::NodeState;
 use store::{ResultStore, StoreError};
-use taskhost_core::dispatcher::{CommitFailure, Input};
+use taskhost_core::dispatcher::{CommitFailure, Input, Kept};
 use taskhost_core::revoke::Revocation;
 use taskhost_core::settle::{Settlement, Step};
 use taskhost_core::{Acknowledgement, DeliveryId, Event, Publication, Queue, ResultRecord, Route, Timestamp};
@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use crate::connection::Connection;
+use crate::journal::{self, Journal};
 use crate::log;
 use crate::orders::{Order, Orders};
 use crate::put_back::{self, Wait};
@@ -29,6 +30,7 @@ pub(crate) struct Committer {
     pub(crate) connection: Arc<Connection>,
     pub(crate) store: Arc<dyn ResultStore>,
     pub(crate) state: Arc<dyn NodeState>,
+    pub(crate) journal: Arc<Journal>,
     pub(crate) inputs: mpsc::Sender<Input>,
 }
 
@@ -41,6 +43,7 @@ struct Batch {
     commits: Vec<(DeliveryId, Option<Acknowledgement>, Vec<Event>)>,
     settles: Vec<(DeliveryId, Acknowledgement)>,
     put_backs: Vec<Wait>,
+    journal: Vec<(DeliveryId, Kept)>,
     revocations: Vec<(Revocation, Timestamp)>,
     uncounted: Vec<String>,
 }
@@ -78,6 +81,7 @@ impl Committer {
                         batch.owners.push(Owner::Task(answer));
                     }
                     Order::PutBack(wait) => batch.put_backs.push(wait),
+                    Order::Journal(delivery, kept) => batch.journal.push((delivery, kept)),
                     Order::Remember(revocations) => batch.revocations.extend(revocations),
                     Order::ForgetCount(execution) => batch.uncounted.push(execution),
                 }
@@ -85,6 +89,10 @@ impl Committer {
             if !batch.put_backs.is_empty() {
                 let waits = std::mem::take(&mut batch.put_backs);
                 publishing.spawn(put_back::run(waits, self.receipts.clone(), self.inputs.clone()));
+            }
+            if !batch.journal.is_empty() {
+                let (entries, journal) = (std::mem::take(&mut batch.journal), self.journal.clone());
+                publishing.spawn(journal::write(entries, journal, self.receipts.clone(), self.inputs.clone()));
             }
             if !batch.revocations.is_empty() {
                 publishing.spawn(remember(std::mem::take(&mut batch.revocations), self.state.clone()));

@@ -5,13 +5,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker::BrokerError;
+use broker::{BrokerError, Capabilities, Consumer};
 
 use store::state::{NodeState, StateError};
 use store::{ResultStore, SharedRates};
 use taskhost_core::dispatcher::{Action, Dispatcher, Input, Limits, Question, Shutdown};
 use taskhost_core::rate::Rate;
-use taskhost_core::{Catalog, Codec, DeliveryId, NodeName, Queue, QueueName, TaskName, Timestamp};
+use taskhost_core::{Acknowledgement, Catalog, Codec, DeliveryId, NodeName, Queue, QueueName, TaskName, Timestamp};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -23,6 +23,7 @@ use crate::commit::{Committer, chain};
 use crate::connection::{Connection, Connector};
 use crate::expire;
 use crate::invoker::Invoker;
+use crate::journal::{self, Journal};
 use crate::log;
 use crate::look_up;
 use crate::orders::{Order, Orders, Reports};
@@ -109,10 +110,11 @@ pub async fn run(settings: Settings, ports: Ports, shutdowns: mpsc::Receiver<Shu
     dispatcher.recall(ports.state.revocations().await?);
     let queues = settings.queues.iter().map(|queue| queue.name.clone()).collect();
     let (want, wants) = watch::channel(Want::Consume { prefetch: dispatcher.prefetch() });
+    let codec = Arc::new(settings.codec);
     let supervisor = Supervisor {
         node: settings.node.to_string(),
         queues: settings.queues,
-        codec: Arc::new(settings.codec),
+        codec: codec.clone(),
         connector: ports.connector,
         connection: ports.connection.clone(),
         links: links_in,
@@ -120,7 +122,10 @@ pub async fn run(settings: Settings, ports: Ports, shutdowns: mpsc::Receiver<Shu
         wants,
     };
     let (orders, receipts) = (ports.reports.0.clone(), Arc::new(Receipts::default()));
+    let journal = Arc::new(Journal::new(ports.state.clone(), ports.connection.clone()));
+    let resumed = journal.resume(&codec).await?;
     let committer = Committer {
+        journal: journal.clone(),
         orders: orders.clone(),
         receipts: receipts.clone(),
         connection: ports.connection.clone(),
@@ -131,7 +136,7 @@ pub async fn run(settings: Settings, ports: Ports, shutdowns: mpsc::Receiver<Shu
     let expiring = settings.results_expire.map(|age| tokio::spawn(expire::run(ports.store.clone(), age)));
     let supervising = tokio::spawn(supervisor.run());
     let committing = tokio::spawn(committer.run());
-    let driver = Driver {
+    let mut driver = Driver {
         dispatcher,
         attempts: Attempts::new(ports.invoker, ports.guests, inputs_in.clone()),
         store: ports.store,
@@ -156,6 +161,7 @@ pub async fn run(settings: Settings, ports: Ports, shutdowns: mpsc::Receiver<Shu
         give_up: None,
         stopped: false,
     };
+    driver.resume(resumed, journal);
     let result = driver.run(links, deliveries, inputs, shutdowns).await;
     if let Some(expiring) = expiring {
         expiring.abort();
@@ -220,8 +226,8 @@ impl Driver {
                 biased;
                 Some(shutdown) = shutdowns.recv() => self.shut_down(shutdown),
                 Some(link) = links.recv() => match link {
-                    Link::Up { puts_back } => {
-                        self.handle(Input::BrokerBack { puts_back });
+                    Link::Up(Capabilities { puts_back, times_out }) => {
+                        self.handle(Input::BrokerBack { puts_back, times_out });
                         self.bring_home();
                     }
                     Link::Lost(heard) => {
@@ -254,6 +260,18 @@ impl Driver {
             self.orders.push(&mut self.open_orders);
         }
         Ok(())
+    }
+
+    /// Runs again what an earlier process left in the journal.
+    fn resume(&mut self, resumed: Vec<journal::Resumed>, journal: Arc<Journal>) {
+        let consumer: Arc<dyn Consumer> = journal;
+        for (request, receipt) in resumed {
+            let delivery = DeliveryId(self.deliveries_received);
+            self.deliveries_received += 1;
+            self.receipts.journal(delivery, Held { receipt, consumer: consumer.clone() });
+            self.handle(Input::Resumed(delivery, request));
+        }
+        self.orders.push(&mut self.open_orders);
     }
 
     fn receive(&mut self, received: Received) {
@@ -309,7 +327,12 @@ impl Driver {
                 // not be stored after it.
                 self.orders.push(&mut self.open_orders);
             }
-            Action::Adopt { known, redelivered } => self.receipts.adopt(known, redelivered),
+            Action::Adopt { known, redelivered } => {
+                if !self.receipts.adopt(known, redelivered) {
+                    self.open_orders.push(Order::Settle(redelivered, Acknowledgement::Ack));
+                }
+            }
+            Action::Journal(delivery, kept) => self.open_orders.push(Order::Journal(delivery, *kept)),
             Action::Remember(revocations) => {
                 let revocations = revocations.into_iter().map(|revocation| (revocation, now)).collect();
                 self.open_orders.push(Order::Remember(revocations));

@@ -8,6 +8,7 @@ mod connection;
 mod drive;
 mod expire;
 mod invoker;
+mod journal;
 mod log;
 mod look_up;
 mod orders;

@@ -7,6 +7,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use taskhost_core::dispatcher::Kept;
 use taskhost_core::revoke::Revocation;
 use taskhost_core::settle::Settlement;
 use taskhost_core::{Acknowledgement, DeliveryId, ResultRecord, Timestamp};
@@ -23,6 +24,8 @@ pub(crate) enum Order {
     /// A state that a running task gave itself, and who wants to know that it is stored.
     Report(ResultRecord, oneshot::Sender<Result<(), String>>),
     PutBack(Wait),
+    /// Keep this message, then tell the broker that it is done with.
+    Journal(DeliveryId, Kept),
     /// Keep these for the next start of this worker.
     Remember(Vec<(Revocation, Timestamp)>),
     /// The deliveries of this execution need no longer be counted.

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker::{Broker, BrokerError, Consumer, Receipt};
+use broker::{Broker, BrokerError, Capabilities, Consumer, Receipt};
 use taskhost_core::{Codec, DecodeError, Queue, Request};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -27,7 +27,7 @@ const BODY_SHOWN_BYTES: usize = 256;
 /// What the supervisor tells the driver.
 pub(crate) enum Link {
     /// Connected; deliveries of this epoch may follow.
-    Up { puts_back: bool },
+    Up(Capabilities),
     /// Every receipt of this epoch is void. The answer is awaited before anything of the next epoch is
     /// sent, so that old and new cannot be mixed up.
     Lost(oneshot::Sender<()>),
@@ -156,7 +156,7 @@ impl Supervisor {
             }
         }
         self.connection.set(Some(broker.clone()));
-        if self.links.send(Link::Up { puts_back: broker.capabilities().puts_back }).await.is_err() {
+        if self.links.send(Link::Up(broker.capabilities())).await.is_err() {
             return Ended::Wanted;
         }
         if first {

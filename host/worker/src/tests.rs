@@ -27,6 +27,9 @@ mod state;
 /// Longer than anything here takes on a clock that stands still.
 const PATIENCE: Duration = Duration::from_secs(600);
 
+/// After two thirds of this the worker does something about an unsettled delivery.
+const CONSUMER_TIMEOUT: Duration = Duration::from_secs(1_800);
+
 /// The wall clock of these tests: it moves with tokio's paused one.
 fn clock() -> Timestamp {
     static START: LazyLock<std::time::Instant> = LazyLock::new(std::time::Instant::now);
@@ -117,7 +120,8 @@ impl Connector for NotingConnector {
 #[async_trait]
 impl Broker for NotingBroker {
     fn capabilities(&self) -> Capabilities {
-        self.inner.capabilities()
+        // As if it did; what the worker does about it is all that is tested here.
+        Capabilities { times_out: true, ..self.inner.capabilities() }
     }
 
     async fn consume(&self, queue: &Queue, prefetch: u32) -> Result<Box<dyn Consumer>, BrokerError> {
@@ -244,6 +248,8 @@ fn limits() -> Limits {
         prefetch_multiplier: 4,
         eta_hold: Duration::from_secs(60),
         delivery_limit: Some(3),
+        consumer_timeout: Some(CONSUMER_TIMEOUT),
+        journals: true,
         held_max: 100,
         committing_max: 10,
         remembered_max: std::num::NonZeroUsize::new(100).expect("not zero"),

@@ -33,6 +33,7 @@ mod documents;
 mod failures;
 mod faults;
 mod grants;
+mod journal;
 mod limits;
 mod messages;
 mod mixed;

@@ -117,7 +117,7 @@ impl Session {
 #[async_trait]
 impl Broker for RabbitMq {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { puts_back: self.session.delays.may_work() }
+        Capabilities { puts_back: self.session.delays.may_work(), times_out: true }
     }
 
     async fn consume(&self, queue: &Queue, prefetch: u32) -> Result<Box<dyn Consumer>, BrokerError> {

@@ -230,7 +230,7 @@ impl RedisBroker {
 #[async_trait]
 impl Broker for RedisBroker {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { puts_back: true }
+        Capabilities { puts_back: true, times_out: false }
     }
 
     async fn consume(&self, queue: &Queue, prefetch: u32) -> Result<Box<dyn Consumer>, BrokerError> {

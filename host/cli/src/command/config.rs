@@ -58,6 +58,7 @@ mod tests {
         expect![[r#"
             SETTING                                    VALUE                              FROM
             broker.url                                 amqp://me:**@box//                 CELERY_BROKER_URL
+            broker.consumer_timeout                    30m                                default
             broker.connection_timeout                  4s                                 default
             broker.transport_options                   none                               default
             broker.native_delayed_delivery_queue_type  quorum                             default

@@ -95,7 +95,7 @@ async fn work(
         node: config.worker.hostname.clone(),
         queues: queues(config)?,
         codec: wiring::codec(config),
-        limits: limits(config, store.is_durable()),
+        limits: limits(config, store.is_durable(), state.is_durable()),
         results_expire: config.result.expires,
         once_served,
         seed: uuid::Uuid::new_v4().as_u64_pair().0,
@@ -185,7 +185,7 @@ fn announce(config: &Config, loaded: &Loaded) -> Result<(), Failure> {
     Ok(())
 }
 
-fn limits(config: &Config, look_up: bool) -> Limits {
+fn limits(config: &Config, look_up: bool, journals: bool) -> Limits {
     let started_meta = Json::object([
         ("pid", Json::int(i64::from(std::process::id()))),
         ("hostname", Json::text(config.worker.hostname.as_str())),
@@ -197,6 +197,8 @@ fn limits(config: &Config, look_up: bool) -> Limits {
         disable_prefetch: config.worker.disable_prefetch,
         eta_hold: config.worker.eta_hold,
         delivery_limit: config.task.delivery_limit,
+        consumer_timeout: config.broker.consumer_timeout,
+        journals,
         held_max: config.worker.eta_task_limit.unwrap_or(u32::MAX),
         limited_max: config.worker.limited_task_limit,
         unknown_task: config.worker.unknown_task,

@@ -67,6 +67,8 @@ pub(crate) struct BrokerConfig {
     pub(crate) url: SecretUrl,
     pub(crate) connection_timeout: Duration,
     pub(crate) transport_options: Vec<(String, String)>,
+    /// `None` is as long as one likes.
+    pub(crate) consumer_timeout: Option<Duration>,
     pub(crate) native_delayed_delivery_queue_type: QueueKind,
 }
 
@@ -193,6 +195,7 @@ impl Config {
                 url: of.url("broker.url"),
                 connection_timeout: of.duration("broker.connection_timeout"),
                 transport_options: broker_options(&resolved)?,
+                consumer_timeout: of.optional_duration("broker.consumer_timeout"),
                 native_delayed_delivery_queue_type: of.queue_kind("broker.native_delayed_delivery_queue_type"),
             },
             result: ResultConfig {

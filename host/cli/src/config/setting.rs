@@ -62,6 +62,12 @@ const fn queue_option(name: &'static str, kind: Kind, doc: &'static str) -> Queu
 /// All settings, grouped, in the order in which they are shown.
 pub(crate) const SETTINGS: &[Setting] = &[
     fixed("broker.url", Kind::BrokerUrl, "sqlite:///host.db", "where tasks come from"),
+    fixed(
+        "broker.consumer_timeout",
+        Kind::OptionalDuration,
+        "30m",
+        "how long RabbitMQ lets a message be unacknowledged; tasks that run for longer are kept in worker.state_db",
+    ),
     fixed("broker.connection_timeout", Kind::Duration, "4s", "how long to wait for a connection"),
     fixed(
         "broker.transport_options",
@@ -349,6 +355,8 @@ mod tests {
             Settings, as in [group] key of host.toml:
               broker.url
                       where tasks come from [default: sqlite:///host.db]
+              broker.consumer_timeout
+                      how long RabbitMQ lets a message be unacknowledged; tasks that run for longer are kept in worker.state_db [default: 30m]
               broker.connection_timeout
                       how long to wait for a connection [default: 4s]
               broker.transport_options

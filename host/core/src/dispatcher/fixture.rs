@@ -64,6 +64,8 @@ pub(crate) fn limits(concurrency: usize) -> Limits {
         disable_prefetch: false,
         eta_hold: Duration::from_secs(60),
         delivery_limit: Some(20),
+        consumer_timeout: Some(Duration::from_secs(1_800)),
+        journals: true,
         held_max: 1_000,
         limited_max: 1_000,
         soft_shutdown_timeout: None,

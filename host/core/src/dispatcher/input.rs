@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use crate::event::Event;
-use crate::message::{Acknowledgement, Publication};
+use crate::message::{Acknowledgement, DeliveryInfo, Message, Publication};
 use crate::name::{NodeName, TaskId, TaskName};
 use crate::outcome::{Attempt, AttemptId, DeliveryId, Finished, Policy};
 use crate::protocol::content::Json;
@@ -25,6 +25,8 @@ use super::PREFETCH_MAX;
 pub enum Input {
     /// The broker handed us a message.
     Received(DeliveryId, Result<Box<Request>, DecodeError>),
+    /// A message that an earlier process of this worker left in its journal.
+    Resumed(DeliveryId, Result<Box<Request>, DecodeError>),
     /// The answer to [`Action::LookUp`].
     LookedUp(DeliveryId, Lookup),
     /// The time of an earlier [`Action::WakeAt`] has come.
@@ -39,8 +41,11 @@ pub enum Input {
     CommitFailed(DeliveryId, Box<CommitFailure>),
     /// The connection to the broker is gone, and every receipt with it.
     BrokerLost,
-    /// There is a new connection; it can, or cannot, keep messages until a later time.
-    BrokerBack { puts_back: bool },
+    /// There is a new connection; it can, or cannot, keep messages until a later time, and does, or does
+    /// not, take back what stays unsettled for too long.
+    BrokerBack { puts_back: bool, times_out: bool },
+    /// The answer to [`Action::Journal`]: the message is kept there and its receipt replaced, or neither.
+    Journaled(DeliveryId, bool),
     /// The answer to [`Action::Acquire`]: how long until it may start, or that nobody knows now.
     Permit(DeliveryId, TaskName, Option<Duration>),
     /// The rate limit of a task changes to this, whatever its options say.
@@ -64,6 +69,9 @@ pub enum Action {
     PutBack { delivery: DeliveryId, publication: Box<Publication>, until: Timestamp },
     /// Ask those who share the rate limit of this task when this may start; answered by [`Input::Permit`].
     Acquire { delivery: DeliveryId, task: TaskName, rate: Rate },
+    /// Keep this message in the journal, and tell the broker that it is done with; answered by
+    /// [`Input::Journaled`].
+    Journal(DeliveryId, Box<Kept>),
     /// The receipt of `redelivered` becomes that of `known`.
     Adopt { known: DeliveryId, redelivered: DeliveryId },
     /// Store this, before anything that is committed later.
@@ -110,6 +118,13 @@ pub struct Lookup {
     pub deliveries: u32,
 }
 
+/// A message as the journal keeps it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Kept {
+    pub message: Message,
+    pub info: DeliveryInfo,
+}
+
 /// How a commit failed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CommitFailure {
@@ -153,6 +168,10 @@ pub struct Limits {
     pub eta_hold: Duration,
     /// How often a message may be delivered before it is kept aside; none is no limit.
     pub delivery_limit: Option<u32>,
+    /// How long a delivery may stay unsettled at a broker that takes it back then; none: without end.
+    pub consumer_timeout: Option<Duration>,
+    /// There is a journal that outlives this process.
+    pub journals: bool,
     /// How many held deliveries may raise the prefetch.
     pub held_max: u32,
     /// The same for those that wait for a rate limit or a concurrency limit.

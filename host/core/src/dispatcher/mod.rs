@@ -8,6 +8,7 @@ mod credit;
 mod gates;
 mod identity;
 mod input;
+mod overtime;
 mod requeue;
 mod revoking;
 mod stage;
@@ -44,10 +45,11 @@ use counted::Counted;
 use credit::Credit;
 use gates::{Gates, Opened, Turn};
 use identity::{Identity, Remembered};
+use overtime::Overtime;
 use requeue::Requeues;
 use stage::{Commit, Due, Running, Stage, Tracked, Work};
 
-pub use input::{Action, CommitFailure, Input, Limits, Lookup, Question, Revoke, Shutdown, TaskDefaults};
+pub use input::{Action, CommitFailure, Input, Kept, Limits, Lookup, Question, Revoke, Shutdown, TaskDefaults};
 
 /// Wait before a failed commit is tried again: doubled each time, up to the second.
 const COMMIT_BACKOFF_MIN: Duration = Duration::from_millis(100);
@@ -74,6 +76,7 @@ pub struct Dispatcher {
     /// Executions that were committed a short while ago.
     remembered: Remembered,
     counted: Counted,
+    overtime: Overtime,
     revoked: Revoked,
     /// Attempts that were stopped since their tasks are revoked.
     terminated: FxHashSet<AttemptId>,
@@ -120,6 +123,7 @@ impl Dispatcher {
             identities: FxHashMap::default(),
             attempts: FxHashMap::default(),
             counted: Counted::default(),
+            overtime: Overtime::default(),
             revoked: Revoked::default(),
             terminated: FxHashSet::default(),
             timetable: Timetable::default(),
@@ -154,18 +158,25 @@ impl Dispatcher {
     pub fn handle(&mut self, input: Input, now: Timestamp) -> Vec<Action> {
         let mut actions = Vec::new();
         match input {
-            Input::Received(delivery, request) => self.received(delivery, request, now, &mut actions),
+            Input::Received(delivery, request) => {
+                self.overtime.arrived(delivery, now);
+                self.received(delivery, request, now, &mut actions);
+            }
+            Input::Resumed(delivery, request) => self.resumed(delivery, request, now, &mut actions),
+            Input::Journaled(delivery, written) => self.journaled(delivery, written, &mut actions),
             Input::LookedUp(delivery, lookup) => self.looked_up(delivery, lookup, now, &mut actions),
             Input::Due => {
                 self.wake_at = None;
                 self.due(now, &mut actions);
+                self.look_for_old(now, &mut actions);
             }
             Input::Finished(attempt, finished) => self.finished(attempt, finished, now, &mut actions),
             Input::Committed(delivery) => self.committed(delivery, &mut actions),
             Input::CommitFailed(delivery, failure) => self.commit_failed(delivery, *failure, now, &mut actions),
-            Input::BrokerLost => self.broker_lost(),
-            Input::BrokerBack { puts_back } => {
+            Input::BrokerLost => self.broker_lost(now, &mut actions),
+            Input::BrokerBack { puts_back, times_out } => {
                 self.puts_back = puts_back;
+                self.overtime.begin(self.limits.consumer_timeout.filter(|_| times_out));
                 self.hurry_commits(now, &mut actions);
             }
             Input::PutBack(delivery, done) => self.put_back_answered(delivery, done, now, &mut actions),
@@ -181,7 +192,7 @@ impl Dispatcher {
         self.start_ready(now, &mut actions);
         self.wake(&mut actions);
         self.adjust_prefetch(&mut actions);
-        if self.stopping && !self.stopped && self.deliveries.is_empty() {
+        if self.stopping && !self.stopped && self.deliveries.is_empty() && !self.overtime.is_writing() {
             self.stopped = true;
             actions.push(Action::Stopped);
         }
@@ -205,7 +216,10 @@ impl Dispatcher {
         let identity = Identity::of(&request);
         let was_put_back = request.message.headers.get(PUT_BACK_HEADER).is_some();
         let redelivered = request.delivery.redelivered || was_put_back;
-        if let Some(&known) = self.identities.get(&identity) {
+        if was_put_back && self.is_back_already(&identity) {
+            // Where there was no time to wait, it may come again before we hear that it is away.
+            self.overtime.supersede(self.identities.insert(identity, delivery));
+        } else if let Some(&known) = self.identities.get(&identity) {
             // A message that a client sent twice runs twice; one that the broker hands out again does not.
             if request.delivery.redelivered || self.deliveries.get(&known).is_some_and(|tracked| tracked.lost) {
                 return self.adopt(known, delivery, actions);
@@ -236,7 +250,7 @@ impl Dispatcher {
     /// A redelivery of something that is still in our hands: the new receipt replaces the dead one.
     fn adopt(&mut self, known: DeliveryId, redelivered: DeliveryId, actions: &mut Vec<Action>) {
         let Some(tracked) = self.deliveries.get_mut(&known) else { return };
-        if tracked.stage.is_acknowledged() {
+        if tracked.stage.is_acknowledged() || self.overtime.is_journaled(known) {
             return actions.push(Action::Settle(redelivered, Acknowledgement::Ack));
         }
         tracked.lost = false;
@@ -254,6 +268,7 @@ impl Dispatcher {
         if lookup.succeeded {
             self.forget_identity(&identity, delivery);
             self.forget_count(delivery, &identity, actions);
+            self.overtime.forget(delivery);
             self.remembered.insert(identity);
             return actions.push(Action::Settle(delivery, Acknowledgement::Ack));
         }
@@ -379,15 +394,20 @@ impl Dispatcher {
         let Some(Stage::PuttingBack { work, until }) = self.untrack(delivery).map(|tracked| tracked.stage) else {
             return;
         };
+        let identity = Identity::of(&work.request);
+        if self.overtime.is_superseded(delivery) {
+            // The broker has given it to us again, whatever became of the original.
+            return actions.push(Action::Settle(delivery, Acknowledgement::Ack));
+        }
         match done {
             true => {
-                self.forget_identity(&Identity::of(&work.request), delivery);
+                self.forget_identity(&identity, delivery);
                 // Thousands of them should not go back in batches of a few.
                 self.credit.finished(now);
                 self.watch_credit(now);
             }
             false if self.stopping => {
-                self.forget_identity(&Identity::of(&work.request), delivery);
+                self.forget_identity(&identity, delivery);
                 actions.push(Action::Settle(delivery, Acknowledgement::Requeue));
             }
             false => self.hold(delivery, work, until),
@@ -610,6 +630,7 @@ impl Dispatcher {
             return;
         };
         self.committing -= 1;
+        self.overtime.forget(delivery);
         if let Some(attempt) = commit.attempt {
             self.release_followers(&attempt.request.id);
         }
@@ -673,9 +694,13 @@ impl Dispatcher {
     }
 
     /// All receipts are void. What had not started comes back by itself; what runs goes on.
-    fn broker_lost(&mut self) {
-        let mut gone = Vec::new();
+    fn broker_lost(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
+        let (mut gone, mut ours) = (Vec::new(), Vec::new());
         for (&delivery, tracked) in &mut self.deliveries {
+            if self.overtime.is_journaled(delivery) {
+                ours.push(delivery);
+                continue;
+            }
             match tracked.stage.identity_if_not_started() {
                 Some(identity) => gone.push((delivery, identity)),
                 None => tracked.lost = true,
@@ -685,7 +710,13 @@ impl Dispatcher {
             self.untrack(delivery);
             self.forget_identity(&identity, delivery);
         }
+        ours.sort_unstable();
+        let ours: Vec<_> = ours.into_iter().filter_map(|it| self.take_idle(it, now).map(|work| (it, work))).collect();
         self.forget_waiting();
+        // They are in the journal and wait as before.
+        for (delivery, work) in ours {
+            self.admit(delivery, work, now, actions);
+        }
         self.counted.retain(|delivery| self.deliveries.contains_key(delivery));
     }
 
@@ -748,7 +779,7 @@ impl Dispatcher {
     }
 
     fn wake(&mut self, actions: &mut Vec<Action>) {
-        let next = self.timetable.next();
+        let next = self.timetable.next().into_iter().chain(self.overtime.due()).min();
         if let Some(at) = next
             && self.wake_at.is_none_or(|wake_at| at < wake_at)
         {

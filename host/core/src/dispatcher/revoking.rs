@@ -131,7 +131,7 @@ mod tests {
     use crate::dispatcher::Input;
     use crate::dispatcher::fixture::request;
     use crate::dispatcher::tests::{
-        Bench, NOW, at, committed, dispatcher, finished, received, redelivered, retry_now, success,
+        Bench, NOW, at, committed, dispatcher, finished, received, redelivered, render, retry_now, success,
     };
     use crate::message::HeaderValue;
 
@@ -182,6 +182,19 @@ mod tests {
         bench.step(at(1_000), success(1), "commit 1: SUCCESS, ack; start 3 as 2");
         bench.step(at(1_000), committed(2), "");
         bench.step(at(1_000), success(2), "commit 3: SUCCESS, ack");
+    }
+
+    #[test]
+    fn whoever_stands_behind_a_revoked_one_at_a_gate_moves_up() {
+        let mut bench = Bench(dispatcher(4));
+        bench.step(NOW, received(1, "tasks.limited", "a"), "start 1 as 1");
+        let rest = render(bench.0.handle(received(2, "tasks.limited", "b"), NOW));
+        assert!(rest.contains("wake at 100"), "{rest}");
+        bench.0.handle(received(3, "tasks.limited", "c"), NOW);
+        let revoked = render(bench.0.handle(ids(&["b"], false), NOW));
+        assert!(revoked.contains("commit 2: REVOKED, ack"), "{revoked}");
+        let due = render(bench.0.handle(Input::Due, at(100)));
+        assert!(due.contains("start 3 as 2"), "{due}");
     }
 
     #[test]

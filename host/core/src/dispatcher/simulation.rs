@@ -23,6 +23,8 @@ const SEEDS: u64 = 3_000;
 const TASKS: usize = 12;
 const CONCURRENCY: usize = 3;
 const ETA_HOLD: Duration = Duration::from_millis(100);
+/// Not long enough for many of them, which is what happens to the rest after half an hour.
+const CONSUMER_TIMEOUT: Duration = Duration::from_millis(200);
 const INTERVAL: Duration = Duration::from_millis(40);
 /// More steps than any seed needs; one that does not come to an end is stuck.
 const STEPS_MAX: usize = 20_000;
@@ -48,6 +50,9 @@ struct World {
     /// What the broker keeps until its time has come.
     put_away: Vec<(Timestamp, Request)>,
     shelved: u32,
+    journaling: Vec<(DeliveryId, Kept)>,
+    journal: BTreeMap<DeliveryId, Request>,
+    journaled: u64,
     /// Attempts that are to be stopped.
     terminating: Vec<AttemptId>,
     revoked: BTreeSet<String>,
@@ -88,7 +93,7 @@ impl World {
             chance: Chance(seed),
             now: START,
             dispatcher: Dispatcher::new(
-                Limits { eta_hold: ETA_HOLD, ..limits(CONCURRENCY) },
+                Limits { eta_hold: ETA_HOLD, consumer_timeout: Some(CONSUMER_TIMEOUT), ..limits(CONCURRENCY) },
                 Arc::new(Catalog::new(tasks)),
                 seed,
             ),
@@ -104,6 +109,9 @@ impl World {
             questions: Vec::new(),
             put_away: Vec::new(),
             shelved: 0,
+            journaling: Vec::new(),
+            journal: BTreeMap::new(),
+            journaled: 0,
             terminating: Vec::new(),
             revoked: BTreeSet::new(),
             wake: None,
@@ -113,7 +121,7 @@ impl World {
             limited_starts: Vec::new(),
             stopped: false,
         };
-        world.input(Input::BrokerBack { puts_back: true });
+        world.input(Input::BrokerBack { puts_back: true, times_out: true });
         for index in 0..TASKS {
             let names =
                 ["tasks.add", "tasks.add", "tasks.limited", "tasks.early", "tasks.shared", "tasks.turns", "tasks.both"];
@@ -164,12 +172,16 @@ impl World {
     fn act(&mut self, action: Action) {
         match action {
             Action::LookUp(delivery, question) => self.lookups.push((delivery, question)),
+            Action::Journal(delivery, kept) => self.journaling.push((delivery, *kept)),
             Action::ForgetCount(execution) => {
                 let counted = self.counts.remove(&execution);
                 assert!(counted.is_some(), "seed {}: {execution} was never counted", self.seed);
             }
             Action::Start(attempt) => self.start(attempt),
             Action::Settle(delivery, acknowledgement) => self.settle(delivery, acknowledgement),
+            Action::Adopt { known, redelivered } if self.journal.contains_key(&known) => {
+                self.settle(redelivered, Acknowledgement::Ack);
+            }
             Action::Adopt { known, redelivered } => {
                 if let Some(message) = self.unsettled.remove(&redelivered) {
                     self.unsettled.insert(known, message);
@@ -200,7 +212,8 @@ impl World {
 
     fn settle(&mut self, delivery: DeliveryId, acknowledgement: Acknowledgement) {
         // None left: the connection that it came by is gone, or an adopted one was spent already.
-        let Some(mut message) = self.unsettled.remove(&delivery) else { return };
+        let ours = self.unsettled.remove(&delivery).or_else(|| self.journal.remove(&delivery));
+        let Some(mut message) = ours else { return };
         if acknowledgement == Acknowledgement::Requeue {
             message.delivery.redelivered = true;
             self.queue.push_back(message);
@@ -299,6 +312,13 @@ impl World {
             // The connection breaks before the original is acknowledged: now there are two.
             return self.lose_connection();
         }
+        if until <= self.now && !self.dispatcher.stopping && self.pick(2) == 0 {
+            // It comes again before the worker has heard that it is away.
+            self.queue.extend(self.put_away.pop().map(|(_, back)| back));
+            for _ in 0..self.queue.len() {
+                self.deliver();
+            }
+        }
         self.settle(delivery, Acknowledgement::Ack);
         self.input(Input::PutBack(delivery, true));
     }
@@ -311,6 +331,24 @@ impl World {
             _ => Some(Duration::from_millis(self.pick(80) as u64)),
         };
         self.input(Input::Permit(delivery, task, wait));
+    }
+
+    fn write_journal(&mut self) {
+        let Some((delivery, kept)) = self.take(|world| &mut world.journaling) else { return };
+        if self.pick(4) == 0 {
+            return self.input(Input::Journaled(delivery, false));
+        }
+        self.journaled += 1;
+        let request = self.published(&kept.message);
+        if self.connected && self.pick(4) == 0 {
+            // It breaks between the two: the broker does not know that it is done with.
+            self.journal.insert(delivery, request);
+            self.lose_connection();
+        } else {
+            self.unsettled.remove(&delivery);
+            self.journal.insert(delivery, request);
+        }
+        self.input(Input::Journaled(delivery, true));
     }
 
     fn lose_connection(&mut self) {
@@ -349,13 +387,14 @@ impl World {
             3 | 4 => self.finish(),
             5..=7 => self.commit(),
             8 if self.pick(2) == 0 => self.look_up(),
+            8 if self.pick(2) == 0 => self.write_journal(),
             8 => self.put_back(),
             9 if self.pick(8) == 0 => self.revoke(),
             9 => self.pass_time(),
             10 if self.pick(10) == 0 && self.connected => self.lose_connection(),
             _ if !self.connected => {
                 self.connected = true;
-                self.input(Input::BrokerBack { puts_back: true });
+                self.input(Input::BrokerBack { puts_back: true, times_out: true });
             }
             _ => self.answer(),
         }
@@ -363,7 +402,8 @@ impl World {
 
     fn is_idle(&self) -> bool {
         let waiting = self.queue.is_empty() && self.put_away.is_empty() && self.put_backs.is_empty();
-        waiting && self.unsettled.is_empty() && self.dispatcher.deliveries.is_empty()
+        let kept = self.journaling.is_empty() && self.journal.is_empty();
+        waiting && kept && self.unsettled.is_empty() && self.dispatcher.deliveries.is_empty()
     }
 
     fn check(&self) {
@@ -380,6 +420,7 @@ impl World {
         }
         assert!(self.dispatcher.deliveries.is_empty(), "seed {seed}: {:?}", self.dispatcher.deliveries);
         assert!(self.dispatcher.identities.is_empty(), "seed {seed}: identities leak");
+        assert!(!self.dispatcher.overtime.is_writing(), "seed {seed}: journal");
         assert!(self.dispatcher.publishing.is_empty(), "seed {seed}: publishing leaks");
         assert_eq!((self.dispatcher.held, self.dispatcher.committing), (0, 0), "seed {seed}: counters");
         assert!(self.dispatcher.gates.is_idle(), "seed {seed}: {:?}", self.dispatcher.gates);
@@ -388,6 +429,7 @@ impl World {
 
 #[test]
 fn every_message_comes_to_its_end_whatever_happens() {
+    let mut journaled = 0;
     for seed in 0..SEEDS {
         let mut world = World::new(seed);
         let mut steps = 0;
@@ -397,7 +439,9 @@ fn every_message_comes_to_its_end_whatever_happens() {
             assert!(steps < STEPS_MAX, "seed {seed} is stuck: {:?}", world.dispatcher);
         }
         world.check();
+        journaled += world.journaled;
     }
+    assert!(journaled > SEEDS, "the journal was hardly used: {journaled}");
 }
 
 #[test]
@@ -414,11 +458,12 @@ fn a_shutdown_at_any_moment_leaves_nothing_behind() {
             match world.pick(4) {
                 0 => world.finish(),
                 1 if world.pick(2) == 0 => world.put_back(),
+                1 if world.pick(2) == 0 => world.write_journal(),
                 1 => world.commit(),
                 2 => world.pass_time(),
                 _ if !world.connected => {
                     world.connected = true;
-                    world.input(Input::BrokerBack { puts_back: true });
+                    world.input(Input::BrokerBack { puts_back: true, times_out: true });
                 }
                 _ => world.look_up(),
             }
@@ -426,6 +471,7 @@ fn a_shutdown_at_any_moment_leaves_nothing_behind() {
             assert!(steps < STEPS_MAX, "seed {seed} does not stop: {:?}", world.dispatcher);
         }
         assert!(world.unsettled.is_empty(), "seed {seed}: {:?} not given back", world.unsettled.keys());
+        assert!(world.journal.is_empty(), "seed {seed}: {:?} left in the journal", world.journal.keys());
         assert!(world.running.is_empty() && world.commits.is_empty(), "seed {seed}");
     }
 }

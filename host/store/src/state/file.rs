@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::thread::JoinHandle;
 
 use async_trait::async_trait;
-use rusqlite::{Connection, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use taskhost_core::revoke::{IDS_MAX, Revocation, STAMPS_MAX};
 use taskhost_core::{TaskId, TaskName, Timestamp};
 use tokio::sync::{mpsc, oneshot};
@@ -149,10 +149,8 @@ impl NodeState for StateFile {
     async fn count(&self, execution: String, now: Timestamp) -> Result<u32, StateError> {
         self.work("count a delivery", move |file| {
             let read = "SELECT count FROM delivery_count WHERE execution = ?1";
-            let before: Option<u32> = match file.prepare_cached(read)?.query_row([&execution], |row| row.get(0)) {
-                Err(rusqlite::Error::QueryReturnedNoRows) => None,
-                other => Some(other?),
-            };
+            let before: Option<u32> =
+                file.prepare_cached(read)?.query_row([&execution], |row| row.get(0)).optional()?;
             let count = before.unwrap_or(0).saturating_add(1);
             file.prepare_cached("INSERT OR REPLACE INTO delivery_count (execution, count, at) VALUES (?1, ?2, ?3)")?
                 .execute(params![execution, count, now.as_micros()])?;
@@ -223,6 +221,19 @@ impl NodeState for StateFile {
                 }
             }
             Ok(entries)
+        })
+        .await
+    }
+
+    async fn read_journal(&self, JournalId(id): JournalId) -> Result<Option<JournalEntry>, StateError> {
+        self.work("read a kept message", move |file| {
+            let mut read = file.prepare_cached("SELECT message, resumed FROM journal WHERE id = ?1")?;
+            let row = read.query_row([id.cast_signed()], |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get(1)?)));
+            let entry = row.optional()?.and_then(|(message, resumed)| {
+                let (message, info) = packed::unpack(&message)?;
+                Some(JournalEntry { message, info, resumed })
+            });
+            Ok(entry)
         })
         .await
     }

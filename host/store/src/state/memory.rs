@@ -101,6 +101,10 @@ impl NodeState for StateMemory {
         Ok(journal.iter().map(|(id, entry)| (*id, entry.clone())).collect())
     }
 
+    async fn read_journal(&self, id: JournalId) -> Result<Option<JournalEntry>, StateError> {
+        Ok(self.kept().journal.get(&id).cloned())
+    }
+
     async fn delete_journal(&self, ids: Vec<JournalId>) -> Result<(), StateError> {
         let journal = &mut self.kept().journal;
         ids.iter().for_each(|id| drop(journal.remove(id)));

@@ -55,6 +55,9 @@ pub trait NodeState: Send + Sync {
     /// What an earlier process left in the journal, the oldest first. Each is counted as resumed once more.
     async fn resume_journal(&self) -> Result<Vec<(JournalId, JournalEntry)>, StateError>;
 
+    /// One entry of the journal, if it is there.
+    async fn read_journal(&self, id: JournalId) -> Result<Option<JournalEntry>, StateError>;
+
     /// Takes out what is done with. Nothing happens for what is not there.
     async fn delete_journal(&self, ids: Vec<JournalId>) -> Result<(), StateError>;
 }

@@ -49,6 +49,9 @@ async fn remembers(state: &dyn NodeState) {
     };
     assert_eq!(state.resume_journal().await.expect("read"), resumed(1));
     assert_eq!(state.resume_journal().await.expect("read"), resumed(2));
+    let read = state.read_journal(ids[0]).await.expect("read");
+    assert_eq!(read, Some(JournalEntry { resumed: 2, ..entry("1") }));
+    assert_eq!(state.read_journal(ids[1]).await.expect("read"), None);
     let later = state.write_journal(vec![entry("4")]).await.expect("kept");
     assert!(later[0] > ids[2], "an id never comes again");
 }
