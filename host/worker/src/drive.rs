@@ -162,7 +162,14 @@ pub async fn run(settings: Settings, ports: Ports, shutdowns: mpsc::Receiver<Shu
         stopped: false,
     };
     driver.resume(resumed, journal);
-    let result = driver.run(links, deliveries, inputs, shutdowns).await;
+    // On a thread of the runtime, where the receivers and the committer run as well: the one that called us
+    // has to be woken for every input. A set, since it ends its task when it is dropped.
+    let mut driving = JoinSet::new();
+    driving.spawn(driver.run(links, deliveries, inputs, shutdowns));
+    let result = match driving.join_next().await.expect("it was spawned above") {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    };
     if let Some(expiring) = expiring {
         expiring.abort();
     }
