@@ -47,6 +47,11 @@ impl Attempts {
         }
     }
 
+    /// Nothing runs.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.running.is_empty()
+    }
+
     pub(crate) fn forget(&mut self, id: AttemptId) {
         self.running.remove(&id);
     }

@@ -200,7 +200,7 @@ async fn publish(
     match carry_out(&settlement.before, &connection).await {
         Ok(()) => {
             settlement.before.clear();
-            orders.push(&mut vec![Order::Commit(delivery, settlement)]);
+            orders.push(&mut vec![Order::Commit(delivery, settlement)], false);
         }
         Err(error) => {
             let _ = inputs.send(failed(delivery, settlement, error.is_transient(), chain(&error))).await;

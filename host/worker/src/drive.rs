@@ -264,7 +264,7 @@ impl Driver {
                     return Ok(());
                 }
             }
-            self.orders.push(&mut self.open_orders);
+            self.orders.push(&mut self.open_orders, self.attempts.is_idle());
         }
         Ok(())
     }
@@ -278,7 +278,7 @@ impl Driver {
             self.receipts.journal(delivery, Held { receipt, consumer: consumer.clone() });
             self.handle(Input::Resumed(delivery, request));
         }
-        self.orders.push(&mut self.open_orders);
+        self.orders.push(&mut self.open_orders, true);
     }
 
     fn receive(&mut self, received: Received) {
@@ -332,7 +332,7 @@ impl Driver {
                 self.open_orders.push(Order::Record(record));
                 // Before the attempt starts: a task may report a state of its own at once, and STARTED must
                 // not be stored after it.
-                self.orders.push(&mut self.open_orders);
+                self.orders.push(&mut self.open_orders, false);
             }
             Action::Adopt { known, redelivered } => {
                 if !self.receipts.adopt(known, redelivered) {
