@@ -47,26 +47,32 @@ impl Timestamp {
     /// The way Python's `datetime.isoformat()` writes a time with offset:
     /// `2026-11-22T10:32:08.348566+00:00`, without a fraction when it is zero.
     pub fn isoformat(self) -> String {
-        format!("{}+00:00", self.isoformat_naive('T'))
+        let mut text = self.isoformat_naive('T');
+        text.push_str("+00:00");
+        text
     }
 
     /// The same without offset and with a separator of choice: Celery's database columns hold naive
     /// UTC text with a blank between date and time.
     pub fn isoformat_naive(self, separator: char) -> String {
+        // Every result has one, so it is written digit by digit, without the machinery of `format!`.
         let instant = jiff::Timestamp::from_microsecond(self.0).unwrap_or(jiff::Timestamp::MAX);
         let at = TimeZone::UTC.to_datetime(instant);
-        let mut text = format!(
-            "{:04}-{:02}-{:02}{separator}{:02}:{:02}:{:02}",
-            at.year(),
-            at.month(),
-            at.day(),
-            at.hour(),
-            at.minute(),
-            at.second()
-        );
+        let mut text = String::with_capacity("2026-11-22T10:32:08.348566+00:00".len());
+        if at.year() < 0 {
+            text.push('-');
+        }
+        push_digits(&mut text, at.year().unsigned_abs().into(), 4);
+        for (before, part) in
+            [('-', at.month()), ('-', at.day()), (separator, at.hour()), (':', at.minute()), (':', at.second())]
+        {
+            text.push(before);
+            push_digits(&mut text, part.unsigned_abs().into(), 2);
+        }
         let micros = at.subsec_nanosecond() / 1_000;
         if micros != 0 {
-            text.push_str(&format!(".{micros:06}"));
+            text.push('.');
+            push_digits(&mut text, micros.unsigned_abs(), 6);
         }
         text
     }
@@ -74,6 +80,14 @@ impl Timestamp {
     /// How long it is from `earlier` until this; zero if this is not later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0).max(0) as u64)
+    }
+}
+
+/// Writes so many decimal digits.
+fn push_digits(text: &mut String, number: u32, digits: u32) {
+    for place in (0..digits).rev() {
+        let digit = number / 10_u32.pow(place) % 10;
+        text.push(char::from(b'0' + digit as u8));
     }
 }
 

@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
-use redis::Value;
+use redis::{Cmd, Value};
 use taskhost_core::protocol::document;
 use taskhost_core::{ResultRecord, State};
 
@@ -96,13 +96,22 @@ impl RedisStore {
             if record.state == State::Success {
                 succeeded.insert(&record.id);
             }
+            let mut store = command(key, document);
             match self.expiry.of(&record.state) {
-                0 => transaction.cmd("SET").arg(key),
-                seconds => transaction.cmd("SETEX").arg(key).arg(seconds),
+                0 => store.arg("SET").arg(key),
+                seconds => store.arg("SETEX").arg(key).arg(seconds),
             };
-            transaction.arg(&document[..]).ignore();
-            transaction.cmd("PUBLISH").arg(key).arg(&document[..]).ignore();
+            store.arg(&document[..]);
+            let mut publish = command(key, document);
+            publish.arg("PUBLISH").arg(key).arg(&document[..]);
+            transaction.add_command(store).ignore().add_command(publish).ignore();
         }
         transaction
     }
+}
+
+/// An empty command with room for key, document and what belongs to them: it does not grow step by step.
+fn command(key: &str, document: &[u8]) -> Cmd {
+    const REST_BYTES: usize = 32;
+    Cmd::with_capacity(4, key.len() + document.len() + REST_BYTES)
 }
