@@ -233,6 +233,7 @@ Examples:
 pub(crate) enum PluginCommand {
     Check(PluginCheckArgs),
     List(PluginListArgs),
+    Grant(PluginGrantArgs),
 }
 
 /// Say whether a plugin can be loaded, and which tasks it has
@@ -267,6 +268,36 @@ const LIST_EXAMPLES: &str = "\
 Examples:
   host plugin list --plugins ./plugins
       Exits with 1 if a plugin is refused.";
+
+/// Grant a plugin what it declares, by writing it into host.toml
+#[derive(Debug, Args)]
+#[command(after_help = GRANT_EXAMPLES)]
+pub(crate) struct PluginGrantArgs {
+    /// Name of a plugin, a .wasm file, or a folder with a plugin.toml
+    #[arg(value_name = "PLUGIN")]
+    pub(crate) plugin: PathBuf,
+    /// What only you know: values, folders, and where secrets are
+    #[arg(value_name = "OPTION=ENTRY")]
+    pub(crate) entries: Vec<String>,
+    /// For this component only, by its sha256
+    #[arg(long)]
+    pub(crate) pin: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// Folder with plugins [default: plugins]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) plugins: Option<String>,
+    #[command(flatten)]
+    pub(crate) settings: SettingsArgs,
+}
+
+const GRANT_EXAMPLES: &str = "\
+Examples:
+  host plugin grant images
+      Says what is missing, and what you have to add to the command.
+  host plugin grant images config=region=eu secrets=key=env:IMAGES_KEY fs=/out=/srv/out:rw --pin
+      Shows the lines, asks, and writes them into host.toml.";
 
 /// Delete all waiting messages of queues
 #[derive(Debug, Args)]
@@ -479,6 +510,13 @@ impl PurgeArgs {
 }
 
 impl PluginListArgs {
+    /// The settings that these options stand for.
+    pub(crate) fn flags(&self) -> Vec<Flag> {
+        Flags::default().add("--plugins", "plugins.dir", &self.plugins).0
+    }
+}
+
+impl PluginGrantArgs {
     /// The settings that these options stand for.
     pub(crate) fn flags(&self) -> Vec<Flag> {
         Flags::default().add("--plugins", "plugins.dir", &self.plugins).0

@@ -78,7 +78,7 @@ impl Grant {
     }
 
     /// True if it gives this.
-    fn gives(&self, need: &Need) -> bool {
+    pub fn gives(&self, need: &Need) -> bool {
         match need {
             Need::Env(name) => self.env.contains_key(name),
             Need::Config(key) => self.config.contains_key(key),

@@ -112,3 +112,25 @@ fn a_mistake_in_a_grant_is_named_with_its_place_and_shows_no_secret() {
     ]);
     assert!(!failed.err.contains("hunter2"), "{}", failed.err);
 }
+
+#[test]
+fn a_missing_grant_is_written_after_it_was_shown() {
+    let Some(site) = site("env = [\"LANG\"]\nconfig = [\"region\"]", "# mine") else { return };
+    site.bare_command(&["plugin", "grant", "demo", "-f"])
+        .refused(&["declares what only you can know", "config=region=VALUE"]);
+    site.bare_command(&["plugin", "grant", "demo", "gpu=1"]).refused(&["`gpu` cannot be granted"]);
+    site.bare_command(&["plugin", "grant", "nobody"]).refused(&["there is no plugin nobody in plugins"]);
+    // Nobody can be asked here, and nothing is written without.
+    let asked = ["plugin", "grant", "demo", "config=region=eu"];
+    let shown = site.bare_command(&asked).refused(&["cannot ask"]);
+    assert!(shown.out.contains("config = [\"region=eu\"]\nenv = [\"LANG\"]\n"), "{}", shown.out);
+    assert_eq!(std::fs::read_to_string(site.path("host.toml")).expect("it is there"), "[grants.demo]\n# mine\n");
+
+    site.bare_command(&["plugin", "grant", "demo", "config=region=eu", "--pin", "-f"]).success();
+    let written = std::fs::read_to_string(site.path("host.toml")).expect("it is there");
+    assert!(written.starts_with("[grants.demo]\nconfig = [\"region=eu\"]\nenv = [\"LANG\"]\nsha256 = \""), "{written}");
+    assert!(written.ends_with("\"\n# mine\n"), "{written}");
+    site.bare_command(&["plugin", "list", "--plugins", "plugins"]).success();
+    let again = site.bare_command(&["plugin", "grant", "demo", "-f"]).success();
+    assert!(again.out.contains("is granted all that it declares"), "{}", again.out);
+}

@@ -216,6 +216,7 @@ fn help_of_plugin() {
               check  Say whether a plugin can be loaded, and which tasks it has
               list   List the plugins of a folder with their tasks, and those that are refused
                      with the reason
+              grant  Grant a plugin what it declares, by writing it into host.toml
 
             Options:
               -h, --help  Print help

@@ -40,7 +40,7 @@ pub(crate) use value::{Format, Level, Value, show_duration};
 use resolve::Resolved;
 
 /// The file that is read if it is there and no other is named.
-const FILE: &str = "host.toml";
+pub(crate) const FILE: &str = "host.toml";
 
 /// What the host is to do, resolved.
 #[derive(Debug)]
