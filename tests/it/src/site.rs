@@ -34,7 +34,7 @@ pub struct Site {
     /// As hosts are told, if they are to go another way than clients: through a proxy, say.
     pub host_broker: Option<String>,
     pub host_backend: Option<String>,
-    /// What hosts find in their environment besides.
+    /// What hosts and Python workers find in their environment besides.
     pub environment: Vec<(String, String)>,
     /// The plugins folder of its workers.
     pub plugins: String,
@@ -192,7 +192,9 @@ impl Site {
     /// Starts a Python worker with the demo plugin's tasks on the site's queue, and waits until it is ready.
     #[track_caller]
     pub fn python_worker(&self, options: &[&str]) -> Process {
-        client::start_worker(&self.python, self.folder.path(), &self.settings(), options)
+        let environment = self.environment.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let settings: Vec<_> = self.settings().into_iter().chain(environment).collect();
+        client::start_worker(&self.python, self.folder.path(), &settings, options)
     }
 
     fn settings(&self) -> [(&str, &str); 3] {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use it::{Engine, Process, Site};
+use it::{Engine, Process, Server, Site};
 use serde_json::json;
 
 /// Tasks of each kind: plain ones, ones with a countdown, ones that retry at once, ones that retry later.
@@ -59,6 +59,59 @@ emit([get(result) == value for result, (_, _, _, value) in zip(results, plan)].c
     for worker in [&*host, &python] {
         assert!(worker.lines_with("] succeeded in ").len() > tasks / 20, "one of both got next to nothing");
     }
+}
+
+#[test]
+fn what_a_dead_host_has_put_away_is_run_by_a_python_worker_when_it_is_due() {
+    let Some(site) = Site::open(Engine::Redis) else { return };
+    let mut host = site.host(&["--set", "worker.eta_hold=1s"]);
+    let client = site.start_client(
+        r#"
+started = time.time()
+results = [send("tasks.add", n, n, countdown=9) for n in range(10)]
+emit("published")
+# A Python worker's own sweep, which it makes every 100 seconds.
+with app.connection_for_read() as connection:
+    channel = connection.default_channel
+    until(lambda: channel.qos.restore_visible(num=100, interval=1) or results[0].ready(), "they are restored")
+emit([[get(result) for result in results] == [2 * n for n in range(10)], time.time() - started >= 9])
+"#,
+    );
+    client.wait_for("published");
+    host.wait_for_count("] received", 10);
+    // One more message passes through when all of them have been put back.
+    assert_eq!(site.client("emit(call('tasks.add', 100, 100))"), json!(200));
+    host.kill();
+    let python =
+        site.python_worker(&["-Q", site.queue(), "-n", &format!("py-{}@localhost", site.queue()), "-P", "solo"]);
+    assert_eq!(client.finish(), json!([true, true]));
+    assert_eq!(python.lines_with("] succeeded in ").len(), 10);
+}
+
+#[test]
+fn what_a_dead_python_worker_held_is_run_by_the_host_when_it_is_overdue() {
+    // Of the test's own, since a sweep with a short time-out restores what others hold.
+    let Some(server) = Server::redis() else { return };
+    let Some(mut site) = Site::with_redis(&server.url) else { return };
+    site.host_broker = Some(format!("{}?visibility_timeout=6", site.broker));
+    site.environment = vec![("TRANSPORT_OPTIONS".to_owned(), r#"{"visibility_timeout": 6}"#.to_owned())];
+    let name = format!("py-{}@localhost", site.queue);
+    let mut python = site.python_worker(&["-Q", site.queue(), "-n", &name, "-c", "1"]);
+    let client = site.start_client(
+        r#"
+results = [send("tasks.sleep", 3.0)] + [send("tasks.add", n, n) for n in range(3)]
+emit("published")
+emit([get(result) for result in results])
+"#,
+    );
+    client.wait_for("published");
+    python.wait_for_count("] received", 4);
+    python.kill();
+    assert!(python.lines_with("] succeeded in ").is_empty());
+    let host = site.host(&[]);
+    assert_eq!(client.finish(), json!([3.0, 0, 2, 4]));
+    assert_eq!(host.lines_with("] succeeded in ").len(), 4);
+    host.wait_for("messages were unacknowledged for too long and are back in their queues");
 }
 
 fn lines(worker: &Process, text: &str) -> Vec<String> {

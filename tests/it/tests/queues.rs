@@ -177,6 +177,17 @@ send("tasks.log", "mark to everybody 3", queue=news, exchange=news)
 }
 
 #[test]
+fn a_queue_that_somebody_deletes_is_made_again() {
+    let Some(site) = Site::open(Engine::RabbitMqRedis) else { return };
+    let host = site.host(&[]);
+    assert_eq!(site.client("emit(call('tasks.add', 1, 1))"), json!(2));
+    site.client("with app.connection_for_write() as connection: connection.default_channel.queue_delete(QUEUE)");
+    host.wait_for("the broker ended the consumer of queue");
+    host.wait_for("Connected again");
+    assert_eq!(site.client("emit(call('tasks.flaky', 2))"), json!(2));
+}
+
+#[test]
 fn a_headers_exchange_leads_to_the_queues_whose_headers_match() {
     let Some(site) = Site::open(Engine::RabbitMqRedis) else { return };
     let queue = &site.queue;

@@ -1,6 +1,6 @@
 //! Long tasks, long waits and workers that leave: what is under way changes hands once, or not at all.
 
-use it::{Engine, Site};
+use it::{Engine, Server, Site};
 use serde_json::json;
 
 on_every_engine! {
@@ -98,8 +98,47 @@ emit(get(long))
 }
 
 #[test]
+fn a_worker_that_was_paused_for_longer_than_its_lease_gets_over_it_redis() {
+    crate::on(Engine::Redis, a_worker_that_was_paused_for_longer_than_its_lease_gets_over_it);
+}
+
+#[test]
+fn a_worker_that_was_paused_for_longer_than_its_lease_gets_over_it_embedded() {
+    crate::on(Engine::Embedded, a_worker_that_was_paused_for_longer_than_its_lease_gets_over_it);
+}
+
+fn a_worker_that_was_paused_for_longer_than_its_lease_gets_over_it(site: &Site) {
+    let options = ["-c", "1", "--set", "task.track_started=true"];
+    let mut paused = site.host(&options);
+    let client = site.start_client(
+        r#"
+first = send("tasks.sleep", 2.0)
+until(lambda: first.state == "STARTED", "the task runs")
+rest = [send("tasks.add", n, n) for n in range(3)]
+emit("running")
+emit([get(first)] + [get(result) for result in rest])
+"#,
+    );
+    client.wait_for("running");
+    paused.wait_for_count("] received", 4);
+    paused.signal("STOP");
+    let other = site.host(&options);
+    // Everything is taken over, as if it were dead.
+    assert_eq!(client.finish(), json!([2.0, 0, 2, 4]));
+    assert_eq!(other.lines_with("] succeeded in ").len(), 4);
+    paused.signal("CONT");
+    // What it held is others' now: it settles nothing of that, and works again.
+    assert_eq!(site.client("until(lambda: depth() == 0, 'the queue is empty'); emit(depth())"), json!(0));
+    drop(other);
+    assert_eq!(site.client("emit([call('tasks.add', 5, 5), call('tasks.flaky', 2)])"), json!([10, 2]));
+    assert!(paused.stop().success());
+}
+
+#[test]
 fn a_task_longer_than_the_visibility_timeout_of_its_queue_runs_once() {
-    let Some(mut site) = Site::open(Engine::Redis) else { return };
+    // Of the test's own, since a sweep with a short time-out restores what others hold.
+    let Some(server) = Server::redis() else { return };
+    let Some(mut site) = Site::with_redis(&server.url) else { return };
     site.host_broker = Some(format!("{}?visibility_timeout=3", site.broker));
     let host = site.host(&["-c", "1"]);
     // A Python worker beside it restores, by kombu's rules, what is unacknowledged for longer than that.
