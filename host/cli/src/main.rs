@@ -7,6 +7,7 @@ mod command;
 mod config;
 mod exit;
 mod logging;
+mod security;
 mod signals;
 mod wiring;
 

@@ -12,6 +12,7 @@ use broker::{Broker, BrokerError};
 use sandbox::{Sandbox, StateSink};
 use store::state::{NodeState, StateFile, StateMemory};
 use store::{ReplySender, ResultStore, SharedRates, StoreOptions};
+use taskhost_core::protocol::auth::Seal;
 use taskhost_core::protocol::codec::Format;
 use taskhost_core::{Attempt, Codec, Finished, ResultRecord, Timestamp};
 use tokio::runtime::{Builder, Runtime};
@@ -21,6 +22,7 @@ use worker::{Cancel, Connector, Invoker, Reports};
 
 use crate::config::{Config, LimitsConfig, Origin, SecretUrl};
 use crate::exit::{Failure, OrHint};
+use crate::security;
 
 /// Threads for brokers, stores and the dispatcher: one waits for the network while the other decides.
 const HOST_THREADS: usize = 2;
@@ -127,7 +129,7 @@ pub(crate) async fn store(
         expires: config.result.expires.unwrap_or_default(),
         failure_expires: config.result.failure_expires,
         key_prefix: config.result.key_prefix.clone(),
-        format: Format { serializer: config.result.serializer },
+        format: format(config)?,
         node: Some(config.worker.hostname.clone()),
     };
     let connected = store::connect(config.result.backend.expose(), &options, replies).await;
@@ -160,9 +162,19 @@ pub(crate) async fn readable_store(config: &Config, what: &str) -> Result<Arc<dy
 }
 
 /// Which bodies of messages are read.
-pub(crate) fn codec(config: &Config) -> Codec {
+pub(crate) fn codec(config: &Config) -> Result<Codec, Failure> {
     let body_bytes_max = usize::try_from(config.limits.body_bytes).unwrap_or(usize::MAX);
-    Codec { accept: config.accept.content.clone(), body_bytes_max }
+    Ok(Codec { accept: config.accept.content.clone(), body_bytes_max, seal: seal(config)? })
+}
+
+/// How results are written and read.
+pub(crate) fn format(config: &Config) -> Result<Format, Failure> {
+    Ok(Format { serializer: config.result.serializer, seal: seal(config)? })
+}
+
+/// What signs and verifies, where anything is signed.
+fn seal(config: &Config) -> Result<Option<Arc<dyn Seal>>, Failure> {
+    config.security.as_ref().map(security::load).transpose()
 }
 
 /// The sandbox, with the operator's limits.

@@ -93,7 +93,7 @@ impl RedisStore {
             let recheck = Instant::now() + RECHECK_INTERVAL;
             loop {
                 match tokio::time::timeout_at(recheck, messages.next()).await {
-                    Ok(Some(message)) if is_final_document(message.get_payload_bytes()) => return,
+                    Ok(Some(message)) if is_final_document(message.get_payload_bytes(), &self.format) => return,
                     Ok(Some(_)) => {}
                     Ok(None) => {
                         tokio::time::sleep_until(recheck.min(Instant::now() + POLL_INTERVAL)).await;
@@ -127,8 +127,8 @@ impl ResultStore for RedisStore {
         let document: Option<Vec<u8>> =
             redis::from_redis_value(reply).map_err(|error| Cause::permanent(error).operation("read", id))?;
         let Some(document) = document else { return Ok(None) };
-        let stored =
-            document::decode(&document).map_err(|error| Cause::permanent(error).operation("understand stored", id))?;
+        let stored = document::decode_as(&document, &self.format)
+            .map_err(|error| Cause::permanent(error).operation("understand stored", id))?;
         Ok(Some(stored))
     }
 
@@ -190,17 +190,17 @@ impl Expiry {
 
 /// True if the document says SUCCESS. Celery, and we, write the state first; for any other order the
 /// document is read. What is no document at all may be overwritten.
-fn is_success_document(document: &[u8]) -> bool {
+fn is_success_document(document: &[u8], format: &Format) -> bool {
     match leading_status(document) {
         Some(status) => status == b"SUCCESS",
-        None => document::decode(document).is_ok_and(|stored| stored.state == State::Success),
+        None => document::decode_as(document, format).is_ok_and(|stored| stored.state == State::Success),
     }
 }
 
-fn is_final_document(document: &[u8]) -> bool {
+fn is_final_document(document: &[u8], format: &Format) -> bool {
     match leading_status(document) {
         Some(status) => matches!(status, b"SUCCESS" | b"FAILURE" | b"REVOKED"),
-        None => document::decode(document).is_ok_and(|stored| stored.state.is_ready()),
+        None => document::decode_as(document, format).is_ok_and(|stored| stored.state.is_ready()),
     }
 }
 

@@ -9,6 +9,7 @@ use broker::{BrokerError, Consumer};
 use store::state::NodeState;
 use store::{ResultStore, StoreError};
 use taskhost_core::dispatcher::{CommitFailure, Input, Kept};
+use taskhost_core::protocol::auth::{self, Seal};
 use taskhost_core::revoke::Revocation;
 use taskhost_core::settle::{Settlement, Step};
 use taskhost_core::{Acknowledgement, DeliveryId, Event, Publication, Queue, ResultRecord, Route, Timestamp};
@@ -32,6 +33,8 @@ pub(crate) struct Committer {
     pub(crate) state: Arc<dyn NodeState>,
     pub(crate) journal: Arc<Journal>,
     pub(crate) inputs: mpsc::Sender<Input>,
+    /// Signs what takes the place of something signed.
+    pub(crate) seal: Option<Arc<dyn Seal>>,
 }
 
 /// A batch on its way: what belongs to which delivery.
@@ -68,7 +71,8 @@ impl Committer {
                     Order::Commit(delivery, settlement) if !settlement.before.is_empty() => {
                         let (orders, connection) = (self.orders.clone(), self.connection.clone());
                         let inputs = self.inputs.clone();
-                        publishing.spawn(publish(delivery, settlement, connection, orders, inputs));
+                        let seal = self.seal.clone();
+                        publishing.spawn(publish(delivery, settlement, connection, orders, inputs, seal));
                     }
                     Order::Commit(delivery, settlement) => batch.commit(delivery, settlement),
                     Order::Settle(delivery, acknowledgement) => batch.settles.push((delivery, acknowledgement)),
@@ -88,7 +92,8 @@ impl Committer {
             }
             if !batch.put_backs.is_empty() {
                 let waits = std::mem::take(&mut batch.put_backs);
-                publishing.spawn(put_back::run(waits, self.receipts.clone(), self.inputs.clone()));
+                let seal = self.seal.clone();
+                publishing.spawn(put_back::run(waits, self.receipts.clone(), self.inputs.clone(), seal));
             }
             if !batch.journal.is_empty() {
                 let (entries, journal) = (std::mem::take(&mut batch.journal), self.journal.clone());
@@ -196,8 +201,9 @@ async fn publish(
     connection: Arc<Connection>,
     orders: Arc<Orders>,
     inputs: mpsc::Sender<Input>,
+    seal: Option<Arc<dyn Seal>>,
 ) {
-    match carry_out(&settlement.before, &connection).await {
+    match carry_out(&settlement.before, &connection, seal.as_deref()).await {
         Ok(()) => {
             settlement.before.clear();
             orders.push(&mut vec![Order::Commit(delivery, settlement)], false);
@@ -208,15 +214,15 @@ async fn publish(
     }
 }
 
-async fn carry_out(steps: &[Step], connection: &Connection) -> Result<(), BrokerError> {
+async fn carry_out(steps: &[Step], connection: &Connection, seal: Option<&dyn Seal>) -> Result<(), BrokerError> {
     for step in steps {
         match step {
-            Step::Send(publication) => connection.publish(std::slice::from_ref(publication)).await?,
+            Step::Send(publication) => connection.publish(&[sealed(publication.clone(), seal)?]).await?,
             Step::Shelve { queue, message } => {
                 let queue = Queue::named(queue.clone());
                 connection.broker()?.declare(&queue).await?;
                 let route = Route::queue(&queue.name);
-                connection.publish(&[Publication { message: message.clone(), route }]).await?;
+                connection.publish(&[sealed(Publication { message: message.clone(), route }, seal)?]).await?;
             }
         }
     }
@@ -235,6 +241,17 @@ async fn forget_counts(executions: Vec<String>, state: Arc<dyn NodeState>) {
     if let Err(error) = state.forget_counts(executions).await {
         warn!("cannot {}", chain(&error));
     }
+}
+
+/// Ready to leave: signed, if it takes the place of something that was.
+pub(crate) fn sealed(mut publication: Publication, seal: Option<&dyn Seal>) -> Result<Publication, BrokerError> {
+    auth::seal(&mut publication.message, seal).map_err(|error| BrokerError::Publish {
+        exchange: publication.route.exchange.clone(),
+        routing_key: publication.route.routing_key.clone(),
+        source: error.into(),
+        transient: false,
+    })?;
+    Ok(publication)
 }
 
 fn failed(delivery: DeliveryId, remaining: Settlement, transient: bool, reason: String) -> Input {

@@ -132,6 +132,7 @@ pub async fn run(settings: Settings, ports: Ports, shutdowns: mpsc::Receiver<Shu
         store: ports.store.clone(),
         state: ports.state.clone(),
         inputs: inputs_in.clone(),
+        seal: codec.seal.clone(),
     };
     let expiring = settings.results_expire.map(|age| tokio::spawn(expire::run(ports.store.clone(), age)));
     let supervising = tokio::spawn(supervisor.run());

@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use broker::{Consumer, PutBack, PutBackFailed, Token};
 use taskhost_core::dispatcher::Input;
+use taskhost_core::protocol::auth::Seal;
 use taskhost_core::{DeliveryId, Publication, Timestamp};
 use tokio::sync::mpsc;
 use tracing::warn;
 
-use crate::commit::chain;
+use crate::commit::{chain, sealed};
 use crate::receipts::{Held, Receipts};
 
 /// One delivery that is to wait at the broker.
@@ -24,8 +25,23 @@ pub(crate) struct Wait {
 
 /// Puts these back, and answers for each. One whose receipt is void needs no answer: the dispatcher has
 /// heard that the broker is lost, and forgotten it.
-pub(crate) async fn run(waits: Vec<Wait>, receipts: Arc<Receipts>, inputs: mpsc::Sender<Input>) {
-    let wanted = waits.into_iter().map(|wait| (wait.delivery, wait));
+pub(crate) async fn run(
+    waits: Vec<Wait>,
+    receipts: Arc<Receipts>,
+    inputs: mpsc::Sender<Input>,
+    seal: Option<Arc<dyn Seal>>,
+) {
+    let mut ready = Vec::with_capacity(waits.len());
+    for Wait { delivery, publication, until } in waits {
+        match sealed(publication, seal.as_deref()) {
+            Ok(publication) => ready.push(Wait { delivery, publication, until }),
+            Err(error) => {
+                warn!("cannot give a task back until its time has come, holding it here: {}", chain(&error));
+                let _ = inputs.send(Input::PutBack(delivery, false)).await;
+            }
+        }
+    }
+    let wanted = ready.into_iter().map(|wait| (wait.delivery, wait));
     let mut by_consumer: Vec<(Arc<dyn Consumer>, Vec<PutBack>)> = Vec::new();
     let mut deliveries: HashMap<Token, DeliveryId> = HashMap::new();
     for (held, Wait { delivery, publication, until }) in receipts.take(wanted) {

@@ -14,6 +14,7 @@ taskhost::plugin!(
     sleep,
     fail,
     flaky,
+    replaced,
     slow_flaky,
     unsteady,
     reject,
@@ -121,6 +122,15 @@ fn unsteady(context: &Context, #[default = 1] times: u32) -> Result<u32, TaskErr
         return Err(TaskError::new("ConnectionError", format!("attempt {}", retries + 1)));
     }
     Ok(retries)
+}
+
+/// Asks for a retry with another word, and returns that one then.
+#[task(name = "tasks.replaced")]
+fn replaced(context: &Context, word: String, #[default] countdown: f64) -> Result<String, TaskError> {
+    if context.retries() == 0 {
+        return Err(Retry::new().countdown(countdown).args(["second"]).into());
+    }
+    Ok(word)
 }
 
 /// Returns what it is given, byte for byte.

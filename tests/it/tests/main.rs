@@ -43,6 +43,7 @@ mod results;
 mod retries;
 mod sharing;
 mod shutdown;
+mod signatures;
 mod state;
 mod structure;
 mod timing;

@@ -6,6 +6,7 @@ use serde_json::json;
 on_every_engine! {
     a_retried_task_is_seen_in_state_retry_and_succeeds
     a_retry_without_delay_runs
+    a_retry_may_have_other_arguments
     a_task_without_retries_left_fails_with_its_exception
     automatic_retries_follow_the_task_its_manifest_and_the_operator
 }
@@ -29,6 +30,11 @@ fn a_retry_without_delay_runs(site: &Site) {
     let _host = site.host(&[]);
     let code = "emit([get(result) for result in [send('tasks.flaky', times) for times in (0, 1, 2, 10)]])";
     assert_eq!(site.client(code), json!([0, 1, 2, 10]));
+}
+
+fn a_retry_may_have_other_arguments(site: &Site) {
+    let _host = site.host(&[]);
+    assert_eq!(site.client("emit(call('tasks.replaced', 'first'))"), json!("second"));
 }
 
 fn a_task_without_retries_left_fails_with_its_exception(site: &Site) {

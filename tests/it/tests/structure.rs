@@ -34,11 +34,14 @@ const PURE: &[&str] = &[
     "lru",
     "lzma-rust2",
     "rmp",
+    "rsa",
     "rustc-hash",
     "ruzstd",
     "saphyr-parser",
+    "sha2",
     "thiserror",
     "uuid",
+    "x509-cert",
 ];
 
 /// What `core` may not use from std.

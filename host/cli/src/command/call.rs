@@ -7,6 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use broker::{Broker, Consumer};
 use store::ResultStore;
+use taskhost_core::protocol::auth::{self, Seal};
+use taskhost_core::protocol::codec::Serializer;
 use taskhost_core::protocol::content::{Json, Kind};
 use taskhost_core::protocol::v2::{self, Call};
 use taskhost_core::{Publication, Queue, QueueName, Route, TaskId, TaskName, Timestamp};
@@ -46,17 +48,19 @@ async fn carry_out(
     wait: Wait,
     now: Timestamp,
 ) -> Result<ExitCode, Failure> {
+    let format = wiring::format(config)?;
     let broker = wiring::broker(config).await?;
     // Before the task is on its way: otherwise it would run, and nobody would see the result.
     let listening = match wait {
         Wait::No => None,
         Wait::AtMost(_) | Wait::WithoutEnd => Some(listen(config, &*broker, call).await?),
     };
-    publish(&*broker, call, queue, now).await?;
+    let signs = config.accept.content.contains(&Serializer::Auth);
+    publish(&*broker, call, queue, format.seal.as_deref().filter(|_| signs), now).await?;
     let result = match &listening {
         None => None,
         Some(Listening::Store(store)) => wait_for(&**store, &call.id, wait).await?,
-        Some(Listening::Replies(replies)) => wait_for_reply(&**replies, &call.id, wait).await?,
+        Some(Listening::Replies(replies)) => wait_for_reply(&**replies, &call.id, wait, &format).await?,
     };
     broker.close().await;
     if listening.is_none() {
@@ -96,12 +100,22 @@ async fn listen(config: &Config, broker: &dyn Broker, call: &mut Call) -> Result
     Ok(Listening::Store(wiring::readable_store(config, "--wait").await?))
 }
 
-async fn publish(broker: &dyn Broker, call: &Call, queue: &Queue, now: Timestamp) -> Result<(), Failure> {
+async fn publish(
+    broker: &dyn Broker,
+    call: &Call,
+    queue: &Queue,
+    seal: Option<&dyn Seal>,
+    now: Timestamp,
+) -> Result<(), Failure> {
     let route = match queue.broadcast {
         true => Route { exchange: queue.exchange.name.clone(), routing_key: queue.routing_key.clone() },
         false => Route::queue(&queue.name),
     };
-    let publication = Publication { message: v2::message(call, now), route };
+    let mut message = v2::message(call, now);
+    if let Some(seal) = seal {
+        auth::sign(&mut message, seal).with_context(|| format!("cannot call `{}`", call.task))?;
+    }
+    let publication = Publication { message, route };
     // As Celery's producers do: the first who speaks of a queue creates it.
     broker.declare(queue).await.with_context(|| format!("cannot call `{}`", call.task))?;
     broker.publish(&[publication]).await.with_context(|| format!("cannot call `{}`", call.task))?;

@@ -102,6 +102,11 @@ mod tests {
             worker.hostname                            taskhost@box.example.org           default
             worker.state_db                            taskhost@box.example.org.state.db  default
             accept.content                             json                               default
+            security.key                               none                               default
+            security.key_password                      none                               default
+            security.certificate                       none                               default
+            security.cert_store                        none                               default
+            security.digest                            sha256                             default
             limits.memory                              128MiB                             default
             limits.time                                30m                                default
             limits.body                                64MiB                              default

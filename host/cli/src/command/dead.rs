@@ -51,7 +51,7 @@ async fn carry_out(command: &DeadCommand, config: &Config, broker: &dyn Broker) 
     for queue in &config.task.queues {
         let aside = if parked { dead::parked_queue(queue) } else { dead::queue(queue) };
         let Some(queue) = aside else { continue };
-        let Some(shelf) = Shelf::open(broker, queue, &wiring::codec(config)).await? else { continue };
+        let Some(shelf) = Shelf::open(broker, queue, &wiring::codec(config)?).await? else { continue };
         found += match command {
             DeadCommand::List(args) => shelf.list(args.json).await?,
             DeadCommand::Show(args) => shelf.show(&args.id).await?,

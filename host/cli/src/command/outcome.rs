@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use broker::{Acknowledgement, Consumer, Delivery};
 use store::{ResultStore, StoreError};
+use taskhost_core::protocol::codec::Format;
 use taskhost_core::protocol::content::{Json, Kind};
 use taskhost_core::protocol::document;
 use taskhost_core::{Exception, State, StoredResult, TaskId};
@@ -40,6 +41,7 @@ pub(super) async fn wait_for_reply(
     replies: &dyn Consumer,
     id: &TaskId,
     wait: Wait,
+    format: &Format,
 ) -> Result<Option<StoredResult>, anyhow::Error> {
     let reading = async {
         while let Some(deliveries) = replies.next().await.context("cannot read the result")? {
@@ -48,7 +50,7 @@ pub(super) async fn wait_for_reply(
             for Delivery { message, receipt, .. } in deliveries {
                 receipts.push((receipt, Acknowledgement::Ack));
                 if message.properties.correlation_id.as_deref() == Some(id.as_str()) {
-                    last = Some(document::decode(&message.body).context("cannot read the result")?);
+                    last = Some(document::decode_as(&message.body, format).context("cannot read the result")?);
                 }
             }
             replies.settle(receipts).await.context("cannot read the result")?;

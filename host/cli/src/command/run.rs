@@ -94,7 +94,7 @@ async fn work(
     let settings = Settings {
         node: config.worker.hostname.clone(),
         queues: queues(config)?,
-        codec: wiring::codec(config),
+        codec: wiring::codec(config)?,
         limits: limits(config, store.is_durable(), state.is_durable()),
         results_expire: config.result.expires,
         once_served,

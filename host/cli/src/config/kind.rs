@@ -6,12 +6,13 @@
 use std::time::Duration;
 
 use taskhost_core::concurrency::KeyPath;
+use taskhost_core::protocol::auth::Digest;
 use taskhost_core::protocol::codec::Serializer;
 use taskhost_core::rate::{Rate, RateScope};
 use taskhost_core::{Disposition, ExchangeKind, NodeName, QueueKind, QueueName};
 
 use crate::config::node::{expand, expand_file};
-use crate::config::secret::SecretUrl;
+use crate::config::secret::{SecretText, SecretUrl};
 use crate::config::value::{Format, Level, Value};
 
 /// A value as somebody wrote it.
@@ -69,6 +70,11 @@ pub(crate) enum Kind {
     /// Names or mime types; JSON is among them.
     Serializers,
     Serializer,
+    /// A path as it is, or none.
+    OptionalPath,
+    /// A text that is never shown, or none.
+    Secret,
+    Digest,
     Node,
     Folder,
     OptionalFile,
@@ -165,6 +171,17 @@ impl Kind {
                 let name = text(raw).ok_or_else(unexpected)?;
                 Serializer::parse(name).map(Value::Serializer).map_err(|error| error.to_string())
             }
+            Self::OptionalPath | Self::Secret if is_none(raw) => Ok(Value::None),
+            Self::OptionalPath => Self::Folder.read(raw).map_err(|_| unexpected()),
+            // What was found is not repeated, since it may be the secret.
+            Self::Secret => {
+                let secret = text(raw).ok_or_else(|| format!("expected {}", self.expectation()))?;
+                Ok(Value::Secret(SecretText::new(secret)))
+            }
+            Self::Digest => {
+                let name = text(raw).ok_or_else(unexpected)?;
+                Digest::parse(name).map(Value::Digest).ok_or_else(unexpected)
+            }
             Self::Serializers => serializers(&texts(raw).ok_or_else(unexpected)?),
             Self::Node => {
                 let pattern = text(raw).ok_or_else(unexpected)?;
@@ -218,6 +235,9 @@ impl Kind {
             Self::Pairs => "a list such as [\"x-match=all\", \"region=eu\"]",
             Self::Texts => "a list of texts",
             Self::Serializer => "a serializer, such as \"json\"",
+            Self::OptionalPath => "a path, or \"none\"",
+            Self::Secret => "a text, or \"none\"",
+            Self::Digest => "\"sha224\", \"sha256\", \"sha384\" or \"sha512\"",
             Self::Serializers => "a list of serializers, such as [\"json\", \"yaml\"]",
             Self::Node => "a name such as \"taskhost@%h\"",
             Self::Folder => "a folder",
@@ -254,10 +274,10 @@ fn text(raw: &Raw) -> Option<&str> {
 fn serializers(names: &[String]) -> Result<Value, String> {
     let serializers: Result<Vec<_>, _> = names.iter().map(|name| Serializer::parse(name)).collect();
     let serializers = serializers.map_err(|error| error.to_string())?;
-    match serializers.contains(&Serializer::Json) {
+    match serializers.contains(&Serializer::Json) || serializers.contains(&Serializer::Auth) {
         true => Ok(Value::Serializers(serializers)),
         // A retry with new arguments could not be read by the worker that published it.
-        false => Err("\"json\" must be among them: it is what this host itself publishes".to_owned()),
+        false => Err("\"json\" or \"auth\" must be among them: it is what this host itself publishes".to_owned()),
     }
 }
 

@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sandbox::Grant;
+use taskhost_core::protocol::auth::Digest;
 use taskhost_core::protocol::codec::Serializer;
 use taskhost_core::rate::Rate;
 use taskhost_core::{Disposition, NodeName, PluginName, QueueKind, QueueName, TaskName};
@@ -33,7 +34,7 @@ pub(crate) use origin::Origin;
 pub(crate) use overrides::TaskOverrides;
 pub(crate) use queues::Queues;
 pub(crate) use resolve::{Flag, Machine, Sources};
-pub(crate) use secret::SecretUrl;
+pub(crate) use secret::{SecretText, SecretUrl};
 pub(crate) use setting::help;
 pub(crate) use value::{Format, Level, Value, show_duration};
 
@@ -50,6 +51,8 @@ pub(crate) struct Config {
     pub(crate) task: TaskConfig,
     pub(crate) worker: WorkerConfig,
     pub(crate) accept: AcceptConfig,
+    /// The keys, where anything is signed.
+    pub(crate) security: Option<SecurityConfig>,
     pub(crate) limits: LimitsConfig,
     pub(crate) plugins: PluginsConfig,
     pub(crate) log: LogConfig,
@@ -136,6 +139,17 @@ pub(crate) struct WorkerConfig {
 #[derive(Debug)]
 pub(crate) struct AcceptConfig {
     pub(crate) content: Vec<Serializer>,
+}
+
+/// Group `[security]`: all that is needed for signatures.
+#[derive(Debug, Clone)]
+pub(crate) struct SecurityConfig {
+    pub(crate) key: PathBuf,
+    pub(crate) key_password: Option<SecretText>,
+    pub(crate) certificate: PathBuf,
+    /// A folder, or a pattern for files in one.
+    pub(crate) cert_store: PathBuf,
+    pub(crate) digest: Digest,
 }
 
 /// Group `[limits]`.
@@ -240,6 +254,7 @@ impl Config {
                 state_db: of.optional_text("worker.state_db").map(PathBuf::from),
             },
             accept: AcceptConfig { content: of.serializers("accept.content") },
+            security: security(&of)?,
             limits: LimitsConfig {
                 memory_bytes: of.bytes("limits.memory"),
                 time: of.duration("limits.time"),
@@ -289,6 +304,29 @@ impl Config {
     }
 }
 
+/// The keys, if there is anything to sign or to verify; then all of them.
+fn security(of: &Typed<'_>) -> Result<Option<SecurityConfig>, ConfigErrors> {
+    let signs_messages = of.serializers("accept.content").contains(&Serializer::Auth);
+    let wants_it = match (signs_messages, of.serializer("result.serializer")) {
+        (true, _) => "accept.content",
+        (false, Serializer::Auth) => "result.serializer",
+        (false, _) => return Ok(None),
+    };
+    let path = |key: &str| {
+        of.optional_text(key).map(PathBuf::from).ok_or_else(|| {
+            let problem = format!("\"auth\" needs `{key}` as well");
+            ConfigErrors::new(vec![ConfigError::value(of.0.origin(wants_it), wants_it, &problem)])
+        })
+    };
+    Ok(Some(SecurityConfig {
+        key: path("security.key")?,
+        key_password: of.secret("security.key_password"),
+        certificate: path("security.certificate")?,
+        cert_store: path("security.cert_store")?,
+        digest: of.digest("security.digest"),
+    }))
+}
+
 /// The values of the table under the types that the table says they have.
 struct Typed<'a>(&'a Resolved);
 
@@ -328,6 +366,8 @@ typed! {
         Value::None => Vec::new()
     }
     fn optional_text -> Option<String> { Value::Text(text) => Some(text.clone()), Value::None => None }
+    fn secret -> Option<SecretText> { Value::Secret(secret) => Some(secret.clone()), Value::None => None }
+    fn digest -> Digest { Value::Digest(digest) => *digest }
     fn node -> NodeName { Value::Text(text) => NodeName::parse(text).expect("the name was parsed when it was resolved") }
     fn level -> Level { Value::Level(level) => *level }
     fn format -> Format { Value::Format(format) => *format }

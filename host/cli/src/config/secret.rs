@@ -1,6 +1,6 @@
-//! URLs that may hold a password.
+//! URLs that may hold a password, and texts that are secret.
 //!
-//! Shown only with the password masked; whoever connects asks for the real text by name.
+//! Shown only masked; whoever needs the real text asks for it by name.
 
 use std::fmt;
 
@@ -36,6 +36,34 @@ impl fmt::Display for SecretUrl {
 impl fmt::Debug for SecretUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         RedactedUrl::new(&self.0).fmt(f)
+    }
+}
+
+/// A text that is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct SecretText(String);
+
+impl SecretText {
+    /// Wraps a text.
+    pub(crate) fn new(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
+    /// The real text, for what needs it.
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for SecretText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("**")
+    }
+}
+
+impl fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("**")
     }
 }
 

@@ -100,7 +100,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "none",
         "the same for failures, in Redis; none: as result.expires",
     ),
-    fixed("result.serializer", Kind::Serializer, "json", "how results are written: json, yaml or msgpack"),
+    fixed("result.serializer", Kind::Serializer, "json", "how results are written: json, yaml, msgpack or auth"),
     fixed("result.extended", Kind::Bool, "false", "store name, arguments, worker, retries and queue with each result"),
     fixed("task.acks_late", Kind::Bool, "true", "acknowledge after a task has run, so that a crash loses nothing"),
     fixed(
@@ -211,7 +211,17 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "file for what this worker alone must remember; none: nothing outlives it. %p name, %n name before the @, \
          %h host, %d domain",
     ),
-    fixed("accept.content", Kind::Serializers, "json", "how clients may write bodies: json, yaml, msgpack"),
+    fixed("accept.content", Kind::Serializers, "json", "how clients may write bodies: json, yaml, msgpack, auth"),
+    fixed("security.key", Kind::OptionalPath, "none", "this worker's private key (RSA, PEM), for signed messages"),
+    fixed("security.key_password", Kind::Secret, "none", "what the private key is encrypted with"),
+    fixed("security.certificate", Kind::OptionalPath, "none", "the certificate (X.509, PEM) of that key"),
+    fixed(
+        "security.cert_store",
+        Kind::OptionalPath,
+        "none",
+        "certificates of all whose signatures are believed: a folder, or files such as certs/*.pem",
+    ),
+    fixed("security.digest", Kind::Digest, "sha256", "what is signed: sha224, sha256, sha384 or sha512"),
     fixed("limits.memory", Kind::Bytes, "128MiB", "memory of one running task"),
     fixed("limits.time", Kind::PositiveDuration, "30m", "no task runs longer than this, whatever it asks for"),
     fixed("limits.body", Kind::Bytes, "64MiB", "size of a message's body once it is decompressed"),
@@ -372,7 +382,7 @@ mod tests {
               result.failure_expires
                       the same for failures, in Redis; none: as result.expires [default: none]
               result.serializer
-                      how results are written: json, yaml or msgpack [default: json]
+                      how results are written: json, yaml, msgpack or auth [default: json]
               result.extended
                       store name, arguments, worker, retries and queue with each result [default: false]
               task.acks_late
@@ -442,7 +452,17 @@ mod tests {
               worker.state_db
                       file for what this worker alone must remember; none: nothing outlives it. %p name, %n name before the @, %h host, %d domain [default: the name of the worker with .state.db]
               accept.content
-                      how clients may write bodies: json, yaml, msgpack [default: json]
+                      how clients may write bodies: json, yaml, msgpack, auth [default: json]
+              security.key
+                      this worker's private key (RSA, PEM), for signed messages [default: none]
+              security.key_password
+                      what the private key is encrypted with [default: none]
+              security.certificate
+                      the certificate (X.509, PEM) of that key [default: none]
+              security.cert_store
+                      certificates of all whose signatures are believed: a folder, or files such as certs/*.pem [default: none]
+              security.digest
+                      what is signed: sha224, sha256, sha384 or sha512 [default: sha256]
               limits.memory
                       memory of one running task [default: 128MiB]
               limits.time

@@ -112,7 +112,7 @@ fn content_is_accepted_by_name_or_mime_type_and_json_always() {
     check_errors(
         file("[accept]\ncontent = [\"yaml\"]\n"),
         expect![[
-            r#"host.toml:2:11: accept.content: "json" must be among them: it is what this host itself publishes"#
+            r#"host.toml:2:11: accept.content: "json" or "auth" must be among them: it is what this host itself publishes"#
         ]],
     );
     check_errors(

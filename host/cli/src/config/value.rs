@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use serde_json::{Value as Json, json};
 use taskhost_core::concurrency::KeyPath;
+use taskhost_core::protocol::auth::Digest;
 use taskhost_core::protocol::codec::Serializer;
 use taskhost_core::rate::{Rate, RateScope};
 use taskhost_core::{Disposition, ExchangeKind, QueueKind, QueueName};
 
-use crate::config::secret::SecretUrl;
+use crate::config::secret::{SecretText, SecretUrl};
 
 /// A value that was read and checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,6 +37,8 @@ pub(crate) enum Value {
     Texts(Vec<String>),
     Serializers(Vec<Serializer>),
     Serializer(Serializer),
+    Secret(SecretText),
+    Digest(Digest),
     Level(Level),
     Format(Format),
 }
@@ -141,6 +144,8 @@ impl fmt::Display for Value {
             Self::ExchangeKind(ExchangeKind::Fanout) => f.write_str("fanout"),
             Self::ExchangeKind(ExchangeKind::Headers) => f.write_str("headers"),
             Self::Texts(texts) => f.write_str(&join(texts)),
+            Self::Secret(secret) => secret.fmt(f),
+            Self::Digest(digest) => f.write_str(digest.as_str()),
             Self::Serializer(serializer) => f.write_str(serializer.as_str()),
             Self::Serializers(serializers) => {
                 let names: Vec<&str> = serializers.iter().map(|serializer| serializer.as_str()).collect();

@@ -76,11 +76,20 @@ fn put_call(document: &mut MapWriter, call: &CallRecord) {
 /// Before a document that Celery compressed (`result_compression`); then the mime type and a zero follow.
 const COMPRESSED: &[u8] = b"\0celery-compressed\0";
 
-/// Reads a document that we, or a Python worker, wrote in any serializer. What is not there is as for a
-/// task that nobody knows.
+/// Reads a document that we, or a Python worker, wrote in any serializer but `auth`. What is not there is
+/// as for a task that nobody knows.
 pub fn decode(stored: &[u8]) -> Result<StoredResult, BodyError> {
+    decode_as(stored, &Format::default())
+}
+
+/// As [`decode`]. Where this host itself signs, nothing else is believed.
+pub fn decode_as(stored: &[u8], format: &Format) -> Result<StoredResult, BodyError> {
     let bytes = uncompressed(stored)?;
-    let document = codec::deserialize(serializer(&bytes), bytes, Codec::BODY_BYTES_MAX)?;
+    let serializer = match format.serializer {
+        Serializer::Auth => Serializer::Auth,
+        _ => serializer(&bytes),
+    };
+    let document = codec::deserialize(serializer, bytes, Codec::BODY_BYTES_MAX, format.seal.as_deref())?;
     if document.kind() != Kind::Map {
         return Err(JsonError::Syntax { what: "not an object", at: 0 }.into());
     }
@@ -117,7 +126,9 @@ fn serializer(document: &[u8]) -> Serializer {
         // a new line, and nobody's JSON does.
         Some(b'{') if document.ends_with(b"\n") => Serializer::Yaml,
         Some(b'{') => Serializer::Json,
-        Some(first) if first.is_ascii_alphabetic() => Serializer::Yaml,
+        // Every map in YAML has a colon, and base64 has none.
+        Some(first) if first.is_ascii_alphabetic() && document.contains(&b':') => Serializer::Yaml,
+        Some(first) if first.is_ascii_alphanumeric() => Serializer::Auth,
         _ => Serializer::Json,
     }
 }
@@ -211,7 +222,7 @@ mod tests {
         let expected = decode(encode(&record).as_bytes()).expect("a document");
         assert_eq!(expected.call[..2], [("name", Json::text("tasks.add")), ("args", Json::array([2, 2]))]);
         for serializer in [Serializer::Json, Serializer::Yaml, Serializer::Msgpack] {
-            let written = encode_as(&record, &Format { serializer });
+            let written = encode_as(&record, &Format { serializer, seal: None });
             assert_eq!(decode(&written), Ok(expected.clone()), "{serializer:?}: {written:?}");
         }
     }
@@ -220,11 +231,13 @@ mod tests {
     fn a_result_that_its_serializer_cannot_say_is_a_failure() {
         let huge = Json::parse("9".repeat(30)).expect("a number");
         let record = record(State::Success, ResultValue::Json(huge));
-        let stored = decode(&encode_as(&record, &Format { serializer: Serializer::Msgpack })).expect("a document");
+        let stored =
+            decode(&encode_as(&record, &Format { serializer: Serializer::Msgpack, seal: None })).expect("a document");
         assert_eq!(stored.state, State::Failure);
         let text = stored.result.to_string();
         assert!(text.contains("EncodeError") && text.contains("cannot be written as msgpack"), "{text}");
-        let stored = decode(&encode_as(&record, &Format { serializer: Serializer::Yaml })).expect("a document");
+        let stored =
+            decode(&encode_as(&record, &Format { serializer: Serializer::Yaml, seal: None })).expect("a document");
         assert_eq!((stored.state, stored.result), (State::Success, Json::parse("9".repeat(30)).expect("a number")));
     }
 

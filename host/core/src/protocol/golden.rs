@@ -281,7 +281,7 @@ fn result_documents_in_other_forms_are_read_and_msgpack_is_written_the_same() {
         let said = text(&case, "said");
         let read = document::decode(&captured).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(Ok(read), document::decode(said.as_bytes()), "{name}");
-        let format = Format { serializer: Serializer::parse(&name).expect("a serializer") };
+        let format = Format { serializer: Serializer::parse(&name).expect("a serializer"), seal: None };
         let written = format.serialize(said.into()).expect("it can be said");
         assert!(name != "msgpack" || written == captured, "{name}");
     }

@@ -2,6 +2,7 @@
 //!
 //! Each format ends here: the rest of the host sees requests, records and messages only.
 
+pub mod auth;
 pub mod codec;
 pub mod content;
 pub mod document;

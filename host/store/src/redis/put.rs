@@ -89,7 +89,7 @@ impl RedisStore {
         // A task may occur more than once; what follows its SUCCESS in this batch is left out as well.
         let mut succeeded = HashSet::new();
         for (n, Writing { record, key, document }) in writings.iter().enumerate() {
-            let is_sticky = matches!(stored.get(n), Some(Value::BulkString(document)) if is_success_document(document));
+            let is_sticky = matches!(stored.get(n), Some(Value::BulkString(document)) if is_success_document(document, &self.format));
             if is_sticky || succeeded.contains(&record.id) {
                 continue;
             }

@@ -105,12 +105,12 @@ async fn a_success_of_any_other_writer_is_sticky() {
 
 #[test]
 fn the_state_is_found_without_reading_the_document() {
-    assert!(is_success_document(br#"{"status": "SUCCESS", "result": oops"#));
-    assert!(!is_success_document(br#"{"status": "SUCCESSFUL", "result": 1}"#));
-    assert!(!is_success_document(br#"{"status": "FAILURE", "result": "\"status\": \"SUCCESS\""}"#));
-    assert!(!is_success_document(b"not a document"));
-    assert!(is_final_document(br#"{"status": "REVOKED"}"#));
-    assert!(!is_final_document(br#"{"status": "STARTED"}"#));
+    assert!(is_success_document(br#"{"status": "SUCCESS", "result": oops"#, &Format::default()));
+    assert!(!is_success_document(br#"{"status": "SUCCESSFUL", "result": 1}"#, &Format::default()));
+    assert!(!is_success_document(br#"{"status": "FAILURE", "result": "\"status\": \"SUCCESS\""}"#, &Format::default()));
+    assert!(!is_success_document(b"not a document", &Format::default()));
+    assert!(is_final_document(br#"{"status": "REVOKED"}"#, &Format::default()));
+    assert!(!is_final_document(br#"{"status": "STARTED"}"#, &Format::default()));
 }
 
 /// A server in front of the real one whose connections can be cut.

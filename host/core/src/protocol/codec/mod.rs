@@ -10,7 +10,10 @@ mod pack;
 mod serializer;
 mod yaml;
 
+use std::sync::Arc;
+
 use crate::message::{HeaderValue, Message};
+use crate::protocol::auth::{AuthError, Seal};
 use crate::protocol::content::{Json, JsonError};
 use crate::request::DecodeError;
 
@@ -22,12 +25,14 @@ pub use serializer::{Serializer, SerializerError};
 pub use yaml::YamlError;
 
 /// Which bodies are read (Celery's `accept_content`).
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Codec {
     /// Bodies that were written by others are refused.
     pub accept: Vec<Serializer>,
     /// How large a body may become that is decompressed, or rewritten as JSON.
     pub body_bytes_max: usize,
+    /// Opens what is signed, and signs what this host writes in place of it.
+    pub seal: Option<Arc<dyn Seal>>,
 }
 
 /// A body's bytes are not what they claim to be.
@@ -39,6 +44,10 @@ pub enum BodyError {
     Yaml(#[from] YamlError),
     #[error("not msgpack: {0}")]
     Msgpack(#[from] MsgpackError),
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+    #[error("what was signed cannot be read: {0}")]
+    Signed(SerializerError),
     #[error(transparent)]
     Unsayable(#[from] EncodeError),
     #[error("compressed with {compression}: {source}")]
@@ -68,7 +77,7 @@ impl Codec {
             Some(HeaderValue::Text(name)) => decompress(name, &message.body, self.body_bytes_max)?.into(),
             Some(_) => return Err(DecodeError::Header { header: "compression", expected: "a text" }),
         };
-        Ok(deserialize(serializer, body, self.body_bytes_max)?)
+        Ok(deserialize(serializer, body, self.body_bytes_max, self.seal.as_deref())?)
     }
 
     /// The serializer of a content type, if it is accepted. A body that does not say what it is may be
@@ -86,7 +95,14 @@ impl Codec {
         };
         let hint = match serializer {
             Ok(serializer) if self.accept.contains(&serializer) => return Ok(serializer),
+            Ok(Serializer::Json) if self.accept == [Serializer::Auth] => {
+                "; it is not signed: call `app.setup_security()` in the client"
+            }
             Ok(Serializer::Json) => "; add 'json' to `accept_content` of this worker",
+            Ok(Serializer::Auth) => {
+                "; set `task_serializer = 'json'` in the client, or, if it signs what it sends, add 'auth' to \
+                 `accept_content` of this worker, and its keys (`security.key` and the others)"
+            }
             Ok(Serializer::Yaml) => {
                 "; set `task_serializer = 'json'` in the client, or add 'yaml' to `accept_content` of this worker"
             }
@@ -108,7 +124,7 @@ impl Codec {
 impl Default for Codec {
     /// JSON only, as in Celery.
     fn default() -> Self {
-        Self { accept: vec![Serializer::Json], body_bytes_max: Self::BODY_BYTES_MAX }
+        Self { accept: vec![Serializer::Json], body_bytes_max: Self::BODY_BYTES_MAX, seal: None }
     }
 }
 
@@ -140,7 +156,8 @@ mod tests {
 
     #[track_caller]
     fn check(message: &Message, expected: &str) {
-        let codec = Codec { accept: vec![Serializer::Json, Serializer::Yaml, Serializer::Msgpack], body_bytes_max: 20 };
+        let accept = vec![Serializer::Json, Serializer::Yaml, Serializer::Msgpack];
+        let codec = Codec { accept, body_bytes_max: 20, seal: None };
         let shown = codec.decode(message).map_or_else(|error| error.to_string(), |body| body.to_string());
         assert_eq!(shown, expected);
     }
@@ -163,7 +180,8 @@ mod tests {
         check(
             &message("application/data", "", b"YQ=="),
             "content type `application/data` is refused: accept_content is ['json', 'yaml', 'msgpack']; set \
-             `task_serializer = 'json'` in the client",
+             `task_serializer = 'json'` in the client, or, if it signs what it sends, add 'auth' to `accept_content` of \
+             this worker, and its keys (`security.key` and the others)",
         );
     }
 

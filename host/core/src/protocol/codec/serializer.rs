@@ -8,6 +8,8 @@ pub enum Serializer {
     Json,
     Yaml,
     Msgpack,
+    /// Any of them, signed.
+    Auth,
 }
 
 /// Why a name is not that of a serializer to accept.
@@ -15,7 +17,7 @@ pub enum Serializer {
 pub enum SerializerError {
     #[error("pickle runs code while it is read and is never accepted: set `task_serializer = 'json'` in the clients")]
     Pickle,
-    #[error("`{0}` is not a serializer that this host reads: json, yaml and msgpack are")]
+    #[error("`{0}` is not a serializer that this host reads: json, yaml, msgpack and auth are")]
     Unknown(String),
 }
 
@@ -32,6 +34,10 @@ impl Serializer {
         if is(&["application/x-msgpack", "msgpack", "application/msgpack"]) {
             return Ok(Self::Msgpack);
         }
+        // kombu's plain bytes have this type as well, and are no body of a task.
+        if is(&["application/data", "auth"]) {
+            return Ok(Self::Auth);
+        }
         if is(&["application/x-python-serialize", "pickle"]) {
             return Err(SerializerError::Pickle);
         }
@@ -44,6 +50,7 @@ impl Serializer {
             Self::Json => ("application/json", "utf-8"),
             Self::Yaml => ("application/x-yaml", "utf-8"),
             Self::Msgpack => ("application/x-msgpack", "binary"),
+            Self::Auth => ("application/data", "utf-8"),
         }
     }
 
@@ -53,6 +60,7 @@ impl Serializer {
             Self::Json => "json",
             Self::Yaml => "yaml",
             Self::Msgpack => "msgpack",
+            Self::Auth => "auth",
         }
     }
 }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use crate::message::{HeaderValue, Headers, Message, PUT_BACK_HEADER, Properties};
 use crate::name::{TaskId, TaskName};
+use crate::protocol::auth;
+use crate::protocol::codec::Serializer;
 use crate::protocol::content::{Json, ListWriter};
 use crate::protocol::repr::{ARGUMENTS_CHARS_MAX, repr, repr_args};
 use crate::protocol::v2::{EMBED, seconds};
@@ -180,10 +182,13 @@ pub(crate) fn body(args: &Json, kwargs: &Json, embed: &Json) -> Json {
     body.finish()
 }
 
-/// Gives a message a body of ours, whatever the form of the one that it came with.
+/// Gives a message a body of ours, whatever the form of the one that it came with. One that came signed
+/// says so still, and is signed before it leaves ([`auth::seal`]).
 pub(crate) fn replace_body(message: &mut Message, body: &Json) {
     message.headers.remove(|name| name == "compression");
-    message.properties.content_type = Some(JSON_TYPE.to_owned());
+    let is_signed = auth::is_signed(message);
+    let content_type = if is_signed { Serializer::Auth.content_type().0 } else { JSON_TYPE };
+    message.properties.content_type = Some(content_type.to_owned());
     message.properties.content_encoding = Some(JSON_ENCODING.to_owned());
     message.body = body.bytes();
 }
