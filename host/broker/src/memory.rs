@@ -147,7 +147,7 @@ impl MemoryConnection {
 #[async_trait]
 impl Broker for MemoryConnection {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { puts_back: true, times_out: false }
+        Capabilities { puts_back: true, times_out: false, clock_is_wrong: false }
     }
 
     async fn consume(&self, queue: &Queue, prefetch: u32) -> Result<Box<dyn Consumer>, BrokerError> {

@@ -80,6 +80,8 @@ pub struct Capabilities {
     pub puts_back: bool,
     /// A delivery that stays unsettled for long, whatever we do, is taken back with all others.
     pub times_out: bool,
+    /// Our clock and that of the server differ by so much that nobody can say what has expired.
+    pub clock_is_wrong: bool,
 }
 
 /// A connected broker.

@@ -117,7 +117,8 @@ impl Session {
 #[async_trait]
 impl Broker for RabbitMq {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { puts_back: self.session.delays.may_work(), times_out: true }
+        // AMQP does not tell the time.
+        Capabilities { puts_back: self.session.delays.may_work(), times_out: true, clock_is_wrong: false }
     }
 
     async fn consume(&self, queue: &Queue, prefetch: u32) -> Result<Box<dyn Consumer>, BrokerError> {

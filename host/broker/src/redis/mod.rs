@@ -111,6 +111,8 @@ pub struct RedisBroker {
     takers: Mutex<JoinSet<()>>,
     keepers: Mutex<JoinSet<()>>,
     closed: AtomicBool,
+    /// As it was when we connected.
+    clock_is_wrong: bool,
 }
 
 impl RedisBroker {
@@ -135,7 +137,7 @@ impl RedisBroker {
         let connection = Connection::open(target, &options, hear.clone()).await?;
         let publisher = Publisher { connection: Connection::open(target, &options, hear).await? };
         check_version(&connection).await?;
-        check_clock(&connection).await?;
+        let clock_is_wrong = check_clock(&connection).await?;
         check_eviction(&connection).await?;
         let mut tracking = redis::cmd("CLIENT");
         let is_told = match connection.run(tracking.arg("TRACKING").arg("ON")).await {
@@ -157,6 +159,7 @@ impl RedisBroker {
             takers: Mutex::default(),
             keepers: Mutex::default(),
             closed: AtomicBool::new(false),
+            clock_is_wrong,
         })
     }
 
@@ -230,7 +233,7 @@ impl RedisBroker {
 #[async_trait]
 impl Broker for RedisBroker {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { puts_back: true, times_out: false }
+        Capabilities { puts_back: true, times_out: false, clock_is_wrong: self.clock_is_wrong }
     }
 
     async fn consume(&self, queue: &Queue, prefetch: u32) -> Result<Box<dyn Consumer>, BrokerError> {
@@ -331,12 +334,12 @@ async fn check_version(connection: &Connection) -> Result<(), Failure> {
 /// A difference between our clock and the server's that is worth a word.
 const CLOCK_SKEW: Duration = Duration::from_secs(5);
 
-/// Leases follow the server's clock. What clients say of ETAs and expiry is judged by ours.
-async fn check_clock(connection: &Connection) -> Result<(), Failure> {
+/// Leases follow the server's clock. What clients say of ETAs and expiry is judged by ours: true if it cannot be.
+async fn check_clock(connection: &Connection) -> Result<bool, Failure> {
     let theirs: (u64, u64) = match connection.ask(&redis::cmd("TIME")).await {
         Err(failure) if failure.lost => return Err(failure),
         // It may be forbidden to us.
-        Err(_) => return Ok(()),
+        Err(_) => return Ok(false),
         Ok(time) => time,
     };
     let theirs = Duration::from_secs(theirs.0) + Duration::from_micros(theirs.1);
@@ -346,10 +349,10 @@ async fn check_clock(connection: &Connection) -> Result<(), Failure> {
         let seconds = skew.as_secs();
         warn!(
             seconds,
-            "the clock of this machine is {seconds} s {direction} that of Redis: tasks with an ETA or an expiry will run or expire at the wrong time"
+            "the clock of this machine is {seconds} s {direction} that of Redis: tasks with an ETA run at the wrong time, and none is refused as expired"
         );
     }
-    Ok(())
+    Ok(skew > CLOCK_SKEW)
 }
 
 /// Messages must not be evicted; says so if they may be.

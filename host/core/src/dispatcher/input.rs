@@ -42,8 +42,8 @@ pub enum Input {
     /// The connection to the broker is gone, and every receipt with it.
     BrokerLost,
     /// There is a new connection; it can, or cannot, keep messages until a later time, and does, or does
-    /// not, take back what stays unsettled for too long.
-    BrokerBack { puts_back: bool, times_out: bool },
+    /// not, take back what stays unsettled for too long. Its clock may be far from ours.
+    BrokerBack { puts_back: bool, times_out: bool, clock_is_wrong: bool },
     /// The answer to [`Action::Journal`]: the message is kept there and its receipt replaced, or neither.
     Journaled(DeliveryId, bool),
     /// The answer to [`Action::Acquire`]: how long until it may start, or that nobody knows now.

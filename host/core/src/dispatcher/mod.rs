@@ -101,6 +101,8 @@ pub struct Dispatcher {
     wake_at: Option<Timestamp>,
     /// The broker can keep messages until a later time.
     puts_back: bool,
+    /// `now` says nothing about what has expired.
+    clock_is_wrong: bool,
     stopping: bool,
     /// A cold shutdown waits for what runs, up to a time.
     soft: bool,
@@ -138,6 +140,7 @@ impl Dispatcher {
             attempts_started: 0,
             wake_at: None,
             puts_back: false,
+            clock_is_wrong: false,
             stopping: false,
             soft: false,
             stopped: false,
@@ -174,8 +177,9 @@ impl Dispatcher {
             Input::Committed(delivery) => self.committed(delivery, &mut actions),
             Input::CommitFailed(delivery, failure) => self.commit_failed(delivery, *failure, now, &mut actions),
             Input::BrokerLost => self.broker_lost(now, &mut actions),
-            Input::BrokerBack { puts_back, times_out } => {
+            Input::BrokerBack { puts_back, times_out, clock_is_wrong } => {
                 self.puts_back = puts_back;
+                self.clock_is_wrong = clock_is_wrong;
                 self.overtime.begin(self.limits.consumer_timeout.filter(|_| times_out));
                 self.hurry_commits(now, &mut actions);
             }
@@ -309,7 +313,7 @@ impl Dispatcher {
     }
 
     fn admit(&mut self, delivery: DeliveryId, work: Work, now: Timestamp, actions: &mut Vec<Action>) {
-        match admit(&work.request, &self.revoked, now) {
+        match admit(&work.request, &self.revoked, now, self.clock_is_wrong) {
             Admission::Expired => self.expire(delivery, work, now, actions),
             Admission::Revoked => self.refuse_revoked(delivery, work, now, actions),
             Admission::Hold(until) if self.is_for_the_broker(until, now) => {
@@ -463,7 +467,7 @@ impl Dispatcher {
                 continue;
             }
             // It may have expired while it waited for a slot.
-            match admit(&work.request, &self.revoked, now) {
+            match admit(&work.request, &self.revoked, now, self.clock_is_wrong) {
                 Admission::Expired => {
                     self.expire(delivery, work, now, actions);
                     self.open_gates(now, actions);

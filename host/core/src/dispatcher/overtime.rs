@@ -224,7 +224,7 @@ mod tests {
 
     fn bench(concurrency: usize, puts_back: bool) -> Bench {
         let mut bench = Bench(dispatcher(concurrency));
-        bench.step(NOW, Input::BrokerBack { puts_back, times_out: true }, "");
+        bench.step(NOW, Input::BrokerBack { puts_back, times_out: true, clock_is_wrong: false }, "");
         bench
     }
 
@@ -248,7 +248,11 @@ mod tests {
         bench.step(at(LIMIT + 150_000), Input::Due, "");
         // The connection is no matter any more.
         bench.step(at(LIMIT + 150_000), Input::BrokerLost, "");
-        bench.step(at(LIMIT + 150_000), Input::BrokerBack { puts_back: true, times_out: true }, "");
+        bench.step(
+            at(LIMIT + 150_000),
+            Input::BrokerBack { puts_back: true, times_out: true, clock_is_wrong: false },
+            "",
+        );
         bench.step(at(LIMIT + 150_001), success(1), "commit 1: SUCCESS, ack");
         bench.step(at(LIMIT + 150_001), committed(1), "");
     }
@@ -342,7 +346,7 @@ mod tests {
         let mut bench = bench(1, true);
         bench.step(NOW, received(1, "tasks.add", "a"), "start 1 as 1; wake at 1200000");
         bench.step(at(600_000), Input::BrokerLost, "");
-        bench.step(at(600_000), Input::BrokerBack { puts_back: true, times_out: true }, "");
+        bench.step(at(600_000), Input::BrokerBack { puts_back: true, times_out: true, clock_is_wrong: false }, "");
         bench.step(at(600_000), redelivered(2, "tasks.add", "a", 0), "(1) adopts (2)");
         bench.step(at(LIMIT), Input::Due, "wake at 1800000");
         bench.step(at(600_000 + LIMIT), Input::Due, "journal 1 deliveries=0; wake at 1950000");
@@ -366,7 +370,7 @@ mod tests {
         bench.step(NOW, resumed(3, "c", 20), "commit 3: publish, FAILURE, ack");
         bench.step(NOW, Input::LookedUp(DeliveryId(1), Lookup::default()), "start 1 as 1");
         bench.step(NOW, Input::LookedUp(DeliveryId(2), Lookup::default()), "");
-        bench.step(NOW, Input::BrokerBack { puts_back: true, times_out: true }, "");
+        bench.step(NOW, Input::BrokerBack { puts_back: true, times_out: true, clock_is_wrong: false }, "");
         bench.step(NOW, Input::BrokerLost, "");
         bench.step(NOW, success(1), "commit 1: SUCCESS, ack; start 2 as 2");
         bench.step(NOW, finished(2, Outcome::Ignored), "commit 2: ack");
@@ -385,13 +389,13 @@ mod tests {
     #[test]
     fn nothing_is_kept_without_need_or_without_a_journal() {
         let mut patient = Bench(dispatcher(1));
-        patient.step(NOW, Input::BrokerBack { puts_back: true, times_out: false }, "");
+        patient.step(NOW, Input::BrokerBack { puts_back: true, times_out: false, clock_is_wrong: false }, "");
         patient.step(NOW, received(1, "tasks.add", "a"), "start 1 as 1");
 
         let tasks = [spec("tasks.add", TaskOptions::default())];
         let limits = Limits { journals: false, ..limits(1) };
         let mut without = Bench(Dispatcher::new(limits, std::sync::Arc::new(Catalog::new(tasks)), 1));
-        without.step(NOW, Input::BrokerBack { puts_back: true, times_out: true }, "");
+        without.step(NOW, Input::BrokerBack { puts_back: true, times_out: true, clock_is_wrong: false }, "");
         without.step(NOW, received(1, "tasks.add", "a"), "start 1 as 1; wake at 1200000");
         without.step(at(LIMIT), Input::Due, "wake at 1350000");
 

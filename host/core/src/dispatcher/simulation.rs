@@ -121,7 +121,7 @@ impl World {
             limited_starts: Vec::new(),
             stopped: false,
         };
-        world.input(Input::BrokerBack { puts_back: true, times_out: true });
+        world.input(Input::BrokerBack { puts_back: true, times_out: true, clock_is_wrong: false });
         for index in 0..TASKS {
             let names =
                 ["tasks.add", "tasks.add", "tasks.limited", "tasks.early", "tasks.shared", "tasks.turns", "tasks.both"];
@@ -394,7 +394,7 @@ impl World {
             10 if self.pick(10) == 0 && self.connected => self.lose_connection(),
             _ if !self.connected => {
                 self.connected = true;
-                self.input(Input::BrokerBack { puts_back: true, times_out: true });
+                self.input(Input::BrokerBack { puts_back: true, times_out: true, clock_is_wrong: false });
             }
             _ => self.answer(),
         }
@@ -463,7 +463,7 @@ fn a_shutdown_at_any_moment_leaves_nothing_behind() {
                 2 => world.pass_time(),
                 _ if !world.connected => {
                     world.connected = true;
-                    world.input(Input::BrokerBack { puts_back: true, times_out: true });
+                    world.input(Input::BrokerBack { puts_back: true, times_out: true, clock_is_wrong: false });
                 }
                 _ => world.look_up(),
             }

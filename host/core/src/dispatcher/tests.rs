@@ -330,7 +330,7 @@ fn a_redelivery_of_a_running_task_is_adopted() {
     let mut bench = Bench(dispatcher(1));
     bench.step(NOW, received(1, "tasks.add", "a"), "start 1 as 1");
     bench.step(NOW, Input::BrokerLost, "");
-    bench.step(NOW, Input::BrokerBack { puts_back: false, times_out: false }, "");
+    bench.step(NOW, Input::BrokerBack { puts_back: false, times_out: false, clock_is_wrong: false }, "");
     bench.step(NOW, redelivered(2, "tasks.add", "a", 0), "(1) adopts (2)");
     bench.step(NOW, success(1), "commit 1: SUCCESS, ack");
     bench.step(NOW, committed(1), "");
@@ -404,7 +404,11 @@ fn a_transient_failure_repeats_the_rest_of_the_commit() {
     bench.step(NOW, failed(1, true, Vec::new()), "wake at 100");
     bench.step(at(100), Input::Due, "commit 1: ack");
     bench.step(at(100), failed(1, true, Vec::new()), "wake at 300");
-    bench.step(at(150), Input::BrokerBack { puts_back: false, times_out: false }, "commit 1: ack");
+    bench.step(
+        at(150),
+        Input::BrokerBack { puts_back: false, times_out: false, clock_is_wrong: false },
+        "commit 1: ack",
+    );
     bench.step(at(300), Input::Due, "");
     bench.step(at(300), committed(1), "");
 }
@@ -490,7 +494,7 @@ fn with_headers(delivery: u64, id: &str, eta: Option<u64>, headers: &[(&str, Hea
 #[test]
 fn a_long_eta_goes_back_to_the_broker_and_a_short_one_waits_here() {
     let mut bench = Bench(dispatcher(1));
-    bench.step(NOW, Input::BrokerBack { puts_back: true, times_out: false }, "");
+    bench.step(NOW, Input::BrokerBack { puts_back: true, times_out: false, clock_is_wrong: false }, "");
     bench.step(NOW, with_headers(1, "a", Some(60_001), &[]), "put back 1 until 60001");
     bench.step(NOW, with_headers(2, "b", Some(60_000), &[]), "wake at 60000; prefetch 5");
     bench.step(NOW, Input::PutBack(DeliveryId(1), true), "");
@@ -504,7 +508,7 @@ fn a_long_eta_goes_back_to_the_broker_and_a_short_one_waits_here() {
 #[test]
 fn a_broker_that_does_not_take_it_back_leaves_it_here() {
     let mut bench = Bench(dispatcher(1));
-    bench.step(NOW, Input::BrokerBack { puts_back: true, times_out: false }, "");
+    bench.step(NOW, Input::BrokerBack { puts_back: true, times_out: false, clock_is_wrong: false }, "");
     bench.step(NOW, with_headers(1, "a", Some(90_000), &[]), "put back 1 until 90000");
     bench.step(NOW, Input::PutBack(DeliveryId(1), false), "wake at 90000; prefetch 5");
     bench.step(at(90_000), Input::Due, "start 1 as 1; prefetch 4");
@@ -533,7 +537,7 @@ fn a_message_that_is_delivered_again_and_again_is_kept_aside() {
 #[test]
 fn a_shutdown_waits_for_what_is_being_put_back() {
     let mut bench = Bench(dispatcher(1));
-    bench.step(NOW, Input::BrokerBack { puts_back: true, times_out: false }, "");
+    bench.step(NOW, Input::BrokerBack { puts_back: true, times_out: false, clock_is_wrong: false }, "");
     bench.step(NOW, with_headers(1, "a", Some(90_000), &[]), "put back 1 until 90000");
     bench.step(NOW, with_headers(2, "b", Some(90_000), &[]), "put back 2 until 90000");
     bench.step(NOW, Input::Stop(Shutdown::Warm), "stop consuming");
