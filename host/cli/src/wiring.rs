@@ -192,6 +192,7 @@ fn limits(limits: &LimitsConfig) -> sandbox::Limits {
     let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
     sandbox::Limits {
         memory_bytes: size(limits.memory_bytes),
+        cpu_time: limits.cpu_time,
         result_bytes: size(limits.result_bytes),
         log_bytes: size(limits.log_bytes),
         log_line_bytes: size(limits.log_line_bytes),

@@ -89,6 +89,9 @@ impl Exception {
             Trap::ResultTooLarge { limit_bytes } => {
                 ("ResultTooLarge", format!("more than {}; raise limits.result", bytes(*limit_bytes)))
             }
+            Trap::CpuTimeLimit { limit } => {
+                ("CpuTimeLimitExceeded", format!("{} s; raise limits.cpu_time", limit.as_secs_f64()))
+            }
             Trap::Exited { code } => ("GuestExited", format!("the task called exit({code})")),
             Trap::InvalidResult(what) => ("InvalidResult", what.clone()),
             Trap::CapabilityDenied(what) => ("CapabilityDenied", what.clone()),
@@ -154,6 +157,10 @@ mod tests {
         assert_eq!(
             shown(Trap::ResultTooLarge { limit_bytes: 1500 }),
             "ResultTooLarge('more than 1500 bytes; raise limits.result')"
+        );
+        assert_eq!(
+            shown(Trap::CpuTimeLimit { limit: Duration::from_millis(2500) }),
+            "CpuTimeLimitExceeded('2.5 s; raise limits.cpu_time')"
         );
     }
 

@@ -134,6 +134,10 @@ pub enum Trap {
     MemoryLimit {
         limit_bytes: u64,
     },
+    /// The guest kept a processor for longer than its limit.
+    CpuTimeLimit {
+        limit: Duration,
+    },
     /// The result was longer than its limit, in bytes.
     ResultTooLarge {
         limit_bytes: u64,
@@ -155,7 +159,11 @@ impl Trap {
     /// wrong answers of a task that ended.
     pub fn lost_the_instance(&self) -> bool {
         match self {
-            Self::Instruction(_) | Self::StackOverflow | Self::MemoryLimit { .. } | Self::Exited { .. } => true,
+            Self::Instruction(_)
+            | Self::StackOverflow
+            | Self::MemoryLimit { .. }
+            | Self::CpuTimeLimit { .. }
+            | Self::Exited { .. } => true,
             Self::ResultTooLarge { .. }
             | Self::InvalidResult(_)
             | Self::CapabilityDenied(_)

@@ -154,6 +154,7 @@ pub(crate) fn words(trap: &Trap) -> String {
         Trap::Instruction(text) => format!("trap: {text}"),
         Trap::StackOverflow => "its stack overflowed".to_owned(),
         Trap::MemoryLimit { limit_bytes } => format!("it wants more memory than its limit of {limit_bytes} bytes"),
+        Trap::CpuTimeLimit { limit } => format!("it computed for longer than {} s", limit.as_secs_f64()),
         Trap::ResultTooLarge { limit_bytes } => format!("its answer is longer than {limit_bytes} bytes"),
         Trap::Exited { code } => format!("it called exit({code})"),
         Trap::InvalidResult(text) => format!("its answer does not follow the interface: {text}"),

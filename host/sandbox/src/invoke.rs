@@ -17,6 +17,7 @@ use wasmtime::Store;
 use crate::abi::{Answer, Invocation};
 use crate::answer;
 use crate::clock::{Deadlines, Notice};
+use crate::cpu::CpuMeter;
 use crate::instance::Guest;
 use crate::limits::CANCEL_GRACE;
 use crate::logs::Speaker;
@@ -59,12 +60,13 @@ impl Sandbox {
             room = Some(self.engine().room().await);
             run(&plugin, &mut store, &attempt).await
         };
-        let (ended, cpu) = supervise(call, cancel, &deadlines, notice.as_deref()).await;
+        let (ended, cpu) = supervise(call, cancel, &deadlines, plugin.limits.cpu_time, notice.as_deref()).await;
         let outcome = match ended {
             Ended::Returned(Ok(answer)) => answer::outcome(answer, &plugin),
             Ended::Returned(Err(error)) => Outcome::Trapped(answer::trap(&error, store.data(), &plugin.limits)),
             Ended::Soft => Outcome::TimedOut(Limit::Soft(attempt.soft_time_limit.unwrap_or_default())),
             Ended::Hard => Outcome::TimedOut(Limit::Hard(attempt.time_limit)),
+            Ended::CpuTime(limit) => Outcome::Trapped(Trap::CpuTimeLimit { limit }),
             Ended::Cancelled => Outcome::Interrupted,
         };
         store.data().finish_output();
@@ -105,6 +107,7 @@ pub(crate) enum Ended<T> {
     Returned(T),
     Soft,
     Hard,
+    CpuTime(Duration),
     Cancelled,
 }
 
@@ -118,6 +121,7 @@ pub(crate) async fn supervise<T>(
     guest: impl Future<Output = T>,
     cancel: impl Future<Output = ()>,
     deadlines: &Deadlines,
+    cpu_time: Option<Duration>,
     notice: Option<&Notice>,
 ) -> (Ended<T>, Duration) {
     let mut guest = pin!(guest);
@@ -126,13 +130,19 @@ pub(crate) async fn supervise<T>(
     // When a guest that was told to end has had its time for that.
     let mut grace: Option<Instant> = None;
     let mut cpu = Duration::ZERO;
+    let mut meter = CpuMeter::new(cpu_time);
     let ended = future::poll_fn(|context: &mut Context<'_>| {
         let before = Instant::now();
+        meter.begin();
         let polled = guest.as_mut().poll(context);
+        let used_up = meter.pause();
         let now = Instant::now();
         cpu += now - before;
         if let Poll::Ready(value) = polled {
             return Poll::Ready(Ended::Returned(value));
+        }
+        if let Some(limit) = used_up {
+            return Poll::Ready(Ended::CpuTime(limit));
         }
         if grace.is_none() && cancel.as_mut().poll(context).is_ready() {
             let Some(notice) = notice else { return Poll::Ready(Ended::Cancelled) };

@@ -7,6 +7,7 @@ mod abi;
 mod answer;
 mod capability;
 mod clock;
+mod cpu;
 mod engine;
 mod grant;
 mod instance;

@@ -66,6 +66,8 @@ pub struct Config {
 pub struct Limits {
     /// Sum of an instance's memories and tables.
     pub memory_bytes: usize,
+    /// How long an attempt may keep a processor; none is as long as it runs.
+    pub cpu_time: Option<Duration>,
     /// Longest result, or failure with all its texts.
     pub result_bytes: usize,
     /// What one attempt may print.
@@ -86,6 +88,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             memory_bytes: 128 * MIB,
+            cpu_time: None,
             result_bytes: 16 * MIB,
             log_bytes: 64 * KIB,
             log_line_bytes: 8 * KIB,

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use taskhost_core::{Json, PluginName, TaskName, TaskOptions};
@@ -28,6 +29,7 @@ pub(crate) struct Manifest {
     pub(crate) memory_bytes: Option<usize>,
     pub(crate) result_bytes: Option<usize>,
     pub(crate) log_bytes: Option<usize>,
+    pub(crate) cpu_time: Option<Duration>,
     /// What the plugin declares that it needs.
     pub(crate) needs: Needs,
     /// Modules besides Python's and Celery's that the plugin's exceptions may claim.
@@ -98,6 +100,7 @@ impl Manifest {
             memory_bytes: file.limits.memory.map(|size| size.0),
             result_bytes: file.limits.result.map(|size| size.0),
             log_bytes: file.limits.log.map(|size| size.0),
+            cpu_time: file.limits.cpu_time.map(|seconds| seconds.0),
             needs,
             exception_modules: file.exception_modules,
             tasks,
@@ -165,6 +168,7 @@ struct FileLimits {
     memory: Option<Size>,
     result: Option<Size>,
     log: Option<Size>,
+    cpu_time: Option<Seconds>,
 }
 
 #[derive(Debug, Default, serde::Deserialize)]
@@ -210,6 +214,7 @@ const KEYS: &[&str] = &[
     "memory",
     "result",
     "log",
+    "cpu_time",
     "config",
     "env",
     "fs",
@@ -243,6 +248,19 @@ fn distance(from: &str, to: &str) -> usize {
         }
     }
     row[to.len()]
+}
+
+/// A time in seconds, with or without a fraction.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Seconds(Duration);
+
+impl<'de> Deserialize<'de> for Seconds {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let seconds = f64::deserialize(deserializer)?;
+        let time = Duration::try_from_secs_f64(seconds).ok().filter(|time| !time.is_zero());
+        let expected = &"a number of seconds above zero";
+        time.map(Self).ok_or_else(|| de::Error::invalid_value(de::Unexpected::Float(seconds), expected))
+    }
 }
 
 /// Bytes, as a number or as a text such as `64MiB`.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
-use taskhost_core::{NameError, PluginName, TaskName, TaskSpec};
+use taskhost_core::{NameError, PluginName, TaskName, TaskSpec, Trap};
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre};
 
 use crate::abi::exports::taskhost::task::tasks::TaskInfo;
@@ -278,6 +278,15 @@ async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static)
 fn lower(ceiling: &Limits, manifest: Option<&Manifest>, warnings: &mut Vec<String>) -> Limits {
     let mut limits = *ceiling;
     let Some(manifest) = manifest else { return limits };
+    match (manifest.cpu_time, limits.cpu_time) {
+        (Some(wanted), Some(limit)) if wanted > limit => warnings.push(format!(
+            "the manifest asks for a cpu_time limit of {} s, the host allows {}: {1} it is",
+            wanted.as_secs_f64(),
+            limit.as_secs_f64()
+        )),
+        (Some(wanted), _) => limits.cpu_time = Some(wanted),
+        (None, _) => {}
+    }
     for (name, wanted, limit) in [
         ("memory", manifest.memory_bytes, &mut limits.memory_bytes),
         ("result", manifest.result_bytes, &mut limits.result_bytes),
@@ -377,7 +386,7 @@ async fn describe(
         let plugin = pre.instantiate_async(&mut store).await.map_err(Broken::Instantiate)?;
         plugin.taskhost_task_tasks().call_describe(&mut store).await.map_err(Broken::Call)
     };
-    let (ended, _) = supervise(call, std::future::pending(), &deadlines, None).await;
+    let (ended, _) = supervise(call, std::future::pending(), &deadlines, limits.cpu_time, None).await;
     store.data().finish_output();
     match ended {
         Ended::Returned(Ok(infos)) => Ok(infos),
@@ -385,6 +394,7 @@ async fn describe(
             let limits = Limits { result_bytes: DESCRIBE_BYTES_MAX, ..*limits };
             Err(LoadError::Describe(answer::words(&answer::trap(&broken, store.data(), &limits))))
         }
+        Ended::CpuTime(limit) => Err(LoadError::Describe(answer::words(&Trap::CpuTimeLimit { limit }))),
         Ended::Soft | Ended::Hard | Ended::Cancelled => Err(LoadError::DescribeTimedOut { limit }),
     }
 }

@@ -140,3 +140,15 @@ emit([sums, spinning.state])
 "#;
     assert_eq!(site.client(code), json!([[0, 2, 4, 6, 8], "PENDING"]));
 }
+
+#[test]
+fn a_task_that_computes_too_long_fails_with_the_key_to_raise() {
+    let Some(site) = Site::open(it::Engine::Embedded) else { return };
+    let _host = site.host(&["--set", "limits.cpu_time=1s"]);
+    let code = r#"
+end = fails("tasks.spin")
+emit([end["state"], end["type"], end["args"], call("tasks.sleep", 1.5)])
+"#;
+    let expected = json!(["FAILURE", "CpuTimeLimitExceeded", ["1 s; raise limits.cpu_time"], 1.5]);
+    assert_eq!(site.client(code), expected);
+}

@@ -157,6 +157,8 @@ pub(crate) struct SecurityConfig {
 pub(crate) struct LimitsConfig {
     pub(crate) memory_bytes: u64,
     pub(crate) time: Duration,
+    /// `None` is no limit.
+    pub(crate) cpu_time: Option<Duration>,
     pub(crate) body_bytes: u64,
     pub(crate) result_bytes: u64,
     pub(crate) log_bytes: u64,
@@ -258,6 +260,7 @@ impl Config {
             limits: LimitsConfig {
                 memory_bytes: of.bytes("limits.memory"),
                 time: of.duration("limits.time"),
+                cpu_time: of.optional_duration("limits.cpu_time"),
                 body_bytes: of.bytes("limits.body"),
                 result_bytes: of.bytes("limits.result"),
                 log_bytes: of.bytes("limits.log"),

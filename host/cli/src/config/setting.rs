@@ -224,6 +224,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
     fixed("security.digest", Kind::Digest, "sha256", "what is signed: sha224, sha256, sha384 or sha512"),
     fixed("limits.memory", Kind::Bytes, "128MiB", "memory of one running task"),
     fixed("limits.time", Kind::PositiveDuration, "30m", "no task runs longer than this, whatever it asks for"),
+    fixed(
+        "limits.cpu_time",
+        Kind::OptionalDuration,
+        "none",
+        "no task computes longer than this; none: as long as it runs",
+    ),
     fixed("limits.body", Kind::Bytes, "64MiB", "size of a message's body once it is decompressed"),
     fixed("limits.result", Kind::Bytes, "16MiB", "size of one result"),
     fixed("limits.log", Kind::Bytes, "64KiB", "what one run of a task may write to its output"),
@@ -467,6 +473,8 @@ mod tests {
                       memory of one running task [default: 128MiB]
               limits.time
                       no task runs longer than this, whatever it asks for [default: 30m]
+              limits.cpu_time
+                      no task computes longer than this; none: as long as it runs [default: none]
               limits.body
                       size of a message's body once it is decompressed [default: 64MiB]
               limits.result

@@ -36,6 +36,27 @@ async fn an_endless_loop_ends_at_the_hard_limit() {
 }
 
 #[tokio::test]
+async fn a_guest_that_computes_too_long_ends_whatever_its_time_limit_is() {
+    let limit = Duration::from_millis(200);
+    let spin = Guest::new("(loop $l (br $l)) unreachable").build();
+    let manifest = b"name = \"p\"\n[limits]\ncpu_time = 0.2".to_vec();
+    let lowered = World::new(&[("p/plugin.toml", manifest), ("p/p.wasm", spin.clone())]).await;
+    assert_eq!(lowered.outcome().await, Outcome::Trapped(Trap::CpuTimeLimit { limit }));
+    let limits = Limits { cpu_time: Some(limit), ..Limits::default() };
+    let world = World::with_limits(limits, &[("guest.wasm", spin)]).await;
+    assert_eq!(world.outcome().await, Outcome::Trapped(Trap::CpuTimeLimit { limit }));
+}
+
+#[tokio::test]
+async fn waiting_is_not_computing() {
+    let sleeper =
+        Guest::new("(call $block (call $subscribe (i64.const 300000000))) (call $ok (local.get 4) (local.get 5))");
+    let limits = Limits { cpu_time: Some(Duration::from_millis(200)), ..Limits::default() };
+    let world = World::with_limits(limits, &[("guest.wasm", sleeper.import(crate::guest::SLEEP).build())]).await;
+    assert!(matches!(world.outcome().await, Outcome::Success(_)));
+}
+
+#[tokio::test]
 async fn an_endless_loop_ends_at_the_soft_limit() {
     let guest = Guest::new("(loop $l (br $l)) unreachable").task("t", &[("soft_time_limit", "0.1")]);
     let world = World::guest(&guest).await;

@@ -224,6 +224,7 @@ async fn a_manifest_is_read_strictly() {
             "line 3: invalid value: string \"lots\", expected a size such as",
         ),
         ("name = \"p\"\n[limits]\nmemory = 0", "line 3: invalid value"),
+        ("name = \"p\"\n[limits]\ncpu_time = -1", "line 3: invalid value"),
         (
             "name = \"p\"\n\n[tasks.t]\ntimelimit = 3",
             "line 4: unknown task option `timelimit`; the nearest known is `time_limit`",
@@ -251,6 +252,16 @@ async fn a_manifest_may_say_anything_about_the_build() {
         World::new(&[("p/plugin.toml", manifest.as_bytes().to_vec()), ("p/x.wasm", Guest::echo("t").build())]).await;
     assert_eq!(world.loaded.refused, []);
     assert_eq!(world.loaded.plugins.len(), 2);
+}
+
+#[tokio::test]
+async fn a_manifest_cannot_raise_the_operators_cpu_time() {
+    let manifest = "name = \"p\"\n[limits]\ncpu_time = 60\n";
+    let files = [("p/plugin.toml", manifest.as_bytes().to_vec()), ("p/p.wasm", Guest::echo("t").build())];
+    let limits = Limits { cpu_time: Some(Duration::from_secs(5)), ..Limits::default() };
+    let world = World::with_limits(limits, &files).await;
+    let warning = "the manifest asks for a cpu_time limit of 60 s, the host allows 5: 5 it is";
+    assert_eq!(world.loaded.plugins[1].warnings, [warning]);
 }
 
 #[tokio::test]
