@@ -3,12 +3,16 @@
 //! Owns everything that is known about deliveries, and neither receipts, time nor chance. Whatever needs
 //! I/O to be decided comes back as an input, and is decided then.
 
+mod arriving;
+mod committing;
 mod counted;
 mod credit;
+mod ending;
 mod gates;
 mod identity;
 mod input;
 mod overtime;
+mod queueing;
 mod requeue;
 mod revoking;
 mod stage;
@@ -27,36 +31,26 @@ use std::time::Duration;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::admit::{Admission, admit};
-use crate::event::{Event, Happening};
-use crate::message::{Acknowledgement, HeaderValue, PUT_BACK_HEADER};
+use crate::message::Acknowledgement;
 use crate::name::{TaskId, TaskName};
 use crate::outcome::{Attempt, AttemptId, DeliveryId, Finished, Outcome};
 use crate::rate::Rate;
 use crate::record::CallRecord;
-use crate::request::{DecodeError, Request};
-use crate::retry;
 use crate::revoke::Revoked;
-use crate::settle::{self, Refusal, Settlement, Step};
-use crate::task::{Catalog, Disposition};
+use crate::settle::{self};
+use crate::task::Catalog;
 use crate::timestamp::{Jitter, Timestamp};
 use crate::timetable::Timetable;
 
 use counted::Counted;
 use credit::Credit;
-use gates::{Gates, Opened, Turn};
+use gates::Gates;
 use identity::{Identity, Remembered};
 use overtime::Overtime;
 use requeue::Requeues;
 use stage::{Commit, Due, Running, Stage, Tracked, Work};
 
 pub use input::{Action, CommitFailure, Input, Kept, Limits, Lookup, Question, Revoke, Shutdown, TaskDefaults};
-
-/// Wait before a failed commit is tried again: doubled each time, up to the second.
-const COMMIT_BACKOFF_MIN: Duration = Duration::from_millis(100);
-const COMMIT_BACKOFF_MAX: Duration = Duration::from_secs(10);
-
-/// A shorter wait is not worth the way to the broker and back.
-const PUT_BACK_MIN: Duration = Duration::from_secs(2);
 
 /// AMQP's `basic.qos` counts in 16 bits.
 const PREFETCH_MAX: u32 = u16::MAX as u32;
@@ -203,227 +197,6 @@ impl Dispatcher {
         actions
     }
 
-    fn received(
-        &mut self,
-        delivery: DeliveryId,
-        request: Result<Box<Request>, DecodeError>,
-        now: Timestamp,
-        actions: &mut Vec<Action>,
-    ) {
-        if self.stopping {
-            return actions.push(Action::Settle(delivery, Acknowledgement::Requeue));
-        }
-        let request = match request {
-            Ok(request) => request,
-            Err(error) => return self.refuse(delivery, None, Refusal::Unreadable(error), now, actions),
-        };
-        let identity = Identity::of(&request);
-        let was_put_back = request.message.headers.get(PUT_BACK_HEADER).is_some();
-        let redelivered = request.delivery.redelivered || was_put_back;
-        if was_put_back && self.is_back_already(&identity) {
-            // Where there was no time to wait, it may come again before we hear that it is away.
-            self.overtime.supersede(self.identities.insert(identity, delivery));
-        } else if let Some(&known) = self.identities.get(&identity) {
-            // A message that a client sent twice runs twice; one that the broker hands out again does not.
-            if request.delivery.redelivered || self.deliveries.get(&known).is_some_and(|tracked| tracked.lost) {
-                return self.adopt(known, delivery, actions);
-            }
-            if was_put_back {
-                // The other one of two, and that one has a receipt of its own.
-                return actions.push(Action::Settle(delivery, Acknowledgement::Ack));
-            }
-        } else {
-            if redelivered && self.remembered.contains(&identity) {
-                return actions.push(Action::Settle(delivery, Acknowledgement::Ack));
-            }
-            self.identities.insert(identity, delivery);
-        }
-        let deliveries = request.message.headers.delivery_count();
-        if self.limits.delivery_limit.is_some_and(|limit| deliveries >= limit) {
-            let identity = Identity::of(&request);
-            return self.refuse(delivery, Some(identity), Refusal::Undeliverable(*request, deliveries), now, actions);
-        }
-        if redelivered && let Some(question) = self.question(&request) {
-            actions.push(Action::LookUp(delivery, question));
-            self.track(delivery, Stage::LookingUp(request));
-            return;
-        }
-        self.resolve(delivery, request, now, actions);
-    }
-
-    /// A redelivery of something that is still in our hands: the new receipt replaces the dead one.
-    fn adopt(&mut self, known: DeliveryId, redelivered: DeliveryId, actions: &mut Vec<Action>) {
-        let Some(tracked) = self.deliveries.get_mut(&known) else { return };
-        if tracked.stage.is_acknowledged() || self.overtime.is_journaled(known) {
-            return actions.push(Action::Settle(redelivered, Acknowledgement::Ack));
-        }
-        tracked.lost = false;
-        if let Stage::Committing { adopted, .. } = &mut tracked.stage {
-            *adopted = true;
-        }
-        actions.push(Action::Adopt { known, redelivered });
-    }
-
-    fn looked_up(&mut self, delivery: DeliveryId, lookup: Lookup, now: Timestamp, actions: &mut Vec<Action>) {
-        // Gone if the broker was lost meanwhile.
-        let Some(Stage::LookingUp(request)) = self.untrack(delivery).map(|tracked| tracked.stage) else { return };
-        let identity = Identity::of(&request);
-        self.counted.insert(delivery, lookup.deliveries);
-        if lookup.succeeded {
-            self.forget_identity(&identity, delivery);
-            self.forget_count(delivery, &identity, actions);
-            self.overtime.forget(delivery);
-            self.remembered.insert(identity);
-            return actions.push(Action::Settle(delivery, Acknowledgement::Ack));
-        }
-        if self.limits.delivery_limit.is_some_and(|limit| lookup.deliveries >= limit) {
-            let refusal = Refusal::Undeliverable(*request, lookup.deliveries);
-            return self.refuse(delivery, Some(identity), refusal, now, actions);
-        }
-        self.resolve(delivery, request, now, actions);
-    }
-
-    fn resolve(&mut self, delivery: DeliveryId, request: Box<Request>, now: Timestamp, actions: &mut Vec<Action>) {
-        let Some(spec) = self.catalog.get(&request.task).cloned() else {
-            return self.unknown(delivery, request, now, actions);
-        };
-        let policy = self.limits.task.policy(&request, &spec.options);
-        actions.push(Action::Announce(Event {
-            id: request.id.clone(),
-            task: request.task.clone(),
-            what: Happening::Received { eta: request.eta, expires: request.expires },
-        }));
-        let work = Work { request: Arc::from(request), spec, policy, turn: None, let_through: false };
-        self.admit(delivery, work, now, actions);
-    }
-
-    fn unknown(&mut self, delivery: DeliveryId, request: Box<Request>, now: Timestamp, actions: &mut Vec<Action>) {
-        let once_served = self.once_served.contains(&request.task);
-        let disposition = if once_served { self.limits.removed_task } else { self.limits.unknown_task };
-        let pause = match disposition {
-            Disposition::Requeue => {
-                let deliveries = request.message.headers.delivery_count();
-                self.requeues.pause(&request.task, deliveries, self.chance.next())
-            }
-            Disposition::Reject | Disposition::Park => Duration::ZERO,
-        };
-        let commit = Commit { attempt: None, identity: Some(Identity::of(&request)), failures: 0, shelved: false };
-        let settlement = self.settle_refusal(Refusal::Unknown { request: *request, disposition, once_served }, now);
-        self.commit_after(pause, delivery, commit, settlement, false, now, actions);
-    }
-
-    fn admit(&mut self, delivery: DeliveryId, work: Work, now: Timestamp, actions: &mut Vec<Action>) {
-        match admit(&work.request, &self.revoked, now, self.clock_is_wrong) {
-            Admission::Expired => self.expire(delivery, work, now, actions),
-            Admission::Revoked => self.refuse_revoked(delivery, work, now, actions),
-            Admission::Hold(until) if self.is_for_the_broker(until, now) => {
-                let mut publication = Box::new(retry::publication(&work.request));
-                publication.message.headers.set(PUT_BACK_HEADER, HeaderValue::Bool(true));
-                self.track(delivery, Stage::PuttingBack { work, until });
-                actions.push(Action::PutBack { delivery, publication, until });
-            }
-            Admission::Hold(until) => self.hold(delivery, work, until),
-            Admission::Execute => self.queue_up(delivery, work, now),
-        }
-    }
-
-    /// Waiting that long is not for this worker's memory.
-    fn is_for_the_broker(&self, until: Timestamp, now: Timestamp) -> bool {
-        let wait = until.since(now);
-        self.puts_back && (wait > self.limits.eta_hold || (wait > PUT_BACK_MIN && self.held >= self.limits.held_max))
-    }
-
-    /// Through the gates of the task's limits, if it has any, into the line for a slot.
-    fn queue_up(&mut self, delivery: DeliveryId, mut work: Work, now: Timestamp) {
-        let options = &work.spec.options;
-        if let Some(limit) = options.concurrency
-            && work.turn.is_none()
-        {
-            let key = options.concurrency_key.as_ref().map(|path| path.find(&work.request)).unwrap_or_default();
-            let turn = Turn { task: work.request.task.clone(), key };
-            if !self.gates.take_turn(delivery, &turn, limit) {
-                return self.track(delivery, Stage::Waiting(work));
-            }
-            work.turn = Some(turn);
-        }
-        if !work.let_through
-            && let Some(rate) = self.rate(&work)
-        {
-            self.gates.line_up(delivery, &work.request.task, rate, work.spec.options.rate_limit_scope, now);
-            return self.track(delivery, Stage::Waiting(work));
-        }
-        self.track(delivery, Stage::Ready(work));
-        self.ready.push_back(delivery);
-    }
-
-    fn rate(&self, work: &Work) -> Option<Rate> {
-        let changed = if self.rates.is_empty() { None } else { self.rates.get(&work.request.task) };
-        changed.copied().unwrap_or_else(|| work.spec.options.rate_limit.unwrap_or(self.limits.task.rate_limit))
-    }
-
-    /// Moves on what waited at a gate that opened.
-    fn open_gates(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
-        while let Some(opened) = self.gates.next_opened() {
-            match opened {
-                Opened::Turn(delivery, turn) => match self.take_waiting(delivery) {
-                    Some(mut work) => {
-                        work.turn = Some(turn);
-                        self.queue_up(delivery, work, now);
-                    }
-                    None => self.gates.return_turn(turn),
-                },
-                Opened::Pace(delivery) => {
-                    let Some(mut work) = self.take_waiting(delivery) else { continue };
-                    work.let_through = true;
-                    self.queue_up(delivery, work, now);
-                }
-                Opened::Ask(delivery, task, rate) => actions.push(Action::Acquire { delivery, task, rate }),
-                Opened::Wake(at, task) => self.timetable.insert(at, Due::Gate(task)),
-            }
-        }
-    }
-
-    fn take_waiting(&mut self, delivery: DeliveryId) -> Option<Work> {
-        match self.untrack(delivery)? {
-            Tracked { stage: Stage::Waiting(work), .. } => Some(work),
-            other => {
-                self.deliveries.insert(delivery, other);
-                None
-            }
-        }
-    }
-
-    fn put_back_answered(&mut self, delivery: DeliveryId, done: bool, now: Timestamp, actions: &mut Vec<Action>) {
-        // Gone if the broker was lost meanwhile.
-        let Some(Stage::PuttingBack { work, until }) = self.untrack(delivery).map(|tracked| tracked.stage) else {
-            return;
-        };
-        let identity = Identity::of(&work.request);
-        if self.overtime.is_superseded(delivery) {
-            // The broker has given it to us again, whatever became of the original.
-            return actions.push(Action::Settle(delivery, Acknowledgement::Ack));
-        }
-        match done {
-            true => {
-                self.forget_identity(&identity, delivery);
-                // Thousands of them should not go back in batches of a few.
-                self.credit.finished(now);
-                self.watch_credit(now);
-            }
-            false if self.stopping => {
-                self.forget_identity(&identity, delivery);
-                actions.push(Action::Settle(delivery, Acknowledgement::Requeue));
-            }
-            false => self.hold(delivery, work, until),
-        }
-    }
-
-    fn hold(&mut self, delivery: DeliveryId, work: Work, until: Timestamp) {
-        self.timetable.insert(until, Due::Delivery(delivery));
-        self.held += 1;
-        self.track(delivery, Stage::Held(work));
-    }
-
     fn due(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
         while let Some(due) = self.timetable.pop_due(now) {
             match due {
@@ -543,245 +316,6 @@ impl Dispatcher {
         self.commit_after(pause, delivery, commit, settlement, lost, now, actions);
     }
 
-    /// A message that goes back to its queue does so after a pause.
-    #[expect(clippy::too_many_arguments, reason = "a commit and when it is made")]
-    fn commit_after(
-        &mut self,
-        pause: Duration,
-        delivery: DeliveryId,
-        commit: Commit,
-        settlement: Settlement,
-        lost: bool,
-        now: Timestamp,
-        actions: &mut Vec<Action>,
-    ) {
-        if pause.is_zero() {
-            return self.commit(delivery, commit, settlement, lost, actions);
-        }
-        self.requeuing += 1;
-        self.timetable.insert(now + pause, Due::Delivery(delivery));
-        let stage = Stage::CommitDelayed { commit, settlement: Box::new(settlement), requeues: true };
-        self.deliveries.insert(delivery, Tracked { stage, lost });
-    }
-
-    fn commit(
-        &mut self,
-        delivery: DeliveryId,
-        mut commit: Commit,
-        settlement: Settlement,
-        lost: bool,
-        actions: &mut Vec<Action>,
-    ) {
-        commit.shelved |= settlement.before.iter().any(|step| matches!(step, Step::Shelve { .. }));
-        if let Some(attempt) = &commit.attempt
-            && !settlement.before.is_empty()
-        {
-            self.publishing.entry(attempt.request.id.clone()).or_default();
-        }
-        self.committing += 1;
-        let stage = Stage::Committing { commit, acknowledgement: settlement.acknowledgement, adopted: false };
-        self.deliveries.insert(delivery, Tracked { stage, lost });
-        actions.push(Action::Commit(delivery, settlement));
-    }
-
-    /// What becomes of a refusal; its results tell what the call was, where that is wanted.
-    fn settle_refusal(&self, refusal: Refusal, now: Timestamp) -> Settlement {
-        let told = self.limits.result_extended.as_ref().and_then(|worker| refusal.call(worker));
-        let mut settlement = settle::refuse(refusal, now);
-        if let Some(call) = told.map(Arc::new) {
-            settlement.records.iter_mut().for_each(|record| record.call = Some(call.clone()));
-        }
-        settlement
-    }
-
-    fn refuse(
-        &mut self,
-        delivery: DeliveryId,
-        identity: Option<Identity>,
-        refusal: Refusal,
-        now: Timestamp,
-        actions: &mut Vec<Action>,
-    ) {
-        let settlement = self.settle_refusal(refusal, now);
-        self.commit(
-            delivery,
-            Commit { attempt: None, identity, failures: 0, shelved: false },
-            settlement,
-            false,
-            actions,
-        );
-    }
-
-    fn expire(&mut self, delivery: DeliveryId, mut work: Work, now: Timestamp, actions: &mut Vec<Action>) {
-        self.leave_gates(delivery, &mut work, now);
-        let identity = Identity::of(&work.request);
-        let request = Arc::unwrap_or_clone(work.request);
-        self.remember_expired(&request.id, now, actions);
-        self.refuse(delivery, Some(identity), Refusal::Expired(request, work.policy), now, actions);
-    }
-
-    /// It will not start: whoever waits behind it at a gate moves up.
-    fn leave_gates(&mut self, delivery: DeliveryId, work: &mut Work, now: Timestamp) {
-        if work.turn.is_some() || work.let_through {
-            self.gates.leave(delivery, &work.request.task, work.turn.take(), now);
-        }
-    }
-
-    fn committed(&mut self, delivery: DeliveryId, actions: &mut Vec<Action>) {
-        let Some(Stage::Committing { commit, acknowledgement, adopted }) =
-            self.untrack(delivery).map(|tracked| tracked.stage)
-        else {
-            return;
-        };
-        self.committing -= 1;
-        self.overtime.forget(delivery);
-        if let Some(attempt) = commit.attempt {
-            self.release_followers(&attempt.request.id);
-        }
-        if adopted && let Some(acknowledgement) = acknowledgement {
-            // The new receipt may have come after the step that would have spent it.
-            actions.push(Action::Settle(delivery, acknowledgement));
-        }
-        let Some(identity) = commit.identity else { return };
-        self.forget_identity(&identity, delivery);
-        if acknowledgement != Some(Acknowledgement::Requeue) {
-            self.forget_count(delivery, &identity, actions);
-            // What is kept aside is to run when it comes back.
-            if !commit.shelved {
-                self.remembered.insert(identity);
-            }
-        }
-    }
-
-    fn commit_failed(
-        &mut self,
-        delivery: DeliveryId,
-        failure: CommitFailure,
-        now: Timestamp,
-        actions: &mut Vec<Action>,
-    ) {
-        let Some(Tracked { stage: Stage::Committing { mut commit, .. }, lost }) = self.untrack(delivery) else {
-            return;
-        };
-        self.committing -= 1;
-        let mut settlement = failure.remaining;
-        if failure.transient {
-            settlement.before.iter_mut().for_each(Step::mark_as_repeated);
-            self.timetable.insert(now + commit_backoff(commit.failures), Due::Delivery(delivery));
-            commit.failures = commit.failures.saturating_add(1);
-            let stage = Stage::CommitDelayed { commit, settlement: Box::new(settlement), requeues: false };
-            self.deliveries.insert(delivery, Tracked { stage, lost });
-            return;
-        }
-        match &commit.attempt {
-            Some(attempt) if !settlement.before.is_empty() => {
-                self.release_followers(&attempt.request.id);
-                settlement = settle::unpublishable(attempt, &failure.reason, now);
-            }
-            // The store will never take it. The task ran, so its message must not come back.
-            _ => settlement.records.clear(),
-        }
-        self.commit(delivery, commit, settlement, lost, actions);
-    }
-
-    /// The successors of this id are published and its records stored: those behind it may start.
-    fn release_followers(&mut self, id: &TaskId) {
-        for delivery in self.publishing.remove(id).into_iter().flatten() {
-            let Some(tracked) = self.untrack(delivery) else { continue };
-            let Stage::Behind(work) = tracked.stage else {
-                self.deliveries.insert(delivery, tracked);
-                continue;
-            };
-            self.deliveries.insert(delivery, Tracked { stage: Stage::Ready(work), lost: tracked.lost });
-            self.ready.push_front(delivery);
-        }
-    }
-
-    /// All receipts are void. What had not started comes back by itself; what runs goes on.
-    fn broker_lost(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
-        let (mut gone, mut ours) = (Vec::new(), Vec::new());
-        for (&delivery, tracked) in &mut self.deliveries {
-            if self.overtime.is_journaled(delivery) {
-                ours.push(delivery);
-                continue;
-            }
-            match tracked.stage.identity_if_not_started() {
-                Some(identity) => gone.push((delivery, identity)),
-                None => tracked.lost = true,
-            }
-        }
-        for (delivery, identity) in gone {
-            self.untrack(delivery);
-            self.forget_identity(&identity, delivery);
-        }
-        ours.sort_unstable();
-        let ours: Vec<_> = ours.into_iter().filter_map(|it| self.take_idle(it, now).map(|work| (it, work))).collect();
-        self.forget_waiting();
-        // They are in the journal and wait as before.
-        for (delivery, work) in ours {
-            self.admit(delivery, work, now, actions);
-        }
-        self.counted.retain(|delivery| self.deliveries.contains_key(delivery));
-    }
-
-    /// Nothing waits any more.
-    fn forget_waiting(&mut self) {
-        self.held = 0;
-        self.ready.clear();
-        self.publishing.values_mut().for_each(Vec::clear);
-        self.gates.clear(self.attempts.values().filter_map(|running| running.turn.as_ref()));
-    }
-
-    /// What waited to be committed, for a connection or because it was to go back to its queue, waits no longer.
-    fn hurry_commits(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
-        let delayed = |(&delivery, tracked): (&DeliveryId, &Tracked)| {
-            matches!(tracked.stage, Stage::CommitDelayed { .. }).then_some(delivery)
-        };
-        let delayed: Vec<DeliveryId> = self.deliveries.iter().filter_map(delayed).collect();
-        for delivery in delayed {
-            self.timetable.insert(now, Due::Delivery(delivery));
-        }
-        self.due(now, actions);
-    }
-
-    fn stop(&mut self, shutdown: Shutdown, now: Timestamp, actions: &mut Vec<Action>) {
-        if !self.stopping {
-            self.stopping = true;
-            actions.push(Action::StopConsuming);
-            // What is being put back needs its receipt for that, and is not waited for long.
-            let waiting = |(&delivery, tracked): (&DeliveryId, &Tracked)| match tracked.stage {
-                Stage::PuttingBack { .. } => None,
-                _ => tracked.stage.identity_if_not_started().map(|identity| (delivery, identity)),
-            };
-            let mut waiting: Vec<_> = self.deliveries.iter().filter_map(waiting).collect();
-            waiting.sort_unstable_by_key(|(delivery, _)| *delivery);
-            for (delivery, identity) in waiting {
-                self.untrack(delivery);
-                self.forget_identity(&identity, delivery);
-                actions.push(Action::Settle(delivery, Acknowledgement::Requeue));
-            }
-            self.forget_waiting();
-            // What is to go back to its queue does so now.
-            self.hurry_commits(now, actions);
-        }
-        match (shutdown, self.limits.soft_shutdown_timeout) {
-            (Shutdown::Warm, _) => {}
-            (Shutdown::Cold, Some(timeout)) if !self.soft && !self.attempts.is_empty() => {
-                self.soft = true;
-                self.timetable.insert(now + timeout, Due::Cold);
-                actions.push(Action::SoftShutdown(timeout));
-            }
-            (Shutdown::Cold, _) => self.stop_cold(actions),
-        }
-    }
-
-    fn stop_cold(&mut self, actions: &mut Vec<Action>) {
-        actions.push(Action::ColdShutdown);
-        let mut running: Vec<AttemptId> = self.attempts.keys().copied().collect();
-        running.sort_unstable();
-        actions.extend(running.into_iter().map(Action::Terminate));
-    }
-
     fn wake(&mut self, actions: &mut Vec<Action>) {
         let next = self.timetable.next().into_iter().chain(self.overtime.due()).min();
         if let Some(at) = next
@@ -821,10 +355,6 @@ impl Dispatcher {
             self.identities.remove(identity);
         }
     }
-}
-
-fn commit_backoff(failures: u32) -> Duration {
-    COMMIT_BACKOFF_MIN.saturating_mul(1u32.checked_shl(failures.min(16)).unwrap_or(u32::MAX)).min(COMMIT_BACKOFF_MAX)
 }
 
 /// Chance from a seed (Sebastiano Vigna's splitmix64), so that a run can be repeated.

@@ -14,8 +14,9 @@ use crate::outcome::{Outcome, RetryDelay, RetryRequest, Usage};
 use crate::protocol::codec::Codec;
 use crate::protocol::content::Json;
 use crate::rate::{Rate, RateScope};
+use crate::request::Request;
 use crate::revoke::Revocation;
-use crate::settle::Step;
+use crate::settle::{Settlement, Step};
 use crate::task::TaskOptions;
 
 const START: Timestamp = Timestamp::from_micros(1_795_343_528_000_000);

@@ -5,13 +5,14 @@ use std::time::Duration;
 use super::fixture::{limits, request, spec};
 use super::*;
 use crate::concurrency::KeyPath;
-use crate::message::DELIVERY_COUNT_HEADER;
+use crate::message::{DELIVERY_COUNT_HEADER, HeaderValue, PUT_BACK_HEADER};
 use crate::name::NodeName;
 use crate::outcome::{Outcome, RetryDelay, RetryRequest, Trap, Usage};
 use crate::protocol::content::Json;
 use crate::rate::{Rate, RateScope};
-use crate::settle::Step;
-use crate::task::TaskOptions;
+use crate::request::DecodeError;
+use crate::settle::{Settlement, Step};
+use crate::task::{Disposition, TaskOptions};
 
 pub(super) const NOW: Timestamp = Timestamp::from_micros(1_795_343_528_000_000);
 

@@ -1,0 +1,177 @@
+//! Settlements on their way: given out to be carried out, answered, tried again.
+//!
+//! What a settlement says is decided in [`crate::settle`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::message::Acknowledgement;
+use crate::name::TaskId;
+use crate::outcome::DeliveryId;
+use crate::settle::{self, Refusal, Settlement, Step};
+use crate::timestamp::Timestamp;
+
+use super::identity::Identity;
+use super::stage::{Commit, Due, Stage, Tracked};
+use super::{Action, CommitFailure, Dispatcher};
+
+/// Wait before a failed commit is tried again: doubled each time, up to the second.
+const COMMIT_BACKOFF_MIN: Duration = Duration::from_millis(100);
+const COMMIT_BACKOFF_MAX: Duration = Duration::from_secs(10);
+
+impl Dispatcher {
+    /// A message that goes back to its queue does so after a pause.
+    #[expect(clippy::too_many_arguments, reason = "a commit and when it is made")]
+    pub(super) fn commit_after(
+        &mut self,
+        pause: Duration,
+        delivery: DeliveryId,
+        commit: Commit,
+        settlement: Settlement,
+        lost: bool,
+        now: Timestamp,
+        actions: &mut Vec<Action>,
+    ) {
+        if pause.is_zero() {
+            return self.commit(delivery, commit, settlement, lost, actions);
+        }
+        self.requeuing += 1;
+        self.timetable.insert(now + pause, Due::Delivery(delivery));
+        let stage = Stage::CommitDelayed { commit, settlement: Box::new(settlement), requeues: true };
+        self.deliveries.insert(delivery, Tracked { stage, lost });
+    }
+
+    pub(super) fn commit(
+        &mut self,
+        delivery: DeliveryId,
+        mut commit: Commit,
+        settlement: Settlement,
+        lost: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        commit.shelved |= settlement.before.iter().any(|step| matches!(step, Step::Shelve { .. }));
+        if let Some(attempt) = &commit.attempt
+            && !settlement.before.is_empty()
+        {
+            self.publishing.entry(attempt.request.id.clone()).or_default();
+        }
+        self.committing += 1;
+        let stage = Stage::Committing { commit, acknowledgement: settlement.acknowledgement, adopted: false };
+        self.deliveries.insert(delivery, Tracked { stage, lost });
+        actions.push(Action::Commit(delivery, settlement));
+    }
+
+    /// What becomes of a refusal; its results tell what the call was, where that is wanted.
+    pub(super) fn settle_refusal(&self, refusal: Refusal, now: Timestamp) -> Settlement {
+        let told = self.limits.result_extended.as_ref().and_then(|worker| refusal.call(worker));
+        let mut settlement = settle::refuse(refusal, now);
+        if let Some(call) = told.map(Arc::new) {
+            settlement.records.iter_mut().for_each(|record| record.call = Some(call.clone()));
+        }
+        settlement
+    }
+
+    pub(super) fn refuse(
+        &mut self,
+        delivery: DeliveryId,
+        identity: Option<Identity>,
+        refusal: Refusal,
+        now: Timestamp,
+        actions: &mut Vec<Action>,
+    ) {
+        let settlement = self.settle_refusal(refusal, now);
+        self.commit(
+            delivery,
+            Commit { attempt: None, identity, failures: 0, shelved: false },
+            settlement,
+            false,
+            actions,
+        );
+    }
+
+    pub(super) fn committed(&mut self, delivery: DeliveryId, actions: &mut Vec<Action>) {
+        let Some(Stage::Committing { commit, acknowledgement, adopted }) =
+            self.untrack(delivery).map(|tracked| tracked.stage)
+        else {
+            return;
+        };
+        self.committing -= 1;
+        self.overtime.forget(delivery);
+        if let Some(attempt) = commit.attempt {
+            self.release_followers(&attempt.request.id);
+        }
+        if adopted && let Some(acknowledgement) = acknowledgement {
+            // The new receipt may have come after the step that would have spent it.
+            actions.push(Action::Settle(delivery, acknowledgement));
+        }
+        let Some(identity) = commit.identity else { return };
+        self.forget_identity(&identity, delivery);
+        if acknowledgement != Some(Acknowledgement::Requeue) {
+            self.forget_count(delivery, &identity, actions);
+            // What is kept aside is to run when it comes back.
+            if !commit.shelved {
+                self.remembered.insert(identity);
+            }
+        }
+    }
+
+    pub(super) fn commit_failed(
+        &mut self,
+        delivery: DeliveryId,
+        failure: CommitFailure,
+        now: Timestamp,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(Tracked { stage: Stage::Committing { mut commit, .. }, lost }) = self.untrack(delivery) else {
+            return;
+        };
+        self.committing -= 1;
+        let mut settlement = failure.remaining;
+        if failure.transient {
+            settlement.before.iter_mut().for_each(Step::mark_as_repeated);
+            self.timetable.insert(now + commit_backoff(commit.failures), Due::Delivery(delivery));
+            commit.failures = commit.failures.saturating_add(1);
+            let stage = Stage::CommitDelayed { commit, settlement: Box::new(settlement), requeues: false };
+            self.deliveries.insert(delivery, Tracked { stage, lost });
+            return;
+        }
+        match &commit.attempt {
+            Some(attempt) if !settlement.before.is_empty() => {
+                self.release_followers(&attempt.request.id);
+                settlement = settle::unpublishable(attempt, &failure.reason, now);
+            }
+            // The store will never take it. The task ran, so its message must not come back.
+            _ => settlement.records.clear(),
+        }
+        self.commit(delivery, commit, settlement, lost, actions);
+    }
+
+    /// The successors of this id are published and its records stored: those behind it may start.
+    pub(super) fn release_followers(&mut self, id: &TaskId) {
+        for delivery in self.publishing.remove(id).into_iter().flatten() {
+            let Some(tracked) = self.untrack(delivery) else { continue };
+            let Stage::Behind(work) = tracked.stage else {
+                self.deliveries.insert(delivery, tracked);
+                continue;
+            };
+            self.deliveries.insert(delivery, Tracked { stage: Stage::Ready(work), lost: tracked.lost });
+            self.ready.push_front(delivery);
+        }
+    }
+
+    /// What waited to be committed, for a connection or because it was to go back to its queue, waits no longer.
+    pub(super) fn hurry_commits(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
+        let delayed = |(&delivery, tracked): (&DeliveryId, &Tracked)| {
+            matches!(tracked.stage, Stage::CommitDelayed { .. }).then_some(delivery)
+        };
+        let delayed: Vec<DeliveryId> = self.deliveries.iter().filter_map(delayed).collect();
+        for delivery in delayed {
+            self.timetable.insert(now, Due::Delivery(delivery));
+        }
+        self.due(now, actions);
+    }
+}
+
+fn commit_backoff(failures: u32) -> Duration {
+    COMMIT_BACKOFF_MIN.saturating_mul(1u32.checked_shl(failures.min(16)).unwrap_or(u32::MAX)).min(COMMIT_BACKOFF_MAX)
+}
