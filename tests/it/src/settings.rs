@@ -9,6 +9,8 @@ pub const HOST: &str = "TASKHOST_TEST_HOST";
 pub const DEMO: &str = "TASKHOST_TEST_DEMO";
 /// A Python with Celery.
 pub const PYTHON: &str = "TASKHOST_TEST_PYTHON";
+/// The modules of npm for a client in Node.js; `node` itself is on the PATH.
+pub const NODE: &str = "TASKHOST_TEST_NODE";
 /// The `xtask` binary, which starts a test's own servers.
 pub const XTASK: &str = "TASKHOST_TEST_XTASK";
 /// The URLs of servers that all tests share.

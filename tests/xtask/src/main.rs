@@ -12,6 +12,7 @@ mod cargo;
 mod debian;
 mod demo;
 mod group;
+mod node;
 mod plugins;
 mod python;
 mod serve;

@@ -85,6 +85,6 @@ fn run(command: &mut Command) -> Result<()> {
 }
 
 /// FNV-1a, which gives the same folder on every run and machine.
-fn hash(text: &str) -> u32 {
+pub(crate) fn hash(text: &str) -> u32 {
     text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }

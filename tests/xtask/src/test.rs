@@ -11,6 +11,7 @@ use std::process::{ExitCode, Stdio};
 use std::time::Instant;
 
 use crate::debian::{self, Installed};
+use crate::node::{self, Node};
 use crate::python::{self, Python};
 use crate::serve::Served;
 use crate::servers::Kind;
@@ -29,6 +30,10 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     match python::obtain()? {
         Python::Ready(interpreter) => environment.set("TASKHOST_TEST_PYTHON", interpreter),
         Python::Missing(reason) => say(&format!("tests with a Celery client will be skipped: {reason}")),
+    }
+    match node::obtain()? {
+        Node::Ready(modules) => environment.set("TASKHOST_TEST_NODE", modules),
+        Node::Missing(reason) => say(&format!("tests with a client in Node.js will be skipped: {reason}")),
     }
     let kinds = install_servers(&[Kind::RabbitMq, Kind::Redis])?;
 
