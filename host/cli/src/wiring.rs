@@ -199,6 +199,7 @@ fn limits(limits: &LimitsConfig) -> sandbox::Limits {
         state_bytes: size(limits.state_bytes),
         state_interval: limits.state_interval,
         component_bytes: size(limits.component_bytes),
+        compile_time: limits.compile_time,
         describe_time: limits.describe_time,
     }
 }

@@ -80,6 +80,8 @@ pub struct Limits {
     pub state_interval: Duration,
     /// Largest component that is loaded.
     pub component_bytes: usize,
+    /// Time for compiling a component.
+    pub compile_time: Duration,
     /// Time for one call of `describe` when a plugin is loaded.
     pub describe_time: Duration,
 }
@@ -95,6 +97,7 @@ impl Default for Limits {
             state_bytes: 64 * KIB,
             state_interval: Duration::from_millis(100),
             component_bytes: 64 * MIB,
+            compile_time: Duration::from_secs(60),
             describe_time: Duration::from_secs(5),
         }
     }

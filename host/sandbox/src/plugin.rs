@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 use taskhost_core::{NameError, PluginName, TaskName, TaskSpec, Trap};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre};
 
 use crate::abi::exports::taskhost::task::tasks::TaskInfo;
@@ -102,6 +104,10 @@ pub enum LoadError {
     Exposed { path: PathBuf },
     #[error("compile it")]
     Compile(#[source] BoxError),
+    #[error("compiling it took longer than {} s; raise limits.compile_time", limit.as_secs_f64())]
+    CompileTimedOut { limit: Duration },
+    #[error("start threads that compile it")]
+    Threads(#[source] rayon::ThreadPoolBuildError),
     #[error("the compiler panicked")]
     CompilerPanicked,
     #[error("it imports {}, which this host does not have; `host plugin check` lists what it imports", join(unknown))]
@@ -214,8 +220,7 @@ pub(crate) async fn load(
     let capabilities = empower(config, source, report);
 
     let started = Instant::now();
-    let wasm = engine.wasm.clone();
-    let component = on_thread(move || Component::from_binary(&wasm, &bytes)).await?;
+    let component = compile(engine, bytes, limits.compile_time).await?;
     let component = component.map_err(|error| LoadError::Compile(error.into_boxed_dyn_error()))?;
     report.compile_time = started.elapsed();
 
@@ -269,9 +274,23 @@ fn empower(
     Ok(capabilities.map(Arc::new))
 }
 
-/// Compiling takes seconds for a large component, and reading may take as long.
+/// Reading takes seconds for a large component.
 async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, LoadError> {
     tokio::task::spawn_blocking(work).await.map_err(|_panicked| LoadError::CompilerPanicked)
+}
+
+/// Compiles on threads of its own, which nobody waits for once the time is over: a compiler cannot be
+/// stopped, and neither the worker, nor a command that ends, nor the next plugin may hang on one.
+async fn compile(engine: &Engine, bytes: Vec<u8>, limit: Duration) -> Result<wasmtime::Result<Component>, LoadError> {
+    let (done, compiled) = oneshot::channel();
+    let wasm = engine.wasm.clone();
+    let threads = rayon::ThreadPoolBuilder::new().thread_name(|n| format!("wasm-compiler-{n}")).build();
+    // The compiler spreads its work over the pool that it is called in. The threads end when it is done.
+    threads.map_err(LoadError::Threads)?.spawn(move || drop(done.send(Component::from_binary(&wasm, &bytes))));
+    match timeout(limit, compiled).await {
+        Ok(compiled) => compiled.map_err(|_panicked| LoadError::CompilerPanicked),
+        Err(_elapsed) => Err(LoadError::CompileTimedOut { limit }),
+    }
 }
 
 /// The operator's limits, lowered by the manifest.

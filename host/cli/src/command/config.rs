@@ -117,6 +117,7 @@ mod tests {
             limits.state                               64KiB                              default
             limits.state_interval                      0.1s                               default
             limits.component                           64MiB                              default
+            limits.compile_time                        1m                                 default
             limits.describe_time                       5s                                 default
             plugins.dir                                plugins                            default
             log.level                                  info                               default

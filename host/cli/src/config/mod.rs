@@ -166,6 +166,7 @@ pub(crate) struct LimitsConfig {
     pub(crate) state_bytes: u64,
     pub(crate) state_interval: Duration,
     pub(crate) component_bytes: u64,
+    pub(crate) compile_time: Duration,
     pub(crate) describe_time: Duration,
 }
 
@@ -268,6 +269,7 @@ impl Config {
                 state_bytes: of.bytes("limits.state"),
                 state_interval: of.duration("limits.state_interval"),
                 component_bytes: of.bytes("limits.component"),
+                compile_time: of.duration("limits.compile_time"),
                 describe_time: of.duration("limits.describe_time"),
             },
             plugins: PluginsConfig {

@@ -242,6 +242,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "of the states that a task reports within this, keep the last",
     ),
     fixed("limits.component", Kind::Bytes, "64MiB", "size of a plugin's .wasm file"),
+    fixed("limits.compile_time", Kind::PositiveDuration, "1m", "how long it may take to compile a plugin"),
     fixed("limits.describe_time", Kind::PositiveDuration, "5s", "how long a plugin may take to list its tasks"),
     fixed("plugins.dir", Kind::Folder, "plugins", "folder with plugins: *.wasm files, and folders with a plugin.toml"),
     fixed("log.level", Kind::Level, "info", "how much the worker logs: debug, info, warning, error or critical"),
@@ -489,6 +490,8 @@ mod tests {
                       of the states that a task reports within this, keep the last [default: 100ms]
               limits.component
                       size of a plugin's .wasm file [default: 64MiB]
+              limits.compile_time
+                      how long it may take to compile a plugin [default: 1m]
               limits.describe_time
                       how long a plugin may take to list its tasks [default: 5s]
               plugins.dir

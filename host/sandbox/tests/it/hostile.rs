@@ -48,6 +48,18 @@ async fn a_guest_that_computes_too_long_ends_whatever_its_time_limit_is() {
 }
 
 #[tokio::test]
+async fn a_component_that_takes_too_long_to_compile_is_refused_and_the_others_are_served() {
+    // Thousands of functions, each with many blocks: seconds of work, where the others take milliseconds.
+    let block = "(block (br_if 0 (i32.eqz (local.get 0))) (local.set 0 (i32.mul (local.get 0) (i32.const 3))))";
+    let function = format!("(func (param i32) (result i32) {} (local.get 0))", block.repeat(40));
+    let bomb = Guest::echo("t").field(&function.repeat(5000)).build();
+    let limits = Limits { compile_time: Duration::from_millis(150), ..Limits::default() };
+    let world = World::with_limits(limits, &[("bomb.wasm", bomb)]).await;
+    assert_eq!(world.refused(), "compiling it took longer than 0.15 s; raise limits.compile_time");
+    world.check_alive().await;
+}
+
+#[tokio::test]
 async fn waiting_is_not_computing() {
     let sleeper =
         Guest::new("(call $block (call $subscribe (i64.const 300000000))) (call $ok (local.get 4) (local.get 5))");
