@@ -97,7 +97,8 @@ impl Committer {
             }
             if !batch.journal.is_empty() {
                 let (entries, journal) = (std::mem::take(&mut batch.journal), self.journal.clone());
-                publishing.spawn(journal::write(entries, journal, self.receipts.clone(), self.inputs.clone()));
+                let (receipts, inputs) = (self.receipts.clone(), self.inputs.clone());
+                publishing.spawn(journal::write(entries, journal, receipts, inputs, self.seal.clone()));
             }
             if !batch.revocations.is_empty() {
                 publishing.spawn(remember(std::mem::take(&mut batch.revocations), self.state.clone()));
@@ -217,7 +218,10 @@ async fn publish(
 async fn carry_out(steps: &[Step], connection: &Connection, seal: Option<&dyn Seal>) -> Result<(), BrokerError> {
     for step in steps {
         match step {
-            Step::Send(publication) => connection.publish(&[sealed(publication.clone(), seal)?]).await?,
+            Step::Send(publication) if auth::is_open(&publication.message) => {
+                connection.publish(&[sealed(publication.clone(), seal)?]).await?;
+            }
+            Step::Send(publication) => connection.publish(std::slice::from_ref(publication)).await?,
             Step::Shelve { queue, message } => {
                 let queue = Queue::named(queue.clone());
                 connection.broker()?.declare(&queue).await?;

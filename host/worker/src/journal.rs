@@ -11,6 +11,7 @@ use broker::{Acknowledgement, BrokerError, Consumer, Delivery, PutBack, PutBackF
 use store::state::{JournalEntry, JournalId, NodeState};
 use taskhost_core::dispatcher::{Input, Kept};
 use taskhost_core::message::DELIVERY_COUNT_HEADER;
+use taskhost_core::protocol::auth::{self, Seal};
 use taskhost_core::{Codec, DecodeError, DeliveryId, HeaderValue, Publication, Request, Route};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
@@ -66,7 +67,20 @@ pub(crate) async fn write(
     journal: Arc<Journal>,
     receipts: Arc<Receipts>,
     inputs: mpsc::Sender<Input>,
+    seal: Option<Arc<dyn Seal>>,
 ) {
+    let mut sealed = Vec::with_capacity(entries.len());
+    for (delivery, Kept { mut message, info }) in entries {
+        // What is read from the journal is believed as little as what the broker brings.
+        match auth::seal(&mut message, seal.as_deref()) {
+            Ok(()) => sealed.push((delivery, Kept { message, info })),
+            Err(error) => {
+                warn!("cannot keep a long task out of the broker's sight: {}", chain(&error));
+                let _ = inputs.send(Input::Journaled(delivery, false)).await;
+            }
+        }
+    }
+    let entries = sealed;
     let names: Vec<String> = entries.iter().map(|(_, kept)| name(kept)).collect();
     let (deliveries, entries): (Vec<DeliveryId>, Vec<JournalEntry>) = entries
         .into_iter()

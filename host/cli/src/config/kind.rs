@@ -274,10 +274,10 @@ fn text(raw: &Raw) -> Option<&str> {
 fn serializers(names: &[String]) -> Result<Value, String> {
     let serializers: Result<Vec<_>, _> = names.iter().map(|name| Serializer::parse(name)).collect();
     let serializers = serializers.map_err(|error| error.to_string())?;
-    match serializers.contains(&Serializer::Json) || serializers.contains(&Serializer::Auth) {
+    // Otherwise a retry with new arguments could not be read by the worker that published it.
+    match serializers.contains(&Serializer::Json) || serializers == [Serializer::Auth] {
         true => Ok(Value::Serializers(serializers)),
-        // A retry with new arguments could not be read by the worker that published it.
-        false => Err("\"json\" or \"auth\" must be among them: it is what this host itself publishes".to_owned()),
+        false => Err("\"json\" must be among them, since this host itself publishes it, or \"auth\" alone".to_owned()),
     }
 }
 

@@ -112,7 +112,7 @@ fn content_is_accepted_by_name_or_mime_type_and_json_always() {
     check_errors(
         file("[accept]\ncontent = [\"yaml\"]\n"),
         expect![[
-            r#"host.toml:2:11: accept.content: "json" or "auth" must be among them: it is what this host itself publishes"#
+            r#"host.toml:2:11: accept.content: "json" must be among them, since this host itself publishes it, or "auth" alone"#
         ]],
     );
     check_errors(
@@ -121,6 +121,34 @@ fn content_is_accepted_by_name_or_mime_type_and_json_always() {
             "host.toml:2:11: accept.content: pickle runs code while it is read and is never accepted: set `task_serializer = 'json'` in the clients"
         ],
     );
+    check_errors(
+        file("[accept]\ncontent = [\"auth\", \"yaml\"]\n"),
+        expect![[
+            r#"host.toml:2:11: accept.content: "json" must be among them, since this host itself publishes it, or "auth" alone"#
+        ]],
+    );
+}
+
+#[test]
+fn what_is_signed_needs_all_keys() {
+    let keys = "[security]\nkey = \"k.pem\"\ncertificate = \"c.pem\"\n";
+    check_errors(
+        file(&format!("{keys}[accept]\ncontent = [\"auth\"]\n")),
+        expect![[r#"host.toml:5:11: accept.content: "auth" needs `security.cert_store` as well"#]],
+    );
+    check_errors(
+        set("result_serializer=auth"),
+        expect![[r#"--set result_serializer: "auth" needs `security.key` as well"#]],
+    );
+    let all = format!(
+        "{keys}cert_store = \"certs\"\nkey_password = \"secret\"\ndigest = \"SHA512\"\n[accept]\ncontent = [\"auth\"]\n"
+    );
+    let config = Config::resolve(&file(&all)).unwrap();
+    let security = config.security.as_ref().unwrap();
+    assert_eq!((security.digest.as_str(), security.key.to_str()), ("sha512", Some("k.pem")));
+    assert!(!format!("{config:?}").contains("secret\""), "a password is never shown");
+    let none = Config::resolve(&file(keys)).unwrap();
+    assert!(none.security.is_none(), "nobody asked for signatures");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use rsa::rand_core::{Infallible, TryCryptoRng, TryRng};
 use super::*;
 use crate::protocol::codec::{Codec, Format};
 use crate::protocol::content::Json;
+use crate::request::Request;
 
 const AUTH: &str = include_str!("../../../testdata/auth.json");
 /// What was signed.
@@ -194,4 +195,19 @@ fn what_takes_the_place_of_something_signed_is_signed_before_it_leaves() {
     let written = format.serialize(Bytes::from_static(b"[NaN]")).expect("it can be signed");
     assert_eq!(format.deserialize(&written).map(|json| json.to_string()), Ok("[NaN]".to_owned()));
     assert!(format.deserialize(&Bytes::from_static(b"[NaN]")).is_err(), "who signs believes nothing unsigned");
+}
+
+#[test]
+fn a_signed_message_of_protocol_1_is_signed_again_as_one_of_protocol_2() {
+    let stamp: Arc<dyn Seal> = Arc::new(Stamp(keys(Digest::Sha256, vec![certificate("certificate")])));
+    let body = r#"{"task": "tasks.add", "id": "t-1", "args": [2, 2], "kwargs": {}, "retries": 1}"#;
+    let mut message = Message { body: Bytes::from(body), ..Message::default() };
+    sign(&mut message, &*stamp).expect("it can be signed");
+    let codec = Codec { accept: vec![Serializer::Auth], seal: Some(stamp.clone()), ..Codec::default() };
+    let delivery = crate::dispatcher::fixture::request("tasks.add", "t-1").delivery;
+    let mut request = Request::decode(message, delivery.clone(), &codec).expect("a request");
+    assert!(is_open(&request.message), "its body is ours, and says that it is signed");
+    seal(&mut request.message, Some(&*stamp)).expect("it can be signed");
+    let again = Request::decode(request.message.clone(), delivery, &codec).expect("a request");
+    assert_eq!((&again.args, again.retries, &again.message), (&request.args, 1, &request.message));
 }
