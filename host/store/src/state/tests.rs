@@ -1,3 +1,5 @@
+//! The state file: what is remembered beyond the end of a process, and whose the file is.
+
 use std::path::Path;
 
 use taskhost_core::revoke::Revocation;
