@@ -47,18 +47,18 @@ fn a_redelivered_task_does_not_run_twice_and_its_retry_runs() {
     let client = site.start_client(
         r#"
 results = [
-    send("tasks.sleep", 6.0, task_id="slow"),         # is running when the connection is lost
-    send("tasks.flaky", 1, 6, task_id="waiting"),     # its retry is waiting
-    send("tasks.flaky", 3, task_id="immediate"),
+    send("tasks.sleep", 6.0, task_id=QUEUE + "-slow"),         # is running when the connection is lost
+    send("tasks.flaky", 1, 6, task_id=QUEUE + "-waiting"),     # its retry is waiting
+    send("tasks.flaky", 3, task_id=QUEUE + "-immediate"),
 ]
 emit("published")
 emit([get(result) for result in results])
 "#,
     );
     client.wait_for("published");
-    host.wait_for("Task tasks.sleep[slow] received");
-    host.wait_for("Task tasks.flaky[waiting] retry");
-    host.wait_for("Task tasks.flaky[immediate] succeeded");
+    host.wait_for("-slow] received");
+    host.wait_for("-waiting] retry");
+    host.wait_for("-immediate] succeeded");
     let closed = rabbitmq.control("close_all_connections cut");
     assert!(closed.contains("Closed"), "{closed}");
     host.wait_for("Connection to broker lost");
@@ -66,11 +66,11 @@ emit([get(result) for result in results])
     // Both copies are settled once nothing is left.
     let code = "until(lambda: call('tasks.add', 1, 1) == 2 and depth() == 0, 'the queue is empty'); emit(depth())";
     assert_eq!(site.client(code), json!(0));
-    for ended in ["tasks.sleep[slow] succeeded", "tasks.flaky[waiting] succeeded", "tasks.flaky[immediate] succeeded"] {
+    for ended in ["-slow] succeeded", "-waiting] succeeded", "-immediate] succeeded"] {
         assert_eq!(host.lines_with(ended).len(), 1, "{ended}");
     }
-    assert_eq!(host.lines_with("tasks.flaky[waiting] retry").len(), 1);
-    assert_eq!(host.lines_with("tasks.flaky[immediate] retry").len(), 3);
+    assert_eq!(host.lines_with("-waiting] retry").len(), 1);
+    assert_eq!(host.lines_with("-immediate] retry").len(), 3);
     let queues = rabbitmq.control("list_queues name messages messages_unacknowledged");
     let ours = queues.lines().find(|line| line.starts_with(&site.queue));
     assert_eq!(ours, Some(&*format!("{}\t0\t0", site.queue)), "a delivery was not settled:\n{queues}");
@@ -97,12 +97,12 @@ fn a_result_waits_for_its_store() {
     site.client(
         r#"
 other = Celery("other", broker=os.environ["BROKER"], backend="disabled://")
-other.send_task("tasks.add", (2, 2), task_id="patient", queue=QUEUE)
+other.send_task("tasks.add", (2, 2), task_id=QUEUE + "-patient", queue=QUEUE)
 "#,
     );
-    host.wait_for("tasks.add[patient] received");
+    host.wait_for("-patient] received");
     redis.start_again();
-    assert_eq!(site.client("emit(get(app.AsyncResult('patient')))"), json!(4));
+    assert_eq!(site.client("emit(get(app.AsyncResult(QUEUE + '-patient')))"), json!(4));
     assert_eq!(site.client("emit(call('tasks.add', 3, 3))"), json!(6));
     assert!(host.stop().success());
 }
