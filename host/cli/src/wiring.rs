@@ -192,6 +192,7 @@ fn limits(limits: &LimitsConfig) -> sandbox::Limits {
     let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
     sandbox::Limits {
         memory_bytes: size(limits.memory_bytes),
+        handles: limits.handles as usize,
         cpu_time: limits.cpu_time,
         result_bytes: size(limits.result_bytes),
         log_bytes: size(limits.log_bytes),

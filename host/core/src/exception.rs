@@ -92,6 +92,9 @@ impl Exception {
             Trap::CpuTimeLimit { limit } => {
                 ("CpuTimeLimitExceeded", format!("{} s; raise limits.cpu_time", limit.as_secs_f64()))
             }
+            Trap::HandleLimit { limit } => {
+                ("HandleLimitExceeded", format!("{limit} open handles; raise limits.handles"))
+            }
             Trap::Exited { code } => ("GuestExited", format!("the task called exit({code})")),
             Trap::InvalidResult(what) => ("InvalidResult", what.clone()),
             Trap::CapabilityDenied(what) => ("CapabilityDenied", what.clone()),
@@ -157,6 +160,10 @@ mod tests {
         assert_eq!(
             shown(Trap::ResultTooLarge { limit_bytes: 1500 }),
             "ResultTooLarge('more than 1500 bytes; raise limits.result')"
+        );
+        assert_eq!(
+            shown(Trap::HandleLimit { limit: 1000 }),
+            "HandleLimitExceeded('1000 open handles; raise limits.handles')"
         );
         assert_eq!(
             shown(Trap::CpuTimeLimit { limit: Duration::from_millis(2500) }),

@@ -138,6 +138,10 @@ pub enum Trap {
     CpuTimeLimit {
         limit: Duration,
     },
+    /// The guest held more handles than its limit: streams, timers, open files.
+    HandleLimit {
+        limit: u64,
+    },
     /// The result was longer than its limit, in bytes.
     ResultTooLarge {
         limit_bytes: u64,
@@ -163,6 +167,7 @@ impl Trap {
             | Self::StackOverflow
             | Self::MemoryLimit { .. }
             | Self::CpuTimeLimit { .. }
+            | Self::HandleLimit { .. }
             | Self::Exited { .. } => true,
             Self::ResultTooLarge { .. }
             | Self::InvalidResult(_)

@@ -8,6 +8,7 @@ use std::time::Duration;
 use taskhost_core::protocol::content::Kind;
 use taskhost_core::{Exception, Json, Outcome, RetryDelay, RetryRequest, Timestamp, Trap};
 use wasmtime::WasmBacktrace;
+use wasmtime::component::ResourceTableError;
 use wasmtime_wasi::I32Exit;
 
 use crate::abi::Answer;
@@ -120,6 +121,11 @@ pub(crate) fn trap(broken: &Broken, guest: &Guest, limits: &Limits) -> Trap {
     if what.contains("fuel allocated for hostcalls has been exhausted") {
         return Trap::ResultTooLarge { limit_bytes: limits.result_bytes as u64 };
     }
+    // The host's resources have a typed error, those that a guest makes for itself only a text.
+    let full = matches!(error.downcast_ref::<ResourceTableError>(), Some(ResourceTableError::Full));
+    if full || what.contains("store handle limit exceeded") {
+        return Trap::HandleLimit { limit: limits.handles as u64 };
+    }
     let backtrace = error.downcast_ref::<WasmBacktrace>();
     match broken {
         Broken::Instantiate(_) if trap.is_none() && backtrace.is_none() => Trap::NotInstantiated(what),
@@ -155,6 +161,7 @@ pub(crate) fn words(trap: &Trap) -> String {
         Trap::StackOverflow => "its stack overflowed".to_owned(),
         Trap::MemoryLimit { limit_bytes } => format!("it wants more memory than its limit of {limit_bytes} bytes"),
         Trap::CpuTimeLimit { limit } => format!("it computed for longer than {} s", limit.as_secs_f64()),
+        Trap::HandleLimit { limit } => format!("it holds more than {limit} handles"),
         Trap::ResultTooLarge { limit_bytes } => format!("its answer is longer than {limit_bytes} bytes"),
         Trap::Exited { code } => format!("it called exit({code})"),
         Trap::InvalidResult(text) => format!("its answer does not follow the interface: {text}"),

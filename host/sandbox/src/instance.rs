@@ -15,7 +15,7 @@ use crate::abi::taskhost::task::{context, types};
 use crate::capability::{self, Capabilities, CapabilityError};
 use crate::clock::{Deadlines, Notice};
 use crate::engine::Engine;
-use crate::limits::{HANDLES_MAX, Limits, RANDOM_BYTES_MAX, RESOURCES_MAX};
+use crate::limits::{Limits, RANDOM_BYTES_MAX};
 use crate::logs::{Output, Speaker};
 use crate::memory::MemoryMeter;
 use crate::sandbox::Surroundings;
@@ -47,7 +47,7 @@ impl Guest {
         granted: Option<Arc<Capabilities>>,
     ) -> Self {
         let mut table = ResourceTable::new();
-        table.set_max_capacity(RESOURCES_MAX);
+        table.set_max_capacity(limits.handles);
         let memory = MemoryMeter::new(limits.memory_bytes);
         let notice = deadlines.handles_soft.then(Arc::default);
         Self {
@@ -67,11 +67,12 @@ impl Guest {
 
     /// A store around this, with every bound set.
     pub(crate) fn into_store(self, engine: &Engine, transfer_bytes_max: usize) -> Store<Self> {
+        let handles = self.limits.handles;
         let mut store = Store::new(&engine.wasm, self);
         store.limiter(|guest| &mut guest.memory);
         // Also bounds what is lifted out of a result, which cannot be interrupted.
         store.set_hostcall_fuel(transfer_bytes_max);
-        store.set_max_component_handles(HANDLES_MAX);
+        store.set_max_component_handles(handles);
         store.set_epoch_deadline(1);
         store.epoch_deadline_async_yield_and_update(1);
         store

@@ -23,10 +23,6 @@ pub(crate) const TABLES_MAX: u32 = 32;
 pub(crate) const TABLE_ELEMENTS_MAX: usize = 100_000;
 /// What a table element costs the host.
 pub(crate) const TABLE_ELEMENT_BYTES: usize = size_of::<usize>();
-/// WASI resources (streams, pollables, ..) that an instance holds at once.
-pub(crate) const RESOURCES_MAX: usize = 1_000;
-/// Handles of the component model that an instance holds at once.
-pub(crate) const HANDLES_MAX: usize = 1_000;
 /// Random bytes that a guest gets in one call.
 pub(crate) const RANDOM_BYTES_MAX: u64 = 64 * KIB as u64;
 /// Bytes that one call of `describe` may hand over.
@@ -66,6 +62,8 @@ pub struct Config {
 pub struct Limits {
     /// Sum of an instance's memories and tables.
     pub memory_bytes: usize,
+    /// Handles that an attempt holds at once: WASI's streams, timers and files, and resources of its own.
+    pub handles: usize,
     /// How long an attempt may keep a processor; none is as long as it runs.
     pub cpu_time: Option<Duration>,
     /// Longest result, or failure with all its texts.
@@ -90,6 +88,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             memory_bytes: 128 * MIB,
+            handles: 1_000,
             cpu_time: None,
             result_bytes: 16 * MIB,
             log_bytes: 64 * KIB,

@@ -109,6 +109,7 @@ mod tests {
             security.digest                            sha256                             default
             limits.memory                              128MiB                             default
             limits.time                                30m                                default
+            limits.handles                             1000                               default
             limits.cpu_time                            none                               default
             limits.body                                64MiB                              default
             limits.result                              16MiB                              default

@@ -157,6 +157,7 @@ pub(crate) struct SecurityConfig {
 pub(crate) struct LimitsConfig {
     pub(crate) memory_bytes: u64,
     pub(crate) time: Duration,
+    pub(crate) handles: u32,
     /// `None` is no limit.
     pub(crate) cpu_time: Option<Duration>,
     pub(crate) body_bytes: u64,
@@ -261,6 +262,7 @@ impl Config {
             limits: LimitsConfig {
                 memory_bytes: of.bytes("limits.memory"),
                 time: of.duration("limits.time"),
+                handles: of.count("limits.handles"),
                 cpu_time: of.optional_duration("limits.cpu_time"),
                 body_bytes: of.bytes("limits.body"),
                 result_bytes: of.bytes("limits.result"),

@@ -224,6 +224,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     fixed("security.digest", Kind::Digest, "sha256", "what is signed: sha224, sha256, sha384 or sha512"),
     fixed("limits.memory", Kind::Bytes, "128MiB", "memory of one running task"),
     fixed("limits.time", Kind::PositiveDuration, "30m", "no task runs longer than this, whatever it asks for"),
+    fixed("limits.handles", Kind::Positive, "1000", "timers, streams and files that a running task may hold"),
     fixed(
         "limits.cpu_time",
         Kind::OptionalDuration,
@@ -474,6 +475,8 @@ mod tests {
                       memory of one running task [default: 128MiB]
               limits.time
                       no task runs longer than this, whatever it asks for [default: 30m]
+              limits.handles
+                      timers, streams and files that a running task may hold [default: 1000]
               limits.cpu_time
                       no task computes longer than this; none: as long as it runs [default: none]
               limits.body

@@ -210,8 +210,10 @@ async fn random_bytes_come_in_bounded_portions() {
 async fn handles_have_a_bound() {
     let guest =
         Guest::new("(loop $l (drop (call $subscribe (i64.const 1))) (br $l)) unreachable").import(crate::guest::SLEEP);
-    let outcome = outcome(guest).await;
-    assert!(matches!(outcome, Outcome::Trapped(Trap::Instruction(_))), "{outcome:?}");
+    let limits = Limits { handles: 50, ..Limits::default() };
+    let world = World::with_limits(limits, &[("guest.wasm", guest.build())]).await;
+    assert_eq!(world.outcome().await, Outcome::Trapped(Trap::HandleLimit { limit: 50 }));
+    assert_eq!(outcome(guest).await, Outcome::Trapped(Trap::HandleLimit { limit: 1000 }));
 }
 
 #[tokio::test]
@@ -221,7 +223,7 @@ async fn a_guest_that_polls_in_a_tight_loop_still_ends() {
     let world = World::guest(&guest).await;
     // Either the time is up first or the handles, which the guest does not give back.
     let outcome = world.outcome_within(SHORT).await;
-    assert!(matches!(outcome, Outcome::TimedOut(_) | Outcome::Trapped(Trap::Instruction(_))), "{outcome:?}");
+    assert!(matches!(outcome, Outcome::TimedOut(_) | Outcome::Trapped(Trap::HandleLimit { .. })), "{outcome:?}");
 }
 
 #[tokio::test]
