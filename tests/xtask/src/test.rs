@@ -19,7 +19,7 @@ use crate::{Result, cargo, group, plugins};
 
 pub(crate) use crate::cargo::executable;
 
-const TEST_THREADS_MIN: usize = 4;
+const TEST_THREADS_MIN: usize = 6;
 
 /// `cargo xtask test [FILTER] [-- OPTION..]`: the filter is libtest's, and so are the options.
 pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
