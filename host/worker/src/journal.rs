@@ -97,11 +97,8 @@ pub(crate) async fn write(
             return;
         }
     };
-    for name in names {
-        info!("a task that runs for longer than the broker waits is kept in the state file until it ends: {name}");
-    }
     let consumer: Arc<dyn Consumer> = journal;
-    for (delivery, JournalId(id)) in deliveries.into_iter().zip(ids) {
+    for ((delivery, name), JournalId(id)) in deliveries.into_iter().zip(names).zip(ids) {
         let held = Held { receipt: Receipt::new(Token::Number(id)), consumer: consumer.clone() };
         if let Some(Held { receipt, consumer }) = receipts.journal(delivery, held)
             && let Err(error) = consumer.settle(vec![(receipt, Acknowledgement::Ack)]).await
@@ -109,6 +106,7 @@ pub(crate) async fn write(
             // The broker delivers it again, and that is recognised.
             warn!("cannot acknowledge a long task: {}", chain(&error));
         }
+        info!("a task that runs for longer than the broker waits is kept in the state file until it ends: {name}");
         let _ = inputs.send(Input::Journaled(delivery, true)).await;
     }
 }
