@@ -9,9 +9,11 @@ use broker::{BrokerError, Capabilities, Consumer};
 
 use store::state::{NodeState, StateError};
 use store::{ResultStore, SharedRates};
-use taskhost_core::dispatcher::{Action, Dispatcher, Input, Limits, Question, Shutdown};
+use taskhost_core::dispatcher::{Action, Dispatcher, Input, Limits, Lookup, Shutdown};
 use taskhost_core::rate::Rate;
-use taskhost_core::{Acknowledgement, Catalog, Codec, DeliveryId, NodeName, Queue, QueueName, TaskName, Timestamp};
+use taskhost_core::{
+    Acknowledgement, Catalog, Codec, DeliveryId, NodeName, Queue, QueueName, TaskId, TaskName, Timestamp,
+};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -346,7 +348,8 @@ impl Driver {
                 self.open_orders.push(Order::Remember(revocations));
             }
             Action::Terminate(attempt) => self.attempts.terminate(attempt),
-            Action::LookUp(delivery, question) => self.look_up(delivery, question),
+            Action::LookUp(delivery, id) => self.look_up(delivery, id),
+            Action::Count(delivery, execution) => self.count(delivery, execution, now),
             Action::ForgetCount(execution) => self.open_orders.push(Order::ForgetCount(execution)),
             Action::WakeAt(at) => self.wake = Some(Wake { at, set: (now, Instant::now()) }),
             Action::SetPrefetch(prefetch) => {
@@ -395,13 +398,21 @@ impl Driver {
         });
     }
 
-    fn look_up(&mut self, delivery: DeliveryId, question: Question) {
+    fn look_up(&mut self, delivery: DeliveryId, id: TaskId) {
         while self.looking_up.try_join_next().is_some() {}
-        let (store, state, inputs) = (self.store.clone(), self.state.clone(), self.inputs.clone());
-        let now = (self.clock)();
+        let (store, inputs) = (self.store.clone(), self.inputs.clone());
         self.looking_up.spawn(async move {
-            let lookup = look_up::ask(question, &*store, &*state, now).await;
-            let _ = inputs.send(Input::LookedUp(delivery, lookup)).await;
+            let succeeded = look_up::has_succeeded(&id, &*store).await;
+            let _ = inputs.send(Input::LookedUp(delivery, Lookup { succeeded })).await;
+        });
+    }
+
+    fn count(&mut self, delivery: DeliveryId, execution: String, now: Timestamp) {
+        while self.looking_up.try_join_next().is_some() {}
+        let (state, inputs) = (self.state.clone(), self.inputs.clone());
+        self.looking_up.spawn(async move {
+            let deliveries = look_up::count_delivery(execution, &*state, now).await;
+            let _ = inputs.send(Input::Counted(delivery, deliveries)).await;
         });
     }
 

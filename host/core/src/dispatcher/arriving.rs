@@ -59,8 +59,8 @@ impl Dispatcher {
             let identity = Identity::of(&request);
             return self.refuse(delivery, Some(identity), Refusal::Undeliverable(*request, deliveries), now, actions);
         }
-        if redelivered && let Some(question) = self.question(&request) {
-            actions.push(Action::LookUp(delivery, question));
+        if redelivered && self.limits.look_up {
+            actions.push(Action::LookUp(delivery, request.id.clone()));
             self.track(delivery, Stage::LookingUp(request));
             return;
         }
@@ -90,17 +90,15 @@ impl Dispatcher {
         // Gone if the broker was lost meanwhile.
         let Some(Stage::LookingUp(request)) = self.untrack(delivery).map(|tracked| tracked.stage) else { return };
         let identity = Identity::of(&request);
-        self.counted.insert(delivery, lookup.deliveries);
         if lookup.succeeded {
             self.forget_identity(&identity, delivery);
-            self.forget_count(delivery, &identity, actions);
+            if self.must_count(&request) {
+                // By a process that ended before it could say so to the broker.
+                actions.push(Action::ForgetCount(identity.to_string()));
+            }
             self.overtime.forget(delivery);
             self.remembered.insert(identity);
             return actions.push(Action::Settle(delivery, Acknowledgement::Ack));
-        }
-        if self.limits.delivery_limit.is_some_and(|limit| lookup.deliveries >= limit) {
-            let refusal = Refusal::Undeliverable(*request, lookup.deliveries);
-            return self.refuse(delivery, Some(identity), refusal, now, actions);
         }
         self.resolve(delivery, request, now, actions);
     }

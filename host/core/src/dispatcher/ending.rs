@@ -38,6 +38,7 @@ impl Dispatcher {
     /// Nothing waits any more.
     pub(super) fn forget_waiting(&mut self) {
         self.held = 0;
+        self.counted.forget_waiting();
         self.ready.clear();
         self.publishing.values_mut().for_each(Vec::clear);
         self.gates.clear(self.attempts.values().filter_map(|running| running.turn.as_ref()));

@@ -29,6 +29,8 @@ pub enum Input {
     Resumed(DeliveryId, Result<Box<Request>, DecodeError>),
     /// The answer to [`Action::LookUp`].
     LookedUp(DeliveryId, Lookup),
+    /// The answer to [`Action::Count`]: so often, this time included; zero if nobody knows.
+    Counted(DeliveryId, u32),
     /// The time of an earlier [`Action::WakeAt`] has come.
     Due,
     /// An attempt ended.
@@ -60,7 +62,10 @@ pub enum Input {
 #[derive(Debug, PartialEq)]
 pub enum Action {
     /// Ask what is known about a redelivery; answered by [`Input::LookedUp`].
-    LookUp(DeliveryId, Question),
+    LookUp(DeliveryId, TaskId),
+    /// This execution starts although it was delivered before, and its broker does not count: count it before
+    /// it does; answered by [`Input::Counted`].
+    Count(DeliveryId, String),
     /// Run this; answered by [`Input::Finished`].
     Start(Attempt),
     /// Settle this delivery and forget it. Nothing to do if its receipt is void or spent.
@@ -100,22 +105,11 @@ pub enum Action {
     Stopped,
 }
 
-/// What is to be found out about a redelivery before it is worked on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Question {
-    /// Has this task succeeded, as far as the store knows?
-    pub succeeded: Option<TaskId>,
-    /// How often was this execution delivered, this time included? The broker does not count.
-    pub count: Option<String>,
-}
-
-/// The answer. What nobody asked for, or nobody knows, is the default.
+/// What is known about a redelivery. The default is what counts when nobody knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Lookup {
     /// The store says that it has succeeded before.
     pub succeeded: bool,
-    /// How often it was delivered before.
-    pub deliveries: u32,
 }
 
 /// A message as the journal keeps it.

@@ -50,7 +50,7 @@ use overtime::Overtime;
 use requeue::Requeues;
 use stage::{Commit, Due, Running, Stage, Tracked, Work};
 
-pub use input::{Action, CommitFailure, Input, Kept, Limits, Lookup, Question, Revoke, Shutdown, TaskDefaults};
+pub use input::{Action, CommitFailure, Input, Kept, Limits, Lookup, Revoke, Shutdown, TaskDefaults};
 
 /// AMQP's `basic.qos` counts in 16 bits.
 const PREFETCH_MAX: u32 = u16::MAX as u32;
@@ -162,6 +162,7 @@ impl Dispatcher {
             Input::Resumed(delivery, request) => self.resumed(delivery, request, now, &mut actions),
             Input::Journaled(delivery, written) => self.journaled(delivery, written, &mut actions),
             Input::LookedUp(delivery, lookup) => self.looked_up(delivery, lookup, now, &mut actions),
+            Input::Counted(delivery, deliveries) => self.counted(delivery, deliveries, now, &mut actions),
             Input::Due => {
                 self.wake_at = None;
                 self.due(now, &mut actions);
@@ -231,7 +232,9 @@ impl Dispatcher {
     }
 
     fn start_ready(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
-        while self.attempts.len() < self.limits.concurrency && self.committing < self.limits.committing_max {
+        while self.attempts.len() + self.counted.counting() < self.limits.concurrency
+            && self.committing < self.limits.committing_max
+        {
             let Some(delivery) = self.ready.pop_front() else { return };
             let Some(Tracked { stage: Stage::Ready(work), lost }) = self.untrack(delivery) else { continue };
             if let Some(behind) = self.publishing.get_mut(&work.request.id) {
@@ -252,6 +255,10 @@ impl Dispatcher {
                     continue;
                 }
                 Admission::Hold(_) | Admission::Execute => {}
+            }
+            if self.must_count(&work.request) && !self.counted.has(delivery) {
+                self.count(delivery, work, actions);
+                continue;
             }
             self.start(delivery, work, now, actions);
             // The rate limit of the one that started may have another with no time to wait.

@@ -82,6 +82,7 @@ impl Dispatcher {
                 work
             }
             stage @ (Stage::LookingUp(_)
+            | Stage::Counting(_)
             | Stage::PuttingBack { .. }
             | Stage::Running(_)
             | Stage::Committing { .. }

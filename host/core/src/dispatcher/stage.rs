@@ -72,6 +72,8 @@ pub(super) struct Commit {
 pub(super) enum Stage {
     /// The store is being asked whether this redelivery has succeeded before.
     LookingUp(Box<Request>),
+    /// It has a slot, and is being counted before it starts.
+    Counting(Work),
     /// It waits for its eta.
     Held(Work),
     /// It waits at a gate, for its rate limit or its concurrency limit.
@@ -107,6 +109,7 @@ impl Stage {
             Self::LookingUp(request) => Some(Identity::of(request)),
             Self::Held(work)
             | Self::Waiting(work)
+            | Self::Counting(work)
             | Self::Ready(work)
             | Self::Behind(work)
             | Self::PuttingBack { work, .. } => Some(Identity::of(&work.request)),
@@ -121,6 +124,7 @@ impl Stage {
             Self::Committing { acknowledgement, .. } => acknowledgement.is_none(),
             Self::CommitDelayed { settlement, .. } => settlement.acknowledgement.is_none(),
             Self::LookingUp(_)
+            | Self::Counting(_)
             | Self::Held(_)
             | Self::Waiting(_)
             | Self::PuttingBack { .. }
