@@ -112,6 +112,13 @@ fn two_workers_share_a_rate_limit(site: &Site) {
 }
 
 #[test]
+fn a_key_without_a_limit_is_said_to_do_nothing() {
+    let Some(site) = Site::open(Engine::Embedded) else { return };
+    site.write("host.toml", "[tasks.\"tasks.noop\"]\nconcurrency_key = \"kwargs.tenant\"\n");
+    site.host(&[]).wait_for("`tasks.noop` has a concurrency_key, which limits nothing without concurrency");
+}
+
+#[test]
 fn a_limit_that_nobody_can_count_is_refused() {
     let Some(site) = Site::open(Engine::RabbitMqRpc) else { return };
     site.write("host.toml", "[tasks.\"tasks.noop\"]\nrate_limit = \"4/s\"\nrate_limit_scope = \"cluster\"\n");

@@ -133,8 +133,11 @@ fn queues(config: &Config) -> Result<Vec<Queue>, Failure> {
 
 /// Where starts are counted, if a task shares its rate limit with other workers.
 async fn shared_rates(config: &Config, catalog: &Catalog) -> Result<Option<Arc<dyn SharedRates>>, Failure> {
-    let mut sharing = catalog.tasks().filter(|spec| spec.options.rate_limit_scope == RateScope::Cluster);
-    let Some(spec) = sharing.next() else { return Ok(None) };
+    let shares = |spec: &&Arc<TaskSpec>| {
+        let is_limited = spec.options.rate_limit.unwrap_or(config.task.default_rate_limit).is_some();
+        is_limited && spec.options.rate_limit_scope == RateScope::Cluster
+    };
+    let Some(spec) = catalog.tasks().find(shares) else { return Ok(None) };
     match wiring::shared_rates(config).await? {
         Some(rates) => Ok(Some(rates)),
         None => {
@@ -153,6 +156,10 @@ fn override_options(config: &Config, catalog: &Catalog) -> Catalog {
         let mut spec = TaskSpec::clone(spec);
         if let Some(overrides) = config.tasks.get(&spec.name) {
             overrides.apply(&mut spec.options);
+        }
+        if spec.options.concurrency_key.is_some() && spec.options.concurrency.is_none() {
+            let name = &spec.name;
+            warn!(task.name = %name, "`{name}` has a concurrency_key, which limits nothing without concurrency");
         }
         spec
     }))
