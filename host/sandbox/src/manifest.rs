@@ -12,7 +12,7 @@ use serde::de::{self, Deserialize, Deserializer, Visitor};
 use taskhost_core::{Json, PluginName, TaskName, TaskOptions};
 use toml::Spanned;
 
-use crate::grant::{Need, Needs};
+use crate::grant::{CAPABILITIES, Need, Needs};
 use crate::limits::MANIFEST_BYTES_MAX;
 use crate::options::{self, Effect};
 
@@ -80,9 +80,13 @@ impl Manifest {
             return Err(wrong(span, format!("component `{component}` is not a file beside {FILE_NAME}")));
         }
         let mut needs = Needs::new();
-        for (capability, names) in file.needs.lists() {
+        for (capability, names) in file.needs {
+            let key = capability.get_ref();
+            if !CAPABILITIES.contains(&key.as_str()) {
+                return Err(wrong(capability.span(), format!("unknown key `{key}`{}", hint(key, CAPABILITIES))));
+            }
             for name in names {
-                let need = capability(name.get_ref()).map_err(|problem| wrong(name.span(), problem))?;
+                let need = Need::read(key, name.get_ref()).map_err(|problem| wrong(name.span(), problem))?;
                 if !needs.insert(need) {
                     return Err(wrong(name.span(), format!("`{}` is needed twice", name.get_ref())));
                 }
@@ -155,7 +159,7 @@ struct File {
     #[serde(default)]
     limits: FileLimits,
     #[serde(default)]
-    needs: FileNeeds,
+    needs: BTreeMap<Spanned<String>, Vec<Spanned<String>>>,
     #[serde(default)]
     exception_modules: Vec<String>,
     #[serde(default)]
@@ -169,36 +173,6 @@ struct FileLimits {
     result: Option<Size>,
     log: Option<Size>,
     cpu_time: Option<Seconds>,
-}
-
-#[derive(Debug, Default, serde::Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct FileNeeds {
-    config: Vec<Spanned<String>>,
-    env: Vec<Spanned<String>>,
-    fs: Vec<Spanned<String>>,
-    secrets: Vec<Spanned<String>>,
-}
-
-type ReadNeed = fn(&str) -> Result<Need, String>;
-
-impl FileNeeds {
-    /// Each list with what one of its entries means.
-    fn lists(&self) -> [(ReadNeed, &[Spanned<String>]); 4] {
-        [
-            (|key| named(key).map(Need::Config), &self.config),
-            (|name| named(name).map(Need::Env), &self.env),
-            (Need::directory, &self.fs),
-            (|name| named(name).map(Need::Secret), &self.secrets),
-        ]
-    }
-}
-
-fn named(name: &str) -> Result<String, String> {
-    match name.is_empty() || name.contains('=') || name.chars().any(char::is_control) {
-        true => Err(format!("\"{}\" is no name", name.escape_debug())),
-        false => Ok(name.to_owned()),
-    }
 }
 
 /// The keys of all, for hints.
@@ -215,10 +189,6 @@ const KEYS: &[&str] = &[
     "result",
     "log",
     "cpu_time",
-    "config",
-    "env",
-    "fs",
-    "secrets",
 ];
 
 /// Adds the nearest key to serde's message about an unknown one.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
-use sandbox::{GRANT_OPTIONS, Grant, Need, PluginReport};
+use sandbox::{GRANT_OPTIONS, Grant, PluginReport};
 use toml::de::{DeTable, DeValue};
 
 use super::wiring;
@@ -109,9 +109,9 @@ fn complete(report: &PluginReport, mut entries: Entries) -> Result<Entries, Fail
     let missing = report.powers.iter().filter(|power| power.declared && !power.granted).map(|power| &power.need);
     let mut open = Vec::new();
     for need in missing.filter(|need| !grant.gives(need)) {
-        match need {
-            Need::Env(name) => entries.entry("env").or_default().push(name.clone()),
-            need => open.push(format!("  '{}={}'", need.capability(), need.example())),
+        match need.entry() {
+            Some(entry) => entries.entry(need.capability()).or_default().push(entry),
+            None => open.push(format!("  '{}={}'", need.capability(), need.example())),
         }
     }
     if open.is_empty() {

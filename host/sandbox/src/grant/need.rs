@@ -1,0 +1,92 @@
+//! What a plugin can need, and how `[needs]` of `plugin.toml` writes it.
+
+use std::fmt;
+
+use super::entry;
+
+/// Whether a directory can only be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mode {
+    ReadOnly,
+    ReadWrite,
+}
+
+/// One power that a plugin declares in `[needs]` of `plugin.toml`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Need {
+    /// A variable of the environment.
+    Env(String),
+    /// A key of `wasi:config/store`.
+    Config(String),
+    /// A directory under this path of the guest.
+    Directory(String, Mode),
+    Secret(String),
+}
+
+/// The keys of `[needs]`.
+pub(crate) const CAPABILITIES: &[&str] = &["config", "env", "fs", "secrets"];
+
+impl Need {
+    /// The key in `[needs]` and in the grant.
+    pub fn capability(&self) -> &'static str {
+        match self {
+            Self::Env(_) => "env",
+            Self::Config(_) => "config",
+            Self::Directory(..) => "fs",
+            Self::Secret(_) => "secrets",
+        }
+    }
+
+    /// What it is about, as `[needs]` has it.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Env(name) | Self::Config(name) | Self::Secret(name) => name.clone(),
+            Self::Directory(guest, Mode::ReadOnly) => guest.clone(),
+            Self::Directory(guest, Mode::ReadWrite) => format!("{guest}:rw"),
+        }
+    }
+
+    /// An entry of a grant that would give it; words in capitals are for the operator to choose.
+    pub fn example(&self) -> String {
+        match self {
+            Self::Env(name) => name.clone(),
+            Self::Config(key) => format!("{key}=VALUE"),
+            Self::Secret(name) => format!("{name}=env:VARIABLE"),
+            Self::Directory(guest, Mode::ReadOnly) => format!("{guest}=/FOLDER"),
+            Self::Directory(guest, Mode::ReadWrite) => format!("{guest}=/FOLDER:rw"),
+        }
+    }
+
+    /// The entry of a grant that gives it, if that follows from the name alone.
+    pub fn entry(&self) -> Option<String> {
+        match self {
+            Self::Env(name) => Some(name.clone()),
+            Self::Config(_) | Self::Secret(_) | Self::Directory(..) => None,
+        }
+    }
+
+    pub(super) fn is_about(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Directory(guest, _), Self::Directory(other, _)) => guest == other,
+            _ => self == other,
+        }
+    }
+
+    /// Reads one entry of `[needs]`.
+    pub(crate) fn read(capability: &str, text: &str) -> Result<Self, String> {
+        match capability {
+            "config" => entry::name(text).map(Self::Config),
+            "env" => entry::name(text).map(Self::Env),
+            // `/data`, or `/data:rw`.
+            "fs" => entry::needed_directory(text).map(|(guest, mode)| Self::Directory(guest, mode)),
+            "secrets" => entry::name(text).map(Self::Secret),
+            _ => Err(format!("there is no capability `{capability}`")),
+        }
+    }
+}
+
+impl fmt::Display for Need {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} `{}`", self.capability(), self.name())
+    }
+}
