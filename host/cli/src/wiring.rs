@@ -193,6 +193,8 @@ fn limits(limits: &LimitsConfig) -> sandbox::Limits {
     sandbox::Limits {
         memory_bytes: size(limits.memory_bytes),
         handles: limits.handles as usize,
+        host_calls: limits.host_calls.into(),
+        host_call_bytes: size(limits.host_call_bytes),
         cpu_time: limits.cpu_time,
         result_bytes: size(limits.result_bytes),
         log_bytes: size(limits.log_bytes),

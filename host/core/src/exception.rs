@@ -95,6 +95,10 @@ impl Exception {
             Trap::HandleLimit { limit } => {
                 ("HandleLimitExceeded", format!("{limit} open handles; raise limits.handles"))
             }
+            Trap::HostCallLimit { limit } => ("HostCallLimitExceeded", format!("{limit}; raise limits.host_calls")),
+            Trap::HostCallTooLarge { limit_bytes } => {
+                ("HostCallTooLarge", format!("more than {}; raise limits.host_call_bytes", bytes(*limit_bytes)))
+            }
             Trap::Exited { code } => ("GuestExited", format!("the task called exit({code})")),
             Trap::InvalidResult(what) => ("InvalidResult", what.clone()),
             Trap::CapabilityDenied(what) => ("CapabilityDenied", what.clone()),
@@ -164,6 +168,14 @@ mod tests {
         assert_eq!(
             shown(Trap::HandleLimit { limit: 1000 }),
             "HandleLimitExceeded('1000 open handles; raise limits.handles')"
+        );
+        assert_eq!(
+            shown(Trap::HostCallLimit { limit: 1_000_000 }),
+            "HostCallLimitExceeded('1000000; raise limits.host_calls')"
+        );
+        assert_eq!(
+            shown(Trap::HostCallTooLarge { limit_bytes: 32 << 20 }),
+            "HostCallTooLarge('more than 32 MiB; raise limits.host_call_bytes')"
         );
         assert_eq!(
             shown(Trap::CpuTimeLimit { limit: Duration::from_millis(2500) }),

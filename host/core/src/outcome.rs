@@ -90,6 +90,8 @@ pub struct Usage {
     pub cpu: Duration,
     /// Largest sum of the guest's memories and tables, in bytes.
     pub memory_bytes_peak: u64,
+    /// Calls of the guest into the host.
+    pub host_calls: u64,
 }
 
 /// What an attempt came to.
@@ -142,6 +144,14 @@ pub enum Trap {
     HandleLimit {
         limit: u64,
     },
+    /// The guest called the host more often than its limit.
+    HostCallLimit {
+        limit: u64,
+    },
+    /// The guest handed more to the host in one call than its limit, in bytes.
+    HostCallTooLarge {
+        limit_bytes: u64,
+    },
     /// The result was longer than its limit, in bytes.
     ResultTooLarge {
         limit_bytes: u64,
@@ -168,6 +178,8 @@ impl Trap {
             | Self::MemoryLimit { .. }
             | Self::CpuTimeLimit { .. }
             | Self::HandleLimit { .. }
+            | Self::HostCallLimit { .. }
+            | Self::HostCallTooLarge { .. }
             | Self::Exited { .. } => true,
             Self::ResultTooLarge { .. }
             | Self::InvalidResult(_)

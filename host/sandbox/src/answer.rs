@@ -107,6 +107,9 @@ pub(crate) fn trap(broken: &Broken, guest: &Guest, limits: &Limits) -> Trap {
     };
     let trap = error.downcast_ref::<wasmtime::Trap>().copied();
     let exit = error.downcast_ref::<I32Exit>().map(|exit| exit.0);
+    if let Some(limit) = guest.calls.exceeded() {
+        return Trap::HostCallLimit { limit };
+    }
     if guest.memory.denied() && exit != Some(0) {
         return Trap::MemoryLimit { limit_bytes: guest.memory.limit_bytes() as u64 };
     }
@@ -117,16 +120,20 @@ pub(crate) fn trap(broken: &Broken, guest: &Guest, limits: &Limits) -> Trap {
         return Trap::StackOverflow;
     }
     let what = error.root_cause().to_string();
-    // wasmtime has no public type for it. It guards what is lifted, so it is the result in practice.
+    let backtrace = error.downcast_ref::<WasmBacktrace>();
+    // wasmtime has no public type for it. It guards what is lifted: out of a call if wasm was running, which
+    // leaves a backtrace, and else out of the answer.
     if what.contains("fuel allocated for hostcalls has been exhausted") {
-        return Trap::ResultTooLarge { limit_bytes: limits.result_bytes as u64 };
+        return match backtrace {
+            Some(_) => Trap::HostCallTooLarge { limit_bytes: limits.host_call_bytes as u64 },
+            None => Trap::ResultTooLarge { limit_bytes: limits.result_bytes as u64 },
+        };
     }
     // The host's resources have a typed error, those that a guest makes for itself only a text.
     let full = matches!(error.downcast_ref::<ResourceTableError>(), Some(ResourceTableError::Full));
     if full || what.contains("store handle limit exceeded") {
         return Trap::HandleLimit { limit: limits.handles as u64 };
     }
-    let backtrace = error.downcast_ref::<WasmBacktrace>();
     match broken {
         Broken::Instantiate(_) if trap.is_none() && backtrace.is_none() => Trap::NotInstantiated(what),
         // What goes wrong while wasm runs has a backtrace; lowering and lifting have none.
@@ -162,6 +169,8 @@ pub(crate) fn words(trap: &Trap) -> String {
         Trap::MemoryLimit { limit_bytes } => format!("it wants more memory than its limit of {limit_bytes} bytes"),
         Trap::CpuTimeLimit { limit } => format!("it computed for longer than {} s", limit.as_secs_f64()),
         Trap::HandleLimit { limit } => format!("it holds more than {limit} handles"),
+        Trap::HostCallLimit { limit } => format!("it calls the host more than {limit} times"),
+        Trap::HostCallTooLarge { limit_bytes } => format!("it hands more than {limit_bytes} bytes to the host at once"),
         Trap::ResultTooLarge { limit_bytes } => format!("its answer is longer than {limit_bytes} bytes"),
         Trap::Exited { code } => format!("it called exit({code})"),
         Trap::InvalidResult(text) => format!("its answer does not follow the interface: {text}"),

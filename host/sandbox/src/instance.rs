@@ -12,6 +12,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::abi::taskhost::task::context::UpdateError;
 use crate::abi::taskhost::task::{context, types};
+use crate::calls::{self, Calls};
 use crate::capability::{self, Capabilities, CapabilityError};
 use crate::clock::{Deadlines, Notice};
 use crate::engine::Engine;
@@ -24,11 +25,14 @@ use crate::states::States;
 /// The data of a store.
 pub(crate) struct Guest {
     pub(crate) memory: MemoryMeter,
+    pub(crate) calls: Calls,
     deadlines: Deadlines,
     /// For a task that handles being told to end.
     notice: Option<Arc<Notice>>,
     speaker: Speaker,
     limits: Limits,
+    /// What an answer may hand over, counted as the host has to store it.
+    answer_bytes_max: usize,
     surroundings: Arc<Surroundings>,
     /// What the plugin was granted; whether this task may use it is another question.
     granted: Option<Arc<Capabilities>>,
@@ -49,13 +53,16 @@ impl Guest {
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles);
         let memory = MemoryMeter::new(limits.memory_bytes);
+        let calls = Calls::new(limits.host_calls);
         let notice = deadlines.handles_soft.then(Arc::default);
         Self {
             memory,
+            calls,
             deadlines,
             notice,
             speaker,
             limits,
+            answer_bytes_max: 0,
             surroundings,
             granted,
             states: None,
@@ -66,16 +73,27 @@ impl Guest {
     }
 
     /// A store around this, with every bound set.
-    pub(crate) fn into_store(self, engine: &Engine, transfer_bytes_max: usize) -> Store<Self> {
+    pub(crate) fn into_store(mut self, engine: &Engine, answer_bytes_max: usize) -> Store<Self> {
         let handles = self.limits.handles;
+        self.answer_bytes_max = answer_bytes_max;
         let mut store = Store::new(&engine.wasm, self);
         store.limiter(|guest| &mut guest.memory);
-        // Also bounds what is lifted out of a result, which cannot be interrupted.
-        store.set_hostcall_fuel(transfer_bytes_max);
         store.set_max_component_handles(handles);
         store.set_epoch_deadline(1);
-        store.epoch_deadline_async_yield_and_update(1);
+        // Functions and not closures with something in them: boxing these allocates nothing.
+        store.epoch_deadline_callback(calls::tick);
+        store.call_hook(calls::watch);
         store
+    }
+
+    /// What one call into the host may hand over.
+    pub(crate) fn call_bytes_max(&self) -> usize {
+        self.limits.host_call_bytes
+    }
+
+    /// What the answer may hand over, which is lifted without an interruption.
+    pub(crate) fn answer_bytes_max(&self) -> usize {
+        self.answer_bytes_max
     }
 
     /// Gives the guest what it cannot get when it asks: folders, whose opening may fail.

@@ -72,8 +72,9 @@ impl Sandbox {
         store.data().finish_output();
         store.data().finish_states();
         let memory_bytes_peak = store.data().memory.peak_bytes() as u64;
+        let host_calls = store.data().calls.made();
         drop(store);
-        Finished { outcome, usage: Usage { wall: started.elapsed(), cpu, memory_bytes_peak } }
+        Finished { outcome, usage: Usage { wall: started.elapsed(), cpu, memory_bytes_peak, host_calls } }
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod abi;
 mod answer;
+mod calls;
 mod capability;
 mod clock;
 mod cpu;

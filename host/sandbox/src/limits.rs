@@ -64,6 +64,10 @@ pub struct Limits {
     pub memory_bytes: usize,
     /// Handles that an attempt holds at once: WASI's streams, timers and files, and resources of its own.
     pub handles: usize,
+    /// Calls of an attempt into the host.
+    pub host_calls: u64,
+    /// What one of those may hand over, counted as the host has to store it.
+    pub host_call_bytes: usize,
     /// How long an attempt may keep a processor; none is as long as it runs.
     pub cpu_time: Option<Duration>,
     /// Longest result, or failure with all its texts.
@@ -89,6 +93,8 @@ impl Default for Limits {
         Self {
             memory_bytes: 128 * MIB,
             handles: 1_000,
+            host_calls: 1_000_000,
+            host_call_bytes: 32 * MIB,
             cpu_time: None,
             result_bytes: 16 * MIB,
             log_bytes: 64 * KIB,

@@ -110,6 +110,8 @@ mod tests {
             limits.memory                              128MiB                             default
             limits.time                                30m                                default
             limits.handles                             1000                               default
+            limits.host_calls                          1000000                            default
+            limits.host_call_bytes                     32MiB                              default
             limits.cpu_time                            none                               default
             limits.body                                64MiB                              default
             limits.result                              16MiB                              default

@@ -158,6 +158,8 @@ pub(crate) struct LimitsConfig {
     pub(crate) memory_bytes: u64,
     pub(crate) time: Duration,
     pub(crate) handles: u32,
+    pub(crate) host_calls: u32,
+    pub(crate) host_call_bytes: u64,
     /// `None` is no limit.
     pub(crate) cpu_time: Option<Duration>,
     pub(crate) body_bytes: u64,
@@ -263,6 +265,8 @@ impl Config {
                 memory_bytes: of.bytes("limits.memory"),
                 time: of.duration("limits.time"),
                 handles: of.count("limits.handles"),
+                host_calls: of.count("limits.host_calls"),
+                host_call_bytes: of.bytes("limits.host_call_bytes"),
                 cpu_time: of.optional_duration("limits.cpu_time"),
                 body_bytes: of.bytes("limits.body"),
                 result_bytes: of.bytes("limits.result"),

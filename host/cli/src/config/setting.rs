@@ -225,6 +225,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
     fixed("limits.memory", Kind::Bytes, "128MiB", "memory of one running task"),
     fixed("limits.time", Kind::PositiveDuration, "30m", "no task runs longer than this, whatever it asks for"),
     fixed("limits.handles", Kind::Positive, "1000", "timers, streams and files that a running task may hold"),
+    fixed("limits.host_calls", Kind::Positive, "1000000", "how often a running task may call the host"),
+    fixed("limits.host_call_bytes", Kind::Bytes, "32MiB", "what it may hand over in one such call"),
     fixed(
         "limits.cpu_time",
         Kind::OptionalDuration,
@@ -477,6 +479,10 @@ mod tests {
                       no task runs longer than this, whatever it asks for [default: 30m]
               limits.handles
                       timers, streams and files that a running task may hold [default: 1000]
+              limits.host_calls
+                      how often a running task may call the host [default: 1000000]
+              limits.host_call_bytes
+                      what it may hand over in one such call [default: 32MiB]
               limits.cpu_time
                       no task computes longer than this; none: as long as it runs [default: none]
               limits.body

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use sandbox::Limits;
 use taskhost_core::{Limit, Outcome, Trap};
 
-use crate::guest::{EXIT, Guest, RANDOM};
+use crate::guest::{CONTEXT, EXIT, Guest, RANDOM, UPDATE};
 use crate::world::World;
 
 const MIB: u64 = 1 << 20;
@@ -214,6 +214,53 @@ async fn handles_have_a_bound() {
     let world = World::with_limits(limits, &[("guest.wasm", guest.build())]).await;
     assert_eq!(world.outcome().await, Outcome::Trapped(Trap::HandleLimit { limit: 50 }));
     assert_eq!(outcome(guest).await, Outcome::Trapped(Trap::HandleLimit { limit: 1000 }));
+}
+
+/// Calls the host so many times.
+fn caller(calls: u64) -> Guest {
+    Guest::new(&format!(
+        "(local $n i64) (loop $l (drop (call $cancelled)) (local.set $n (i64.add (local.get $n) (i64.const 1)))
+           (br_if $l (i64.lt_u (local.get $n) (i64.const {calls})))) (call $ok (local.get 4) (local.get 5))"
+    ))
+    .import(CONTEXT)
+}
+
+#[tokio::test]
+async fn calls_into_the_host_are_counted() {
+    let limits = Limits { host_calls: 1_000, ..Limits::default() };
+    let within = World::with_limits(limits, &[("guest.wasm", caller(1_000).build())]).await;
+    let finished = within.run(within.attempt("t")).await;
+    assert!(matches!(finished.outcome, Outcome::Success(_)));
+    assert_eq!(finished.usage.host_calls, 1_000);
+    let beyond = World::with_limits(limits, &[("guest.wasm", caller(1_001).build())]).await;
+    assert_eq!(beyond.outcome().await, Outcome::Trapped(Trap::HostCallLimit { limit: 1_000 }));
+    assert_eq!(outcome(caller(10_000_000)).await, Outcome::Trapped(Trap::HostCallLimit { limit: 1_000_000 }));
+}
+
+#[tokio::test]
+async fn computing_for_long_is_no_call_into_the_host() {
+    // Many ticks, at each of which the guest is stopped for a moment.
+    let long = "(local $n i64) (loop $l (local.set $n (i64.add (local.get $n) (i64.const 1)))
+        (br_if $l (i64.lt_u (local.get $n) (i64.const 100000000)))) (call $ok (local.get 4) (local.get 5))";
+    let limits = Limits { host_calls: 1, ..Limits::default() };
+    let world = World::with_limits(limits, &[("guest.wasm", Guest::new(long).build())]).await;
+    assert!(matches!(world.outcome().await, Outcome::Success(_)));
+}
+
+#[tokio::test]
+async fn what_one_call_hands_over_has_a_bound_of_its_own() {
+    let hand_over = |bytes: u32| {
+        let body = format!(
+            "(call $update (i32.const 0) (i32.const 1) (i32.const 0) (i32.const {bytes}) (i32.const 0))
+             (call $ok (local.get 4) (local.get 5))"
+        );
+        Guest::new(&body).import(UPDATE).build()
+    };
+    let limits = Limits { host_call_bytes: 64 << 10, ..Limits::default() };
+    let within = World::with_limits(limits, &[("guest.wasm", hand_over(60 << 10))]).await;
+    assert!(matches!(within.outcome().await, Outcome::Success(_)));
+    let beyond = World::with_limits(limits, &[("guest.wasm", hand_over(1 << 20))]).await;
+    assert_eq!(beyond.outcome().await, Outcome::Trapped(Trap::HostCallTooLarge { limit_bytes: 64 << 10 }));
 }
 
 #[tokio::test]
