@@ -9,6 +9,7 @@ use crate::name::{TaskId, TaskName};
 use crate::outcome::Limit;
 use crate::protocol::content::Json;
 use crate::timestamp::Timestamp;
+use crate::usage::Usage;
 
 /// Something that happened to one task.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,12 +29,13 @@ pub enum Happening {
     Started,
     Succeeded {
         result: Json,
-        runtime: Duration,
+        usage: Usage,
     },
     Failed {
         exception: Exception,
         traceback: Option<String>,
         limit: Option<Limit>,
+        usage: Usage,
     },
     Retried {
         cause: Option<Exception>,

@@ -24,14 +24,13 @@ pub mod settle;
 pub mod task;
 pub mod timestamp;
 pub mod timetable;
+mod usage;
 
 pub use event::{Event, Happening};
 pub use exception::Exception;
 pub use message::{Acknowledgement, DeliveryInfo, HeaderValue, Headers, Message, Properties, Publication, Route};
 pub use name::{NameError, NodeName, PluginName, QueueName, TaskId, TaskName};
-pub use outcome::{
-    Attempt, AttemptId, DeliveryId, Finished, Limit, Outcome, Policy, RetryDelay, RetryRequest, Trap, Usage,
-};
+pub use outcome::{Attempt, AttemptId, DeliveryId, Finished, Limit, Outcome, Policy, RetryDelay, RetryRequest, Trap};
 pub use protocol::codec::Codec;
 pub use protocol::content::Json;
 pub use queue::{Exchange, ExchangeKind, Queue, QueueKind};
@@ -40,3 +39,4 @@ pub use redacted::RedactedUrl;
 pub use request::{DecodeError, Request};
 pub use task::{Catalog, Disposition, TaskOptions, TaskSpec};
 pub use timestamp::{Jitter, Timestamp};
+pub use usage::Usage;

@@ -12,6 +12,7 @@ use crate::record::CallRecord;
 use crate::request::Request;
 use crate::task::TaskSpec;
 use crate::timestamp::Timestamp;
+use crate::usage::Usage;
 
 /// Identifies a delivery within this process. The receipt itself stays with the driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -57,6 +58,8 @@ pub struct Policy {
     pub store_errors: bool,
     /// Store STARTED when the attempt starts.
     pub track_started: bool,
+    /// Store what the attempt used with its result.
+    pub store_usage: bool,
 }
 
 impl Default for Policy {
@@ -70,6 +73,7 @@ impl Default for Policy {
             ignore_result: false,
             store_errors: true,
             track_started: false,
+            store_usage: false,
         }
     }
 }
@@ -79,19 +83,6 @@ impl Default for Policy {
 pub struct Finished {
     pub outcome: Outcome,
     pub usage: Usage,
-}
-
-/// What an attempt used.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Usage {
-    /// Wall time from start to end.
-    pub wall: Duration,
-    /// Time that the guest kept a processor, host functions that do not wait included.
-    pub cpu: Duration,
-    /// Largest sum of the guest's memories and tables, in bytes.
-    pub memory_bytes_peak: u64,
-    /// Calls of the guest into the host.
-    pub host_calls: u64,
 }
 
 /// What an attempt came to.

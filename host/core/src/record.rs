@@ -10,6 +10,7 @@ use crate::name::{NodeName, TaskId};
 use crate::protocol::content::Json;
 use crate::request::Request;
 use crate::timestamp::Timestamp;
+use crate::usage::Usage;
 
 /// Celery's names for the state of a task (celery/states.py).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -114,6 +115,8 @@ pub struct ResultRecord {
     pub correlation_id: Option<String>,
     /// What else is stored about the call, where that is wanted (`result_extended`).
     pub call: Option<Arc<CallRecord>>,
+    /// What the attempt used, where that is wanted (`result.usage`). Tables have no column for it.
+    pub usage: Option<Usage>,
 }
 
 /// The call that a result belongs to (celery/backends/base.py `_get_result_meta`). What is none is stored
@@ -168,12 +171,16 @@ pub struct StoredResult {
     pub result: Json,
     pub traceback: Option<String>,
     pub date_done: Option<String>,
-    /// What `result_extended` added, in the order of [`CALL_FIELDS`]; nothing if it did not.
+    /// What `result_extended` added, in the order of [`CALL_FIELDS`], and [`USAGE_FIELD`] last; nothing if
+    /// neither is there.
     pub call: Vec<(&'static str, Json)>,
 }
 
 /// The names in a document of what `result_extended` adds, without the stamps.
 pub const CALL_FIELDS: [&str; 6] = ["name", "args", "kwargs", "worker", "retries", "queue"];
+
+/// The name in a document of what the attempt used. Ours; clients of Celery pass over it.
+pub const USAGE_FIELD: &str = "usage";
 
 #[cfg(test)]
 mod tests {

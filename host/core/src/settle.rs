@@ -17,6 +17,7 @@ use crate::request::{DecodeError, Request};
 use crate::retry::{self, Retry};
 use crate::task::Disposition;
 use crate::timestamp::{Jitter, Timestamp};
+use crate::usage::Usage;
 
 /// What we do about a delivery.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -69,11 +70,11 @@ pub enum Refusal {
 
 /// Decides about an attempt that ended.
 pub fn settle(attempt: &Attempt, finished: Finished, now: Timestamp, jitter: Jitter) -> Settlement {
-    let desk = Desk { attempt, now };
+    let desk = Desk { attempt, now, usage: Some(finished.usage) };
     match finished.outcome {
         Outcome::Success(result) => Settlement {
             records: desk.record_unless_ignored(State::Success, ResultValue::Json(result.clone()), None),
-            ..desk.done(Happening::Succeeded { result, runtime: finished.usage.wall })
+            ..desk.done(Happening::Succeeded { result, usage: finished.usage })
         },
         Outcome::Failure(exception, traceback) => desk.fail_or_retry(exception, traceback, None, jitter),
         Outcome::Retry(wish) => desk.retry(wish),
@@ -199,7 +200,7 @@ fn dead_letter(request: &Request, deliveries: u32, now: Timestamp) -> Settlement
 
 /// Decides about an attempt whose retry can never be published: Celery rejects it for good.
 pub fn unpublishable(attempt: &Attempt, reason: &str, now: Timestamp) -> Settlement {
-    let desk = Desk { attempt, now };
+    let desk = Desk { attempt, now, usage: None };
     Settlement {
         records: desk.failure(Exception::rejected(reason), None),
         acknowledgement: desk.unless_early(Acknowledgement::Reject),
@@ -237,6 +238,8 @@ pub fn updated(attempt: &Attempt, state: State, meta: Json) -> ResultRecord {
 struct Desk<'a> {
     attempt: &'a Attempt,
     now: Timestamp,
+    /// None of what did not end by itself.
+    usage: Option<Usage>,
 }
 
 impl Desk<'_> {
@@ -256,7 +259,7 @@ impl Desk<'_> {
                 true => Acknowledgement::Ack,
                 false => Acknowledgement::Reject,
             }),
-            ..self.done(Happening::Failed { exception, traceback, limit })
+            ..self.done(Happening::Failed { exception, traceback, limit, usage: self.usage.unwrap_or_default() })
         }
     }
 
@@ -333,14 +336,19 @@ impl Desk<'_> {
             return Vec::new();
         }
         let exception = ResultValue::Exception(exception);
-        vec![of_attempt(self.attempt, State::Failure, exception, traceback, self.now)]
+        vec![self.record(State::Failure, exception, traceback)]
     }
 
     fn record_unless_ignored(&self, state: State, result: ResultValue, traceback: Option<String>) -> Vec<ResultRecord> {
         if self.attempt.policy.ignore_result {
             return Vec::new();
         }
-        vec![of_attempt(self.attempt, state, result, traceback, self.now)]
+        vec![self.record(state, result, traceback)]
+    }
+
+    fn record(&self, state: State, result: ResultValue, traceback: Option<String>) -> ResultRecord {
+        let usage = self.usage.filter(|_| self.attempt.policy.store_usage);
+        ResultRecord { usage, ..of_attempt(self.attempt, state, result, traceback, self.now) }
     }
 
     fn unless_early(&self, acknowledgement: Acknowledgement) -> Option<Acknowledgement> {
@@ -382,6 +390,7 @@ fn record(
         reply_to: request.message.properties.reply_to.clone().filter(|reply_to| !reply_to.is_empty()),
         correlation_id: request.message.properties.correlation_id.clone(),
         call: None,
+        usage: None,
     }
 }
 

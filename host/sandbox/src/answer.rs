@@ -44,7 +44,7 @@ pub(crate) fn outcome(answer: Answer, plugin: &Plugin) -> Outcome {
 }
 
 /// Size of all texts of an answer together.
-fn bytes(answer: &Answer) -> usize {
+pub(crate) fn bytes(answer: &Answer) -> usize {
     let error = |error: &types::Error| {
         let optional = [&error.exc_module, &error.traceback];
         let optional: usize = optional.into_iter().flatten().map(String::len).sum();

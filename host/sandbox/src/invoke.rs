@@ -33,6 +33,7 @@ impl Sandbox {
             let why = format!("plugin `{}` is not loaded", attempt.spec.plugin);
             return Finished { outcome: Outcome::Trapped(Trap::NotInstantiated(why)), usage: Usage::default() };
         };
+        let bytes_in = (attempt.request.args.as_str().len() + attempt.request.kwargs.as_str().len()) as u64;
         let deadlines = Deadlines::new(
             started,
             attempt.time_limit,
@@ -48,7 +49,9 @@ impl Sandbox {
                 Some(cause) => format!("{error}: {cause}"),
                 None => error.to_string(),
             };
-            return Finished { outcome: Outcome::Trapped(Trap::NotInstantiated(why)), usage: Usage::default() };
+            let finished = Finished { outcome: Outcome::Trapped(Trap::NotInstantiated(why)), usage: Usage::default() };
+            plugin.totals.add(&attempt.spec.name, &finished);
+            return finished;
         }
 
         let notice = guest.notice();
@@ -61,8 +64,12 @@ impl Sandbox {
             run(&plugin, &mut store, &attempt).await
         };
         let (ended, cpu) = supervise(call, cancel, &deadlines, plugin.limits.cpu_time, notice.as_deref()).await;
+        let mut bytes_out = 0;
         let outcome = match ended {
-            Ended::Returned(Ok(answer)) => answer::outcome(answer, &plugin),
+            Ended::Returned(Ok(answer)) => {
+                bytes_out = answer::bytes(&answer) as u64;
+                answer::outcome(answer, &plugin)
+            }
             Ended::Returned(Err(error)) => Outcome::Trapped(answer::trap(&error, store.data(), &plugin.limits)),
             Ended::Soft => Outcome::TimedOut(Limit::Soft(attempt.soft_time_limit.unwrap_or_default())),
             Ended::Hard => Outcome::TimedOut(Limit::Hard(attempt.time_limit)),
@@ -74,7 +81,11 @@ impl Sandbox {
         let memory_bytes_peak = store.data().memory.peak_bytes() as u64;
         let host_calls = store.data().calls.made();
         drop(store);
-        Finished { outcome, usage: Usage { wall: started.elapsed(), cpu, memory_bytes_peak, host_calls } }
+        let wall = started.elapsed();
+        let usage = Usage { wall, cpu, memory_bytes_peak, host_calls, bytes_in, bytes_out };
+        let finished = Finished { outcome, usage };
+        plugin.totals.add(&attempt.spec.name, &finished);
+        finished
     }
 }
 

@@ -22,6 +22,7 @@ mod plugin;
 mod sandbox;
 mod states;
 mod tasks;
+mod usage;
 
 pub use capability::CapabilityError;
 pub use engine::EngineError;
@@ -32,3 +33,4 @@ pub use options::OptionError;
 pub use plugin::{Import, LoadError, PluginReport, TaskReport};
 pub use sandbox::{Loaded, Refused, Sandbox};
 pub use states::StateSink;
+pub use usage::{PluginUsage, Sum};

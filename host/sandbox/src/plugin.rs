@@ -28,6 +28,7 @@ use crate::manifest::{Manifest, ManifestError};
 use crate::options::OptionError;
 use crate::sandbox::Surroundings;
 use crate::tasks;
+use crate::usage::Totals;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -40,6 +41,8 @@ pub(crate) struct Plugin {
     pub(crate) exception_modules: Vec<String>,
     /// None, if it was granted nothing.
     pub(crate) capabilities: Option<Arc<Capabilities>>,
+    /// What its attempts have used.
+    pub(crate) totals: Totals,
 }
 
 /// What is known about a plugin, for people. Of a refused one: as much as was found out before.
@@ -230,7 +233,8 @@ pub(crate) async fn load(
     report.tasks = tasks::read(infos, source, &mut report.warnings)?;
     let exception_modules =
         source.manifest.as_ref().map(|manifest| manifest.exception_modules.clone()).unwrap_or_default();
-    Ok(Plugin { pre: pre.instance_pre().clone(), run, limits, exception_modules, capabilities })
+    let totals = Totals::new(report.tasks.iter().map(|task| task.spec.name.clone()));
+    Ok(Plugin { pre: pre.instance_pre().clone(), run, limits, exception_modules, capabilities, totals })
 }
 
 /// Refuses what any user of the machine could replace.

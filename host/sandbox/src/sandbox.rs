@@ -16,6 +16,7 @@ use crate::limits::Config;
 use crate::manifest;
 use crate::plugin::{self, LoadError, Plugin, PluginReport, Source};
 use crate::states::StateSink;
+use crate::usage::PluginUsage;
 
 type Plugins = HashMap<PluginName, Arc<Plugin>>;
 
@@ -145,6 +146,18 @@ impl Sandbox {
             report.refused = Some(reason(&error));
         }
         report
+    }
+
+    /// What the attempts of each plugin have used since it was loaded, in the order of their names.
+    pub fn usage(&self) -> Vec<PluginUsage> {
+        let plugins = Arc::clone(&self.plugins.read().unwrap_or_else(PoisonError::into_inner));
+        let read = |(name, plugin): (&PluginName, &Arc<Plugin>)| PluginUsage {
+            plugin: name.clone(),
+            tasks: plugin.totals.read(),
+        };
+        let mut usage: Vec<_> = plugins.iter().map(read).collect();
+        usage.sort_by(|a, b| a.plugin.as_str().cmp(b.plugin.as_str()));
+        usage
     }
 
     pub(crate) fn engine(&self) -> &Engine {

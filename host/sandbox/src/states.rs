@@ -218,6 +218,7 @@ mod tests {
             reply_to: None,
             correlation_id: None,
             call: None,
+            usage: None,
         }
     }
 

@@ -47,6 +47,7 @@ pub fn record(id: &TaskId, state: State, result: &str) -> ResultRecord {
         reply_to: None,
         correlation_id: None,
         call: None,
+        usage: None,
     }
 }
 

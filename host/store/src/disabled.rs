@@ -34,4 +34,8 @@ impl ResultStore for DisabledStore {
     fn is_durable(&self) -> bool {
         false
     }
+
+    fn keeps_usage(&self) -> bool {
+        false
+    }
 }

@@ -43,6 +43,11 @@ pub trait ResultStore: Send + Sync {
 
     /// True if results outlive this process and can be asked for by anyone.
     fn is_durable(&self) -> bool;
+
+    /// True if there is a place for what an attempt used ([`ResultRecord::usage`]).
+    fn keeps_usage(&self) -> bool {
+        true
+    }
 }
 
 /// How the rpc store sends a result to the client that waits for it. Messages are not confirmed: a

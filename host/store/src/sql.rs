@@ -158,6 +158,10 @@ impl ResultStore for SqliteStore {
     fn is_durable(&self) -> bool {
         true
     }
+
+    fn keeps_usage(&self) -> bool {
+        false
+    }
 }
 
 /// How many of these are one job: at least one.

@@ -14,14 +14,19 @@ pub(crate) fn event(event: &Event) {
     match what {
         Happening::Received { .. } => info!(task.id = %id, task.name = %task, "Task {task}[{id}] received"),
         Happening::Started => debug!(task.id = %id, task.name = %task, "Task {task}[{id}] started"),
-        Happening::Succeeded { result, runtime } => {
+        Happening::Succeeded { result, usage } => {
             // The text of the result is not made for nobody.
             if tracing::enabled!(tracing::Level::INFO) {
-                let (seconds, result) = (runtime.as_secs_f64(), repr(result, RESULT_CHARS_MAX));
-                info!(task.id = %id, task.name = %task, runtime = seconds, "Task {task}[{id}] succeeded in {seconds:.6}s: {result}");
+                let (seconds, result) = (usage.wall.as_secs_f64(), repr(result, RESULT_CHARS_MAX));
+                info!(
+                    { task.id = %id, task.name = %task, runtime = seconds, cpu = usage.cpu.as_secs_f64(),
+                      memory = usage.memory_bytes_peak, host_calls = usage.host_calls,
+                      bytes_in = usage.bytes_in, bytes_out = usage.bytes_out },
+                    "Task {task}[{id}] succeeded in {seconds:.6}s: {result}"
+                );
             }
         }
-        Happening::Failed { exception, traceback, limit } => match limit {
+        Happening::Failed { exception, traceback, limit, usage } => match limit {
             Some(Limit::Soft(limit)) => {
                 let seconds = limit.as_secs_f64();
                 warn!(task.id = %id, task.name = %task, "Soft time limit ({seconds}s) exceeded for {task}[{id}]");
@@ -32,7 +37,12 @@ pub(crate) fn event(event: &Event) {
             }
             None => {
                 let traceback = traceback.as_deref().map(|text| format!("\n{}", text.trim_end())).unwrap_or_default();
-                error!(task.id = %id, task.name = %task, "Task {task}[{id}] raised unexpected: {}{traceback}", exception.repr());
+                error!(
+                    { task.id = %id, task.name = %task, runtime = usage.wall.as_secs_f64(), cpu = usage.cpu.as_secs_f64(),
+                      memory = usage.memory_bytes_peak, host_calls = usage.host_calls,
+                      bytes_in = usage.bytes_in, bytes_out = usage.bytes_out },
+                    "Task {task}[{id}] raised unexpected: {}{traceback}", exception.repr()
+                );
             }
         },
         Happening::Retried { cause, delay } => {

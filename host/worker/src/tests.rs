@@ -267,6 +267,7 @@ fn limits() -> Limits {
             ignore_result: false,
             store_errors_even_if_ignored: false,
             track_started: true,
+            store_usage: false,
             time_limit: None,
             soft_time_limit: None,
             rate_limit: None,

@@ -5,6 +5,7 @@ use serde_json::json;
 
 on_every_engine! {
     an_extended_result_tells_what_the_call_was
+    a_result_tells_what_the_task_used
     results_in_yaml_are_read_by_the_client
     results_in_msgpack_are_read_by_the_client
 }
@@ -39,6 +40,37 @@ emit([told, results[1]._get_task_meta().get("tenant"), retried.get(), results[1]
     if site.engine != Engine::RabbitMqRpc {
         let shown = site.command(&["result", emitted[3].as_str().expect("an id")]).success();
         assert!(shown.out.contains("name    tasks.add\nargs    [1, 2.5]\n"), "{}", shown.out);
+    }
+}
+
+fn a_result_tells_what_the_task_used(site: &Site) {
+    let host = site.host(&["--set", "result.usage=true", "--set", "log.format=json"]);
+    let code = r#"
+results = [send("tasks.echo", "x" * 100), send("tasks.fail", "no"), send("tasks.flaky", 1, kwargs={"countdown": 0})]
+ends = [outcome(results[0]), outcome(results[1]), results[2].get()]
+told = [result._get_task_meta().get("usage") for result in results]
+emit([[ends[0]["state"], ends[1]["type"], ends[2]], told, results[0].id])
+"#;
+    let emitted = site.client(code);
+    assert_eq!(emitted[0], json!(["SUCCESS", "ValueError", 1]));
+    // The log has it wherever the results go.
+    let line = host.wait_for("Task tasks.echo[");
+    let line = if line.contains("succeeded") { line } else { host.wait_for("] succeeded in ") };
+    let logged: serde_json::Value = serde_json::from_str(&line).expect("a line of JSON");
+    assert_eq!((&logged["bytes_in"], &logged["bytes_out"]), (&json!(106), &json!(102)), "{line}");
+    assert!(logged["memory"].as_u64() > Some(65536) && logged["cpu"].is_f64(), "{line}");
+    if site.engine == Engine::Embedded {
+        host.wait_for("has no place for what tasks used");
+        assert_eq!(emitted[1], json!([null, null, null]));
+        return;
+    }
+    for used in emitted[1].as_array().expect("a list") {
+        assert!(used["memory"].as_u64() > Some(65536) && used["runtime"].is_f64() && used["cpu"].is_f64(), "{used}");
+    }
+    assert_eq!((&emitted[1][0]["bytes_in"], &emitted[1][0]["bytes_out"]), (&json!(106), &json!(102)));
+    if site.engine != Engine::RabbitMqRpc {
+        let shown = site.command(&["result", emitted[2].as_str().expect("an id")]).success();
+        assert!(shown.out.contains("\"bytes_out\": 102"), "{}", shown.out);
     }
 }
 

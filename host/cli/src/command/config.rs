@@ -68,6 +68,7 @@ mod tests {
             result.failure_expires                     none                               default
             result.serializer                          json                               default
             result.extended                            false                              default
+            result.usage                               false                              default
             task.acks_late                             false                              --set task_acks_late
             task.acks_on_failure_or_timeout            true                               default
             task.acks_on_failure                       none                               default

@@ -85,6 +85,9 @@ async fn work(
     });
     let connection = Arc::new(Connection::default());
     let store = wiring::store(config, Some(connection.clone())).await?;
+    if config.result.usage && !store.keeps_usage() {
+        warn!("result.usage is on, and {} has no place for what tasks used", config.result.backend);
+    }
     if purge {
         let broker = wiring::broker(config).await?;
         let deleted = purge::purge(&*broker, &config.task.queues).await?;
@@ -227,6 +230,7 @@ fn limits(config: &Config, look_up: bool, journals: bool) -> Limits {
             ignore_result: config.task.ignore_result,
             store_errors_even_if_ignored: config.task.store_errors_even_if_ignored,
             track_started: config.task.track_started,
+            store_usage: config.result.usage,
             time_limit: config.task.time_limit,
             soft_time_limit: config.task.soft_time_limit,
             rate_limit: config.task.default_rate_limit,

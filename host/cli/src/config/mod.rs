@@ -86,6 +86,7 @@ pub(crate) struct ResultConfig {
     pub(crate) failure_expires: Option<Duration>,
     pub(crate) serializer: Serializer,
     pub(crate) extended: bool,
+    pub(crate) usage: bool,
 }
 
 /// Group `[task]`.
@@ -225,6 +226,7 @@ impl Config {
                 failure_expires: of.optional_duration("result.failure_expires"),
                 serializer: of.serializer("result.serializer"),
                 extended: of.bool("result.extended"),
+                usage: of.bool("result.usage"),
             },
             task: TaskConfig {
                 acks_late: of.bool("task.acks_late"),

@@ -102,6 +102,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     ),
     fixed("result.serializer", Kind::Serializer, "json", "how results are written: json, yaml, msgpack or auth"),
     fixed("result.extended", Kind::Bool, "false", "store name, arguments, worker, retries and queue with each result"),
+    fixed("result.usage", Kind::Bool, "false", "store what the task used with each result; not in SQL tables"),
     fixed("task.acks_late", Kind::Bool, "true", "acknowledge after a task has run, so that a crash loses nothing"),
     fixed(
         "task.acks_on_failure_or_timeout",
@@ -395,6 +396,8 @@ mod tests {
                       how results are written: json, yaml, msgpack or auth [default: json]
               result.extended
                       store name, arguments, worker, retries and queue with each result [default: false]
+              result.usage
+                      store what the task used with each result; not in SQL tables [default: false]
               task.acks_late
                       acknowledge after a task has run, so that a crash loses nothing [default: true]
               task.acks_on_failure_or_timeout

@@ -87,6 +87,7 @@ pub(crate) fn limits(concurrency: usize) -> Limits {
             ignore_result: false,
             store_errors_even_if_ignored: true,
             track_started: false,
+            store_usage: false,
             time_limit: None,
             soft_time_limit: None,
             rate_limit: None,

@@ -233,6 +233,7 @@ pub struct TaskDefaults {
     pub ignore_result: bool,
     pub store_errors_even_if_ignored: bool,
     pub track_started: bool,
+    pub store_usage: bool,
     pub time_limit: Option<Duration>,
     pub soft_time_limit: Option<Duration>,
     pub rate_limit: Option<Rate>,
@@ -251,6 +252,7 @@ impl TaskDefaults {
             ignore_result: request.ignore_result.or(options.ignore_result).unwrap_or(self.ignore_result),
             store_errors: options.store_errors_even_if_ignored.unwrap_or(self.store_errors_even_if_ignored),
             track_started: options.track_started.unwrap_or(self.track_started),
+            store_usage: self.store_usage,
         }
     }
 }

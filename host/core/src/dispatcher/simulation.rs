@@ -10,7 +10,7 @@ use super::fixture::{limits, request, spec};
 use super::*;
 use crate::concurrency::KeyPath;
 use crate::message::{HeaderValue, Message, Publication};
-use crate::outcome::{Outcome, RetryDelay, RetryRequest, Usage};
+use crate::outcome::{Outcome, RetryDelay, RetryRequest};
 use crate::protocol::codec::Codec;
 use crate::protocol::content::Json;
 use crate::rate::{Rate, RateScope};
@@ -18,6 +18,7 @@ use crate::request::Request;
 use crate::revoke::Revocation;
 use crate::settle::{Settlement, Step};
 use crate::task::TaskOptions;
+use crate::usage::Usage;
 
 const START: Timestamp = Timestamp::from_micros(1_795_343_528_000_000);
 const SEEDS: u64 = 3_000;

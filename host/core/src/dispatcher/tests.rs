@@ -7,12 +7,13 @@ use super::*;
 use crate::concurrency::KeyPath;
 use crate::message::{DELIVERY_COUNT_HEADER, HeaderValue, PUT_BACK_HEADER};
 use crate::name::NodeName;
-use crate::outcome::{Outcome, RetryDelay, RetryRequest, Trap, Usage};
+use crate::outcome::{Outcome, RetryDelay, RetryRequest, Trap};
 use crate::protocol::content::Json;
 use crate::rate::{Rate, RateScope};
 use crate::request::DecodeError;
 use crate::settle::{Settlement, Step};
 use crate::task::{Disposition, TaskOptions};
+use crate::usage::Usage;
 
 pub(super) const NOW: Timestamp = Timestamp::from_micros(1_795_343_528_000_000);
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::exception::Exception;
 use crate::protocol::codec::{self, BodyError, Codec, Format, Serializer};
 use crate::protocol::content::{Json, JsonError, Kind, MapWriter, ToJson};
-use crate::record::{CALL_FIELDS, CallRecord, ResultRecord, ResultValue, State, StoredResult};
+use crate::record::{CALL_FIELDS, CallRecord, ResultRecord, ResultValue, State, StoredResult, USAGE_FIELD};
 use crate::timestamp::Timestamp;
 
 /// The document in the form of a serializer (`result_serializer`). What cannot be said in it becomes a
@@ -50,6 +50,7 @@ pub fn encode(record: &ResultRecord) -> String {
         .put("date_done", &record.date_done.map(Timestamp::isoformat))
         .put_some("group_id", record.group_id.as_ref())
         .put_some("parent_id", record.parent_id.as_ref());
+    document.put_some(USAGE_FIELD, record.usage.map(|usage| usage.to_json()).as_ref());
     if let Some(call) = &record.call {
         put_call(&mut document, call);
     }
@@ -108,13 +109,16 @@ pub fn decode_as(stored: &[u8], format: &Format) -> Result<StoredResult, BodyErr
             "traceback" => stored.traceback = text(),
             "date_done" => stored.date_done = text(),
             key => {
-                if let Some(field) = CALL_FIELDS.iter().find(|field| **field == key) {
+                let mut known = CALL_FIELDS.iter().chain([&USAGE_FIELD]);
+                if let Some(field) = known.find(|field| **field == key) {
                     stored.call.push((field, value));
                 }
             }
         }
     }
-    stored.call.sort_by_key(|(field, _)| CALL_FIELDS.iter().position(|known| known == field));
+    stored
+        .call
+        .sort_by_key(|(field, _)| CALL_FIELDS.iter().position(|known| known == field).unwrap_or(CALL_FIELDS.len()));
     Ok(stored)
 }
 
@@ -160,8 +164,11 @@ impl ToJson for Exception {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::name::TaskId;
+    use crate::usage::Usage;
 
     fn record(state: State, result: ResultValue) -> ResultRecord {
         ResultRecord {
@@ -175,6 +182,7 @@ mod tests {
             reply_to: None,
             correlation_id: None,
             call: None,
+            usage: None,
         }
     }
 
@@ -211,6 +219,26 @@ mod tests {
             r#"{"status": "FAILURE", "result": {"exc_type": "KeyError", "exc_message": ["k"], "exc_module": "builtins"}, "traceback": "Traceback\n", "children": [], "date_done": null, "task_id": "t-1"}"#
         );
         assert_eq!(decode(written.as_bytes()).expect("a document").traceback.as_deref(), Some("Traceback\n"));
+    }
+
+    #[test]
+    fn what_an_attempt_used_is_one_more_member() {
+        let usage = Usage {
+            wall: Duration::from_millis(1500),
+            cpu: Duration::from_millis(250),
+            memory_bytes_peak: 1 << 20,
+            host_calls: 7,
+            bytes_in: 6,
+            bytes_out: 1,
+        };
+        let call = Some(Arc::new(CallRecord::default()));
+        let done = record(State::Success, ResultValue::Json(Json::int(4)));
+        let written = encode(&ResultRecord { usage: Some(usage), call, ..done });
+        let told = r#""usage": {"runtime": 1.5, "cpu": 0.25, "memory": 1048576, "host_calls": 7, "bytes_in": 6, "bytes_out": 1}"#;
+        assert!(written.contains(told), "{written}");
+        let stored = decode(written.as_bytes()).expect("a document");
+        assert_eq!(stored.call.last(), Some(&("usage", usage.to_json())));
+        assert_eq!(stored.call.first().map(|(name, _)| *name), Some("name"));
     }
 
     #[test]

@@ -242,6 +242,7 @@ fn we_write_result_documents_as_celery_does() {
             reply_to: None,
             correlation_id: None,
             call: called(&case),
+            usage: None,
         };
         assert_eq!(document::encode(&record), captured, "{name}");
     }

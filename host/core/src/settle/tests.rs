@@ -6,12 +6,13 @@ use expect_test::{Expect, expect};
 
 use super::*;
 use crate::dispatcher::fixture::{request, spec};
-use crate::outcome::{AttemptId, DeliveryId, RetryDelay, Trap, Usage};
+use crate::outcome::{AttemptId, DeliveryId, RetryDelay, Trap};
 use crate::protocol::codec::Codec;
 use crate::protocol::content::JsonError;
 use crate::protocol::v2;
 use crate::record::ResultRecord;
 use crate::task::{Disposition, RetryKwargs, TaskOptions};
+use crate::usage::Usage;
 
 const NOW: Timestamp = Timestamp::from_micros(1_795_343_528_000_000);
 

@@ -204,6 +204,12 @@ async fn a_guest_can_wait() {
     assert!(finished.usage.wall >= Duration::from_millis(20));
     assert!(finished.usage.cpu < finished.usage.wall);
     assert_eq!(finished.usage.memory_bytes_peak, 2 * 65536);
+    let arguments = "[1, 2]".len() + "{}".len();
+    assert_eq!((finished.usage.bytes_in, finished.usage.bytes_out), (arguments as u64, 6));
+    let usage = world.sandbox.usage();
+    let whole = usage.iter().find(|usage| usage.plugin.as_str() == "guest").expect("it is loaded").whole();
+    assert_eq!((whole.attempts, whole.failures, whole.bytes_out), (1, 0, 6));
+    assert_eq!((whole.cpu, whole.host_calls), (finished.usage.cpu, finished.usage.host_calls));
 }
 
 #[tokio::test]
