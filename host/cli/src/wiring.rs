@@ -192,6 +192,7 @@ fn limits(limits: &LimitsConfig) -> sandbox::Limits {
     let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
     sandbox::Limits {
         memory_bytes: size(limits.memory_bytes),
+        stack_bytes: size(limits.stack_bytes),
         handles: limits.handles as usize,
         host_calls: limits.host_calls.into(),
         host_call_bytes: size(limits.host_call_bytes),

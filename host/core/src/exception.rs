@@ -82,9 +82,13 @@ impl Exception {
     pub fn trap(trap: &Trap) -> Self {
         let (kind, text) = match trap {
             Trap::Instruction(what) => ("Trap", what.clone()),
-            Trap::StackOverflow => ("StackOverflow", "call stack exhausted".to_owned()),
+            Trap::StackOverflow => ("StackOverflow", "call stack exhausted; raise limits.stack".to_owned()),
             Trap::MemoryLimit { limit_bytes } => {
                 ("MemoryLimitExceeded", format!("{}; raise limits.memory", bytes(*limit_bytes)))
+            }
+            // Nothing that anybody sets.
+            Trap::TableLimit { elements } => {
+                ("MemoryLimitExceeded", format!("a table of more than {elements} elements"))
             }
             Trap::ResultTooLarge { limit_bytes } => {
                 ("ResultTooLarge", format!("more than {}; raise limits.result", bytes(*limit_bytes)))
@@ -156,31 +160,30 @@ mod tests {
 
     #[test]
     fn limits_name_the_key_that_raises_them() {
-        let shown = |trap| Exception::trap(&trap).repr();
-        assert_eq!(
-            shown(Trap::MemoryLimit { limit_bytes: 128 << 20 }),
-            "MemoryLimitExceeded('128 MiB; raise limits.memory')"
-        );
-        assert_eq!(
-            shown(Trap::ResultTooLarge { limit_bytes: 1500 }),
-            "ResultTooLarge('more than 1500 bytes; raise limits.result')"
-        );
-        assert_eq!(
-            shown(Trap::HandleLimit { limit: 1000 }),
-            "HandleLimitExceeded('1000 open handles; raise limits.handles')"
-        );
-        assert_eq!(
-            shown(Trap::HostCallLimit { limit: 1_000_000 }),
-            "HostCallLimitExceeded('1000000; raise limits.host_calls')"
-        );
-        assert_eq!(
-            shown(Trap::HostCallTooLarge { limit_bytes: 32 << 20 }),
-            "HostCallTooLarge('more than 32 MiB; raise limits.host_call_bytes')"
-        );
-        assert_eq!(
-            shown(Trap::CpuTimeLimit { limit: Duration::from_millis(2500) }),
-            "CpuTimeLimitExceeded('2.5 s; raise limits.cpu_time')"
-        );
+        let limit_bytes = 128 << 20;
+        let limit = Duration::from_millis(2500);
+        for (trap, text) in [
+            (Trap::StackOverflow, "StackOverflow: call stack exhausted; raise limits.stack"),
+            (Trap::MemoryLimit { limit_bytes }, "MemoryLimitExceeded: 128 MiB; raise limits.memory"),
+            (Trap::MemoryLimit { limit_bytes: 3 << 10 }, "MemoryLimitExceeded: 3 KiB; raise limits.memory"),
+            (Trap::TableLimit { elements: 100_000 }, "MemoryLimitExceeded: a table of more than 100000 elements"),
+            (Trap::ResultTooLarge { limit_bytes: 1500 }, "ResultTooLarge: more than 1500 bytes; raise limits.result"),
+            (Trap::CpuTimeLimit { limit }, "CpuTimeLimitExceeded: 2.5 s; raise limits.cpu_time"),
+            (Trap::HandleLimit { limit: 1000 }, "HandleLimitExceeded: 1000 open handles; raise limits.handles"),
+            (Trap::HostCallLimit { limit: 1_000_000 }, "HostCallLimitExceeded: 1000000; raise limits.host_calls"),
+            (
+                Trap::HostCallTooLarge { limit_bytes },
+                "HostCallTooLarge: more than 128 MiB; raise limits.host_call_bytes",
+            ),
+            (Trap::Instruction("unreachable".to_owned()), "Trap: unreachable"),
+            (Trap::Exited { code: 7 }, "GuestExited: the task called exit(7)"),
+            (Trap::InvalidResult("no JSON".to_owned()), "InvalidResult: no JSON"),
+            (Trap::CapabilityDenied("denied".to_owned()), "CapabilityDenied: denied"),
+            (Trap::NotInstantiated("gone".to_owned()), "Trap: cannot instantiate the plugin: gone"),
+        ] {
+            let exception = Exception::trap(&trap);
+            assert_eq!((exception.headline().as_str(), exception.module.as_deref()), (text, Some(SANDBOX_MODULE)));
+        }
     }
 
     #[test]

@@ -127,6 +127,10 @@ pub enum Trap {
     MemoryLimit {
         limit_bytes: u64,
     },
+    /// The guest wanted a larger table than any may have, in elements.
+    TableLimit {
+        elements: u64,
+    },
     /// The guest kept a processor for longer than its limit.
     CpuTimeLimit {
         limit: Duration,
@@ -167,6 +171,7 @@ impl Trap {
             Self::Instruction(_)
             | Self::StackOverflow
             | Self::MemoryLimit { .. }
+            | Self::TableLimit { .. }
             | Self::CpuTimeLimit { .. }
             | Self::HandleLimit { .. }
             | Self::HostCallLimit { .. }

@@ -16,7 +16,8 @@ use crate::abi::exports::taskhost::task::tasks::Failure;
 use crate::abi::taskhost::task::types;
 use crate::instance::Guest;
 use crate::invoke::Broken;
-use crate::limits::Limits;
+use crate::limits::{Limits, TABLE_ELEMENTS_MAX};
+use crate::memory::Denied;
 use crate::plugin::Plugin;
 
 /// Modules that every plugin may speak for.
@@ -110,8 +111,12 @@ pub(crate) fn trap(broken: &Broken, guest: &Guest, limits: &Limits) -> Trap {
     if let Some(limit) = guest.calls.exceeded() {
         return Trap::HostCallLimit { limit };
     }
-    if guest.memory.denied() && exit != Some(0) {
-        return Trap::MemoryLimit { limit_bytes: guest.memory.limit_bytes() as u64 };
+    match guest.memory.denied() {
+        Some(Denied::Memory) if exit != Some(0) => {
+            return Trap::MemoryLimit { limit_bytes: guest.memory.limit_bytes() as u64 };
+        }
+        Some(Denied::Table) if exit != Some(0) => return Trap::TableLimit { elements: TABLE_ELEMENTS_MAX as u64 },
+        _ => {}
     }
     if let Some(code) = exit {
         return Trap::Exited { code };
@@ -161,19 +166,14 @@ fn story(what: &str, backtrace: Option<&WasmBacktrace>, last_words: Option<Strin
     story
 }
 
-/// A trap in words, for a plugin that could not even be loaded.
+/// A trap in words, for a plugin that could not even be loaded. `describe` has the limits of an attempt.
 pub(crate) fn words(trap: &Trap) -> String {
     match trap {
         Trap::Instruction(text) => format!("trap: {text}"),
-        Trap::StackOverflow => "its stack overflowed".to_owned(),
-        Trap::MemoryLimit { limit_bytes } => format!("it wants more memory than its limit of {limit_bytes} bytes"),
-        Trap::CpuTimeLimit { limit } => format!("it computed for longer than {} s", limit.as_secs_f64()),
-        Trap::HandleLimit { limit } => format!("it holds more than {limit} handles"),
-        Trap::HostCallLimit { limit } => format!("it calls the host more than {limit} times"),
-        Trap::HostCallTooLarge { limit_bytes } => format!("it hands more than {limit_bytes} bytes to the host at once"),
         Trap::ResultTooLarge { limit_bytes } => format!("its answer is longer than {limit_bytes} bytes"),
         Trap::Exited { code } => format!("it called exit({code})"),
         Trap::InvalidResult(text) => format!("its answer does not follow the interface: {text}"),
         Trap::CapabilityDenied(text) | Trap::NotInstantiated(text) => text.clone(),
+        trap => Exception::trap(trap).headline(),
     }
 }

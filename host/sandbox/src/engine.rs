@@ -12,9 +12,7 @@ use crate::abi;
 use crate::capability;
 use crate::clock::GuestClock;
 use crate::instance::Guest;
-use crate::limits::{
-    CORE_INSTANCES_MAX, FIBER_STACK_BYTES, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX, TICK, WASM_STACK_BYTES,
-};
+use crate::limits::{self, CORE_INSTANCES_MAX, HOST_STACK_BYTES, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX, TICK};
 
 /// Instances beyond the configured concurrency, for loading and checking plugins meanwhile.
 const HEADROOM: usize = 8;
@@ -48,15 +46,15 @@ pub(crate) struct Engine {
 
 impl Engine {
     /// Builds the engine, and the pool if the machine has the addresses for it.
-    pub(crate) fn new(concurrency: usize) -> Result<Self, EngineError> {
+    pub(crate) fn new(config: &limits::Config) -> Result<Self, EngineError> {
         let forced = match std::env::var("HOST_POOLING").ok().as_deref() {
             None | Some("") => None,
             Some("0") => Some(false),
             Some("1") => Some(true),
             Some(other) => return Err(EngineError::Pooling(other.to_owned())),
         };
-        let instances = concurrency.max(1).saturating_add(HEADROOM);
-        let (wasm, pooled) = build(instances, forced).map_err(EngineError::Setup)?;
+        let instances = config.concurrency.max(1).saturating_add(HEADROOM);
+        let (wasm, pooled) = build(instances, config.limits.stack_bytes, forced).map_err(EngineError::Setup)?;
         start_ticker(&wasm).map_err(EngineError::Ticker)?;
         let linker = link(&wasm).map_err(EngineError::Setup)?;
         let instances = Semaphore::new(instances.min(Semaphore::MAX_PERMITS));
@@ -69,17 +67,17 @@ impl Engine {
     }
 }
 
-fn build(instances: usize, forced: Option<bool>) -> wasmtime::Result<(wasmtime::Engine, bool)> {
+fn build(instances: usize, stack_bytes: usize, forced: Option<bool>) -> wasmtime::Result<(wasmtime::Engine, bool)> {
     if forced == Some(false) {
-        return Ok((wasmtime::Engine::new(&settings())?, false));
+        return Ok((wasmtime::Engine::new(&settings(stack_bytes))?, false));
     }
     // Building the engine reserves the addresses of the whole pool, so it is the probe as well: it
     // fails under `ulimit -v`, on 39-bit address spaces and in some containers.
-    match wasmtime::Engine::new(settings().allocation_strategy(pool(instances))) {
+    match wasmtime::Engine::new(settings(stack_bytes).allocation_strategy(pool(instances))) {
         Ok(wasm) => Ok((wasm, true)),
         Err(error) if forced.is_none() => {
             tracing::warn!("no address space for a pool of instances, tasks start more slowly: {error:#}");
-            Ok((wasmtime::Engine::new(&settings())?, false))
+            Ok((wasmtime::Engine::new(&settings(stack_bytes))?, false))
         }
         Err(error) => Err(error),
     }
@@ -92,7 +90,7 @@ const UNWANTED: WasmFeatures = WasmFeatures::MEMORY64
     .union(WasmFeatures::EXCEPTIONS)
     .union(WasmFeatures::THREADS);
 
-fn settings() -> Config {
+fn settings(stack_bytes: usize) -> Config {
     let mut config = Config::new();
     config
         .strategy(Strategy::Cranelift)
@@ -101,8 +99,8 @@ fn settings() -> Config {
         .epoch_interruption(true)
         .wasm_features(UNWANTED, false)
         .shared_memory(false)
-        .max_wasm_stack(WASM_STACK_BYTES)
-        .async_stack_size(FIBER_STACK_BYTES);
+        .max_wasm_stack(stack_bytes)
+        .async_stack_size(stack_bytes.saturating_add(HOST_STACK_BYTES));
     config
 }
 

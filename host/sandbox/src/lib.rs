@@ -7,6 +7,7 @@ mod abi;
 mod answer;
 mod calls;
 mod capability;
+mod ceiling;
 mod clock;
 mod cpu;
 mod engine;

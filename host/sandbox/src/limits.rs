@@ -29,10 +29,8 @@ pub(crate) const RANDOM_BYTES_MAX: u64 = 64 * KIB as u64;
 pub(crate) const DESCRIBE_BYTES_MAX: usize = 4 * MIB;
 /// Longest manifest that is read.
 pub(crate) const MANIFEST_BYTES_MAX: u64 = MIB as u64;
-/// Stack of wasm frames, for recursion.
-pub(crate) const WASM_STACK_BYTES: usize = MIB;
-/// Stack of a guest's fiber: the wasm frames and the host functions on top of them.
-pub(crate) const FIBER_STACK_BYTES: usize = 2 * MIB;
+/// Stack of the host functions that a guest calls, on top of its own.
+pub(crate) const HOST_STACK_BYTES: usize = MIB;
 /// How long a guest waits for the result store when it reports a state.
 pub(crate) const STATE_WAIT: Duration = Duration::from_secs(3);
 /// How long the result store is left alone after that went wrong.
@@ -62,6 +60,8 @@ pub struct Config {
 pub struct Limits {
     /// Sum of an instance's memories and tables.
     pub memory_bytes: usize,
+    /// Stack of wasm frames, for recursion. It is the same for all plugins.
+    pub stack_bytes: usize,
     /// Handles that an attempt holds at once: WASI's streams, timers and files, and resources of its own.
     pub handles: usize,
     /// Calls of an attempt into the host.
@@ -92,6 +92,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             memory_bytes: 128 * MIB,
+            stack_bytes: MIB,
             handles: 1_000,
             host_calls: 1_000_000,
             host_call_bytes: 32 * MIB,

@@ -90,7 +90,9 @@ impl Output {
         state.end_line(Stream::Stderr);
         let dropped = std::mem::take(&mut state.dropped_bytes);
         if dropped > 0 {
-            emit(&state.speaker, Stream::Stderr, &format!("… {dropped} bytes of output dropped"));
+            // A long line is cut even if there is room for more of them.
+            let key = if state.left_bytes == 0 { "limits.log" } else { "limits.log_line" };
+            emit(&state.speaker, Stream::Stderr, &format!("… {dropped} bytes of output dropped; raise {key}"));
         }
     }
 

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,6 +13,7 @@ use serde::de::{self, Deserialize, Deserializer, Visitor};
 use taskhost_core::{Json, PluginName, TaskName, TaskOptions};
 use toml::Spanned;
 
+use crate::ceiling::Wanted;
 use crate::grant::{CAPABILITIES, Need, Needs};
 use crate::limits::MANIFEST_BYTES_MAX;
 use crate::options::{self, Effect};
@@ -26,10 +28,7 @@ pub(crate) struct Manifest {
     pub(crate) version: Option<String>,
     /// The component, a file beside the manifest.
     pub(crate) component: PathBuf,
-    pub(crate) memory_bytes: Option<usize>,
-    pub(crate) result_bytes: Option<usize>,
-    pub(crate) log_bytes: Option<usize>,
-    pub(crate) cpu_time: Option<Duration>,
+    pub(crate) limits: Wanted,
     /// What the plugin declares that it needs.
     pub(crate) needs: Needs,
     /// Modules besides Python's and Celery's that the plugin's exceptions may claim.
@@ -101,10 +100,7 @@ impl Manifest {
             name,
             version: file.version,
             component: path.with_file_name(component),
-            memory_bytes: file.limits.memory.map(|size| size.0),
-            result_bytes: file.limits.result.map(|size| size.0),
-            log_bytes: file.limits.log.map(|size| size.0),
-            cpu_time: file.limits.cpu_time.map(|seconds| seconds.0),
+            limits: file.limits.into_wanted(),
             needs,
             exception_modules: file.exception_modules,
             tasks,
@@ -172,7 +168,27 @@ struct FileLimits {
     memory: Option<Size>,
     result: Option<Size>,
     log: Option<Size>,
+    state: Option<Size>,
+    host_call_bytes: Option<Size>,
+    handles: Option<NonZeroUsize>,
+    host_calls: Option<NonZeroU64>,
     cpu_time: Option<Seconds>,
+}
+
+impl FileLimits {
+    fn into_wanted(self) -> Wanted {
+        let bytes = |size: Option<Size>| size.map(|size| size.0);
+        Wanted {
+            memory_bytes: bytes(self.memory),
+            result_bytes: bytes(self.result),
+            log_bytes: bytes(self.log),
+            state_bytes: bytes(self.state),
+            host_call_bytes: bytes(self.host_call_bytes),
+            handles: self.handles.map(NonZeroUsize::get),
+            host_calls: self.host_calls.map(NonZeroU64::get),
+            cpu_time: self.cpu_time.map(|seconds| seconds.0),
+        }
+    }
 }
 
 /// The keys of all, for hints.
@@ -188,6 +204,10 @@ const KEYS: &[&str] = &[
     "memory",
     "result",
     "log",
+    "state",
+    "host_call_bytes",
+    "handles",
+    "host_calls",
     "cpu_time",
 ];
 

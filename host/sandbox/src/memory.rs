@@ -14,12 +14,20 @@ pub(crate) struct MemoryMeter {
     peak_bytes: usize,
     /// Last growth that was allowed; taken back if it fails all the same.
     last_bytes: usize,
-    denied: bool,
+    denied: Option<Denied>,
+}
+
+/// What an instance wanted too much of.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Denied {
+    Memory,
+    /// Elements of one table.
+    Table,
 }
 
 impl MemoryMeter {
     pub(crate) fn new(limit_bytes: usize) -> Self {
-        Self { limit_bytes, used_bytes: 0, peak_bytes: 0, last_bytes: 0, denied: false }
+        Self { limit_bytes, used_bytes: 0, peak_bytes: 0, last_bytes: 0, denied: None }
     }
 
     pub(crate) fn limit_bytes(&self) -> usize {
@@ -31,9 +39,9 @@ impl MemoryMeter {
         self.peak_bytes
     }
 
-    /// True if the instance wanted more than its limit. A guest only sees that growing failed, and
-    /// normally runs into `unreachable` next.
-    pub(crate) fn denied(&self) -> bool {
+    /// What the instance wanted more of than its limit, the last time. A guest only sees that growing failed,
+    /// and normally runs into `unreachable` next.
+    pub(crate) fn denied(&self) -> Option<Denied> {
         self.denied
     }
 
@@ -42,7 +50,7 @@ impl MemoryMeter {
         let by_bytes = desired.saturating_sub(current).saturating_mul(unit_bytes);
         let wanted = self.used_bytes.saturating_add(by_bytes);
         if wanted > self.limit_bytes {
-            self.denied = true;
+            self.denied = Some(Denied::Memory);
             return false;
         }
         // Beyond the maximum that the guest gave itself it fails without our doing.
@@ -72,7 +80,7 @@ impl ResourceLimiter for MemoryMeter {
 
     fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
         if desired > TABLE_ELEMENTS_MAX {
-            self.denied = true;
+            self.denied = Some(Denied::Table);
             return Ok(false);
         }
         Ok(self.grow(current, desired, maximum, TABLE_ELEMENT_BYTES))
@@ -105,10 +113,18 @@ mod tests {
         let mut meter = MemoryMeter::new(1000);
         assert!(meter.memory_growing(0, 600, None).expect("never fails"));
         assert!(meter.table_growing(0, 50, None).expect("never fails"));
-        assert!(!meter.denied());
+        assert_eq!(meter.denied(), None);
         assert!(!meter.memory_growing(0, 1, None).expect("never fails"));
-        assert!(meter.denied());
+        assert_eq!(meter.denied(), Some(Denied::Memory));
         assert_eq!(meter.peak_bytes(), 1000);
+    }
+
+    #[test]
+    fn a_table_has_a_limit_of_its_own() {
+        let mut meter = MemoryMeter::new(usize::MAX);
+        assert!(meter.table_growing(0, TABLE_ELEMENTS_MAX, None).expect("never fails"));
+        assert!(!meter.table_growing(0, TABLE_ELEMENTS_MAX + 1, None).expect("never fails"));
+        assert_eq!(meter.denied(), Some(Denied::Table));
     }
 
     #[test]
@@ -117,7 +133,7 @@ mod tests {
         assert!(meter.memory_growing(0, 900, None).expect("never fails"));
         meter.memory_grow_failed(wasmtime::Error::msg("no memory")).expect("never fails");
         assert!(!meter.memory_growing(0, 200, Some(100)).expect("never fails"));
-        assert!(!meter.denied());
+        assert_eq!(meter.denied(), None);
         assert!(meter.memory_growing(0, 900, None).expect("never fails"));
     }
 }

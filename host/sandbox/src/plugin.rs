@@ -17,6 +17,7 @@ use crate::abi::exports::taskhost::task::tasks::TaskInfo;
 use crate::abi::{self, PluginPre};
 use crate::answer;
 use crate::capability::{Capabilities, CapabilityError};
+use crate::ceiling;
 use crate::clock::Deadlines;
 use crate::engine::Engine;
 use crate::grant::{self, Denial, Grant, Need, Needs, Power, advice};
@@ -90,7 +91,7 @@ pub struct TaskReport {
 pub enum LoadError {
     #[error("read the component")]
     Read(#[source] std::io::Error),
-    #[error("it is larger than the limit of {bytes_max} bytes")]
+    #[error("it is larger than {bytes_max} bytes; raise limits.component")]
     TooLarge { bytes_max: usize },
     #[error("it is empty")]
     Empty,
@@ -136,7 +137,7 @@ pub enum LoadError {
     OtherComponent { pinned: String, found: String },
     #[error("what it is granted cannot be had")]
     Capability(#[from] CapabilityError),
-    #[error("`describe` took longer than {} s", limit.as_secs_f64())]
+    #[error("`describe` took longer than {} s; raise limits.describe_time", limit.as_secs_f64())]
     DescribeTimedOut { limit: Duration },
     #[error("`describe` failed: {0}")]
     Describe(String),
@@ -213,7 +214,8 @@ pub(crate) async fn load(
     let folder = source.component.parent().unwrap_or(Path::new("."));
     check_exposure(folder)?;
     check_exposure(&source.component)?;
-    let limits = lower(&config.limits, source.manifest.as_ref(), &mut report.warnings);
+    let wanted = source.manifest.as_ref().map(|manifest| manifest.limits.clone()).unwrap_or_default();
+    let limits = ceiling::lower(&config.limits, &wanted, &mut report.warnings);
     let (path, bytes_max) = (source.component.clone(), limits.component_bytes);
     let (bytes, hash) = on_thread(move || read(&path, bytes_max)).await??;
     report.size_bytes = bytes.len() as u64;
@@ -295,35 +297,6 @@ async fn compile(engine: &Engine, bytes: Vec<u8>, limit: Duration) -> Result<was
         Ok(compiled) => compiled.map_err(|_panicked| LoadError::CompilerPanicked),
         Err(_elapsed) => Err(LoadError::CompileTimedOut { limit }),
     }
-}
-
-/// The operator's limits, lowered by the manifest.
-fn lower(ceiling: &Limits, manifest: Option<&Manifest>, warnings: &mut Vec<String>) -> Limits {
-    let mut limits = *ceiling;
-    let Some(manifest) = manifest else { return limits };
-    match (manifest.cpu_time, limits.cpu_time) {
-        (Some(wanted), Some(limit)) if wanted > limit => warnings.push(format!(
-            "the manifest asks for a cpu_time limit of {} s, the host allows {}: {1} it is",
-            wanted.as_secs_f64(),
-            limit.as_secs_f64()
-        )),
-        (Some(wanted), _) => limits.cpu_time = Some(wanted),
-        (None, _) => {}
-    }
-    for (name, wanted, limit) in [
-        ("memory", manifest.memory_bytes, &mut limits.memory_bytes),
-        ("result", manifest.result_bytes, &mut limits.result_bytes),
-        ("log", manifest.log_bytes, &mut limits.log_bytes),
-    ] {
-        match wanted {
-            Some(wanted) if wanted > *limit => warnings.push(format!(
-                "the manifest asks for a {name} limit of {wanted} bytes, the host allows {limit}: {limit} it is"
-            )),
-            Some(wanted) => *limit = wanted,
-            None => {}
-        }
-    }
-    limits
 }
 
 fn read(path: &Path, bytes_max: usize) -> Result<(Vec<u8>, String), LoadError> {

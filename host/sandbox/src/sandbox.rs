@@ -61,7 +61,7 @@ impl Refused {
 impl Sandbox {
     /// Sets up the engine, its pool and its ticker.
     pub fn new(config: Config) -> Result<Self, EngineError> {
-        let engine = Engine::new(config.concurrency)?;
+        let engine = Engine::new(&config)?;
         let surroundings = Surroundings { hostname: config.hostname.clone(), states: OnceLock::new() };
         Ok(Self { engine, config, surroundings: Arc::new(surroundings), plugins: RwLock::default() })
     }

@@ -110,6 +110,7 @@ mod tests {
             security.digest                            sha256                             default
             limits.memory                              128MiB                             default
             limits.time                                30m                                default
+            limits.stack                               1MiB                               default
             limits.handles                             1000                               default
             limits.host_calls                          1000000                            default
             limits.host_call_bytes                     32MiB                              default

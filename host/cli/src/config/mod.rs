@@ -158,6 +158,7 @@ pub(crate) struct SecurityConfig {
 pub(crate) struct LimitsConfig {
     pub(crate) memory_bytes: u64,
     pub(crate) time: Duration,
+    pub(crate) stack_bytes: u64,
     pub(crate) handles: u32,
     pub(crate) host_calls: u32,
     pub(crate) host_call_bytes: u64,
@@ -266,6 +267,7 @@ impl Config {
             limits: LimitsConfig {
                 memory_bytes: of.bytes("limits.memory"),
                 time: of.duration("limits.time"),
+                stack_bytes: of.bytes("limits.stack"),
                 handles: of.count("limits.handles"),
                 host_calls: of.count("limits.host_calls"),
                 host_call_bytes: of.bytes("limits.host_call_bytes"),

@@ -225,6 +225,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     fixed("security.digest", Kind::Digest, "sha256", "what is signed: sha224, sha256, sha384 or sha512"),
     fixed("limits.memory", Kind::Bytes, "128MiB", "memory of one running task"),
     fixed("limits.time", Kind::PositiveDuration, "30m", "no task runs longer than this, whatever it asks for"),
+    fixed("limits.stack", Kind::Bytes, "1MiB", "stack of a running task, for recursion"),
     fixed("limits.handles", Kind::Positive, "1000", "timers, streams and files that a running task may hold"),
     fixed("limits.host_calls", Kind::Positive, "1000000", "how often a running task may call the host"),
     fixed("limits.host_call_bytes", Kind::Bytes, "32MiB", "what it may hand over in one such call"),
@@ -480,6 +481,8 @@ mod tests {
                       memory of one running task [default: 128MiB]
               limits.time
                       no task runs longer than this, whatever it asks for [default: 30m]
+              limits.stack
+                      stack of a running task, for recursion [default: 1MiB]
               limits.handles
                       timers, streams and files that a running task may hold [default: 1000]
               limits.host_calls

@@ -393,7 +393,7 @@ fn a_trap_is_given_back_or_retried_where_that_is_wanted() {
         &under(Policy { acks_late: false, ..giving_back }),
         trap(),
         expect![[r#"
-            store FAILURE StackOverflow('call stack exhausted')
+            store FAILURE StackOverflow('call stack exhausted; raise limits.stack')
             event Failed
         "#]],
     );
@@ -413,7 +413,7 @@ fn a_trap_is_given_back_or_retried_where_that_is_wanted() {
         trap(),
         expect![[r#"
             publish id-1 retries=1 in 180 s to `celery`
-            store RETRY StackOverflow('call stack exhausted') (not done)
+            store RETRY StackOverflow('call stack exhausted; raise limits.stack') (not done)
             ack
             event Retried
         "#]],
@@ -424,7 +424,7 @@ fn a_trap_is_given_back_or_retried_where_that_is_wanted() {
         &exhausted,
         trap(),
         expect![[r#"
-            store FAILURE StackOverflow('call stack exhausted')
+            store FAILURE StackOverflow('call stack exhausted; raise limits.stack')
             ack
             event Failed
         "#]],

@@ -123,7 +123,36 @@ async fn growing_beyond_the_guests_own_maximum_is_its_own_trouble() {
 #[tokio::test]
 async fn growing_tables_without_end_is_a_memory_limit() {
     let grow = "(loop $l (if (i32.eq (table.grow $t (ref.null func) (i32.const 50000)) (i32.const -1)) (then unreachable)) (br $l)) unreachable";
-    assert_eq!(outcome(Guest::new(grow).field("(table $t 1 funcref)")).await, MEMORY_LIMIT);
+    let limit_bytes = 512 << 10;
+    let limits = Limits { memory_bytes: limit_bytes, ..Limits::default() };
+    let guest = Guest::new(grow).field("(table $t 1 funcref)").build();
+    let world = World::with_limits(limits, &[("guest.wasm", guest)]).await;
+    assert_eq!(world.outcome().await, Outcome::Trapped(Trap::MemoryLimit { limit_bytes: limit_bytes as u64 }));
+}
+
+#[tokio::test]
+async fn a_table_of_ten_million_elements_is_not_had() {
+    let grow = "(if (i32.eq (table.grow $t (ref.null func) (i32.const 10000000)) (i32.const -1)) (then unreachable)) (i32.const 0)";
+    let outcome = outcome(Guest::new(grow).field("(table $t 1 funcref)")).await;
+    assert_eq!(outcome, Outcome::Trapped(Trap::TableLimit { elements: 100_000 }));
+    let world = World::new(&[("large.wasm", Guest::echo("t").field("(table 10000000 funcref)").build())]).await;
+    assert!(world.refused().contains("table"), "{}", world.refused());
+    world.check_alive().await;
+}
+
+#[tokio::test]
+async fn the_stack_is_as_deep_as_the_operator_says() {
+    // Two thousand frames.
+    let guest = Guest::new("(drop (call $f (i32.const 2000))) (call $ok (local.get 4) (local.get 5))").field(
+        "(func $f (param i32) (result i32)
+           (if (result i32) (i32.eqz (local.get 0)) (then (i32.const 0))
+             (else (i32.add (local.get 0) (call $f (i32.sub (local.get 0) (i32.const 1)))))))",
+    );
+    let world = World::guest(&guest).await;
+    assert!(matches!(world.outcome().await, Outcome::Success(_)));
+    let limits = Limits { stack_bytes: 32 << 10, ..Limits::default() };
+    let world = World::with_limits(limits, &[("guest.wasm", guest.build())]).await;
+    assert_eq!(world.outcome().await, Outcome::Trapped(Trap::StackOverflow));
 }
 
 #[tokio::test]
@@ -238,6 +267,17 @@ async fn calls_into_the_host_are_counted() {
 }
 
 #[tokio::test]
+async fn a_manifest_lowers_the_limits_of_its_tasks() {
+    let manifest = b"name = \"p\"\n[limits]\nhost_calls = 10\nhandles = 5".to_vec();
+    let world = World::new(&[("p/plugin.toml", manifest.clone()), ("p/p.wasm", caller(11).build())]).await;
+    assert_eq!(world.outcome().await, Outcome::Trapped(Trap::HostCallLimit { limit: 10 }));
+    let holder = Guest::new("(loop $l (drop (call $subscribe (i64.const 1))) (br $l)) unreachable");
+    let world =
+        World::new(&[("p/plugin.toml", manifest), ("p/p.wasm", holder.import(crate::guest::SLEEP).build())]).await;
+    assert_eq!(world.outcome().await, Outcome::Trapped(Trap::HandleLimit { limit: 5 }));
+}
+
+#[tokio::test]
 async fn computing_for_long_is_no_call_into_the_host() {
     // Many ticks, at each of which the guest is stopped for a moment.
     let long = "(local $n i64) (loop $l (local.set $n (i64.add (local.get $n) (i64.const 1)))
@@ -281,7 +321,7 @@ async fn many_memories_of_just_under_the_limit_are_refused() {
     // Few enough to be compiled, but together too much.
     let memories: String = (0..4).map(|_| "(memory 1900)").collect();
     let world = World::new(&[("many.wasm", Guest::echo("t").field(&memories).build())]).await;
-    assert!(world.refused().contains("more memory than its limit of 134217728 bytes"), "{}", world.refused());
+    assert!(world.refused().contains("MemoryLimitExceeded: 128 MiB; raise limits.memory"), "{}", world.refused());
     world.check_alive().await;
 }
 
@@ -289,7 +329,7 @@ async fn many_memories_of_just_under_the_limit_are_refused() {
 async fn memory_that_is_too_large_from_the_start_is_refused_with_the_limit() {
     let guest = Guest::echo("t").memory("(memory (export \"memory\") 3000)");
     let world = World::new(&[("large.wasm", guest.build())]).await;
-    assert!(world.refused().contains("more memory than its limit of 134217728 bytes"), "{}", world.refused());
+    assert!(world.refused().contains("MemoryLimitExceeded: 128 MiB; raise limits.memory"), "{}", world.refused());
     world.check_alive().await;
 }
 
@@ -308,7 +348,7 @@ async fn endless_loading_is_refused() {
     let describe = Guest::echo("t").describe("(loop $l (br $l)) unreachable");
     for guest in [start, describe] {
         let world = World::with_limits(limits, &[("endless.wasm", guest.build())]).await;
-        assert_eq!(world.refused(), "`describe` took longer than 0.1 s");
+        assert_eq!(world.refused(), "`describe` took longer than 0.1 s; raise limits.describe_time");
         world.check_alive().await;
     }
 }

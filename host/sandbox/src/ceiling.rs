@@ -1,0 +1,114 @@
+//! The limits of one plugin: the operator's, and lower where its manifest asks for that.
+//!
+//! Pure. Enforces nothing.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use crate::limits::Limits;
+
+/// What a manifest asks for. What it leaves out is the operator's.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Wanted {
+    pub(crate) memory_bytes: Option<usize>,
+    pub(crate) result_bytes: Option<usize>,
+    pub(crate) log_bytes: Option<usize>,
+    pub(crate) state_bytes: Option<usize>,
+    pub(crate) host_call_bytes: Option<usize>,
+    pub(crate) handles: Option<usize>,
+    pub(crate) host_calls: Option<u64>,
+    pub(crate) cpu_time: Option<Duration>,
+}
+
+/// The smaller of both, and a warning where that is not the manifest's.
+pub(crate) fn lower(ceiling: &Limits, wanted: &Wanted, warnings: &mut Vec<String>) -> Limits {
+    let mut limits = *ceiling;
+    let sizes = [
+        ("memory", wanted.memory_bytes, &mut limits.memory_bytes),
+        ("result", wanted.result_bytes, &mut limits.result_bytes),
+        ("log", wanted.log_bytes, &mut limits.log_bytes),
+        ("state", wanted.state_bytes, &mut limits.state_bytes),
+        ("host_call_bytes", wanted.host_call_bytes, &mut limits.host_call_bytes),
+    ];
+    for (name, wanted, limit) in sizes {
+        one(name, " bytes", wanted, limit, warnings);
+    }
+    one("handles", "", wanted.handles, &mut limits.handles, warnings);
+    one("host_calls", "", wanted.host_calls, &mut limits.host_calls, warnings);
+    match (wanted.cpu_time, limits.cpu_time) {
+        (Some(wanted), Some(limit)) => {
+            let (wanted, mut seconds) = (wanted.as_secs_f64(), limit.as_secs_f64());
+            one("cpu_time", " s", Some(wanted), &mut seconds, warnings);
+            limits.cpu_time = Some(Duration::from_secs_f64(seconds));
+        }
+        (Some(wanted), None) => limits.cpu_time = Some(wanted),
+        (None, _) => {}
+    }
+    limits
+}
+
+fn one<T: PartialOrd + Display + Copy>(
+    name: &str,
+    unit: &str,
+    wanted: Option<T>,
+    limit: &mut T,
+    warnings: &mut Vec<String>,
+) {
+    match wanted {
+        Some(wanted) if wanted > *limit => warnings.push(format!(
+            "the manifest asks for a {name} limit of {wanted}{unit}, the host allows {limit}: {limit} it is"
+        )),
+        Some(wanted) => *limit = wanted,
+        None => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(wanted: Wanted, expected: Limits, warnings: &[&str]) {
+        let mut told = Vec::new();
+        let ceiling = Limits { cpu_time: Some(Duration::from_secs(5)), ..Limits::default() };
+        let expected = Limits { cpu_time: expected.cpu_time.or(ceiling.cpu_time), ..expected };
+        assert_eq!(lower(&ceiling, &wanted, &mut told), expected);
+        assert_eq!(told, warnings);
+    }
+
+    #[test]
+    fn a_manifest_lowers_what_it_asks_for() {
+        let all = Limits::default();
+        check(Wanted::default(), all, &[]);
+        check(Wanted { memory_bytes: Some(1), ..Wanted::default() }, Limits { memory_bytes: 1, ..all }, &[]);
+        check(Wanted { result_bytes: Some(2), ..Wanted::default() }, Limits { result_bytes: 2, ..all }, &[]);
+        check(Wanted { log_bytes: Some(3), ..Wanted::default() }, Limits { log_bytes: 3, ..all }, &[]);
+        check(Wanted { state_bytes: Some(4), ..Wanted::default() }, Limits { state_bytes: 4, ..all }, &[]);
+        check(Wanted { host_call_bytes: Some(5), ..Wanted::default() }, Limits { host_call_bytes: 5, ..all }, &[]);
+        check(Wanted { handles: Some(6), ..Wanted::default() }, Limits { handles: 6, ..all }, &[]);
+        check(Wanted { host_calls: Some(7), ..Wanted::default() }, Limits { host_calls: 7, ..all }, &[]);
+        let second = Some(Duration::from_secs(1));
+        check(Wanted { cpu_time: second, ..Wanted::default() }, Limits { cpu_time: second, ..all }, &[]);
+    }
+
+    #[test]
+    fn a_manifest_raises_nothing() {
+        let much = Wanted {
+            memory_bytes: Some(1 << 30),
+            handles: Some(5_000),
+            host_calls: Some(2_000_000),
+            cpu_time: Some(Duration::from_secs(60)),
+            ..Wanted::default()
+        };
+        check(
+            much,
+            Limits::default(),
+            &[
+                "the manifest asks for a memory limit of 1073741824 bytes, the host allows 134217728: 134217728 it is",
+                "the manifest asks for a handles limit of 5000, the host allows 1000: 1000 it is",
+                "the manifest asks for a host_calls limit of 2000000, the host allows 1000000: 1000000 it is",
+                "the manifest asks for a cpu_time limit of 60 s, the host allows 5: 5 it is",
+            ],
+        );
+    }
+}
