@@ -111,6 +111,11 @@ impl Exception {
         Self::new(SANDBOX_MODULE, kind, [Json::text(&text)])
     }
 
+    /// What publishing raises inside of a task (kombu/exceptions.py).
+    pub fn unpublished(reason: &str) -> Self {
+        Self::new("kombu.exceptions", "OperationalError", [Json::text(reason)])
+    }
+
     /// `Kind(arguments)`, as Python prints an exception.
     pub fn repr(&self) -> String {
         let arguments = repr(&self.arguments, SHOWN_CHARS_MAX);

@@ -10,6 +10,7 @@ use crate::exception::Exception;
 use crate::protocol::content::Json;
 use crate::record::CallRecord;
 use crate::request::Request;
+use crate::settle::Step;
 use crate::task::TaskSpec;
 use crate::timestamp::Timestamp;
 use crate::usage::Usage;
@@ -82,6 +83,8 @@ impl Default for Policy {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finished {
     pub outcome: Outcome,
+    /// What it sent meanwhile, in order: published if it succeeds or is replaced, and else dropped.
+    pub effects: Vec<Step>,
     pub usage: Usage,
 }
 
@@ -98,8 +101,8 @@ pub enum Outcome {
     Ignored,
     /// The task gives its message back to the broker.
     Rejected { requeue: bool },
-    /// The task wants a signature to take its place.
-    Replaced(Json),
+    /// Another task takes its place; this publishes it.
+    Replaced(Box<Step>),
     /// A time limit passed.
     TimedOut(Limit),
     /// The sandbox ended the attempt.

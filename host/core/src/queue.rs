@@ -2,6 +2,8 @@
 //!
 //! Says nothing about a queue that exists: its arguments are never fought.
 
+use std::collections::BTreeMap;
+
 use crate::name::{NameError, NodeName, QueueName};
 
 /// A queue with the exchange and the binding that bring messages into it (kombu's `Queue`).
@@ -73,5 +75,59 @@ impl Queue {
 impl From<QueueName> for Queue {
     fn from(name: QueueName) -> Self {
         Self::named(name)
+    }
+}
+
+/// The queues that are defined, and what all others look like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Queues {
+    defined: BTreeMap<QueueName, Queue>,
+    kind: QueueKind,
+    max_priority: Option<u8>,
+}
+
+impl Queues {
+    /// None is defined so far; all are of this kind.
+    pub fn new(kind: QueueKind, max_priority: Option<u8>) -> Self {
+        Self { defined: BTreeMap::new(), kind, max_priority }
+    }
+
+    /// From now on the queue of that name is this one.
+    pub fn define(&mut self, queue: Queue) {
+        self.defined.insert(queue.name.clone(), queue);
+    }
+
+    /// True if the queue is defined.
+    pub fn defines(&self, name: &QueueName) -> bool {
+        self.defined.contains_key(name)
+    }
+
+    /// True if no queue is defined.
+    pub fn is_empty(&self) -> bool {
+        self.defined.is_empty()
+    }
+
+    /// What queues are that do not say otherwise.
+    pub fn kind(&self) -> QueueKind {
+        self.kind
+    }
+
+    /// The queue of that name, as it is defined or as the defaults say.
+    pub fn get(&self, name: &QueueName) -> Queue {
+        self.defined.get(name).cloned().unwrap_or_else(|| self.plain(name, self.kind))
+    }
+
+    /// A queue of which only the name is known, and its kind.
+    pub fn plain(&self, name: &QueueName, kind: QueueKind) -> Queue {
+        // Quorum queues know priorities by themselves or not at all; RabbitMQ refuses the argument.
+        let max_priority = self.max_priority.filter(|_| kind == QueueKind::Classic);
+        Queue { kind, max_priority, ..Queue::named(name.clone()) }
+    }
+}
+
+impl Default for Queues {
+    /// As Celery has them.
+    fn default() -> Self {
+        Self::new(QueueKind::Classic, None)
     }
 }

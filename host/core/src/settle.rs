@@ -10,8 +10,9 @@ use crate::event::{Event, Happening};
 use crate::exception::Exception;
 use crate::message::{Acknowledgement, HeaderValue, Message, PUT_BACK_HEADER, Publication};
 use crate::name::{NodeName, QueueName};
-use crate::outcome::{Attempt, Finished, Limit, Outcome, Policy, RetryDelay, RetryRequest, Trap};
+use crate::outcome::{Attempt, Finished, Limit, Outcome, Policy, RetryDelay, RetryRequest};
 use crate::protocol::content::Json;
+use crate::queue::Queue;
 use crate::record::{CallRecord, ResultRecord, ResultValue, State};
 use crate::request::{DecodeError, Request};
 use crate::retry::{self, Retry};
@@ -37,6 +38,8 @@ pub struct Settlement {
 pub enum Step {
     /// Where it goes is there, or it is an error.
     Send(Publication),
+    /// To a queue that is created, as it is described here, if it is missing.
+    SendTo(Box<Queue>, Publication),
     /// Kept aside in a queue that is created if it is missing.
     Shelve { queue: QueueName, message: Message },
 }
@@ -46,7 +49,9 @@ impl Step {
     /// message of one execution is to know that it may be one.
     pub fn mark_as_repeated(&mut self) {
         match self {
-            Self::Send(publication) => publication.message.headers.set(PUT_BACK_HEADER, HeaderValue::Bool(true)),
+            Self::Send(publication) | Self::SendTo(_, publication) => {
+                publication.message.headers.set(PUT_BACK_HEADER, HeaderValue::Bool(true))
+            }
             // Looked at by people, and harmless twice.
             Self::Shelve { .. } => {}
         }
@@ -73,6 +78,7 @@ pub fn settle(attempt: &Attempt, finished: Finished, now: Timestamp, jitter: Jit
     let desk = Desk { attempt, now, usage: Some(finished.usage) };
     match finished.outcome {
         Outcome::Success(result) => Settlement {
+            before: finished.effects,
             records: desk.record_unless_ignored(State::Success, ResultValue::Json(result.clone()), None),
             ..desk.done(Happening::Succeeded { result, usage: finished.usage })
         },
@@ -88,10 +94,11 @@ pub fn settle(attempt: &Attempt, finished: Finished, now: Timestamp, jitter: Jit
             acknowledgement: desk.unless_early(Acknowledgement::Reject),
             ..desk.done(Happening::Rejected { requeue: false })
         },
-        Outcome::Replaced(_) => {
-            let denied = "replace publishes a signature, and this host grants no plugin to publish";
-            desk.fail(Exception::trap(&Trap::CapabilityDenied(denied.to_owned())), None, None)
-        }
+        // Celery publishes the other and raises `Ignore` (celery/app/task.py `on_replace`).
+        Outcome::Replaced(replacement) => Settlement {
+            before: finished.effects.into_iter().chain([*replacement]).collect(),
+            ..desk.done(Happening::Ignored)
+        },
         // In Celery the soft limit is an exception inside the task, so `autoretry_for` sees it.
         Outcome::TimedOut(limit @ Limit::Soft(_)) => {
             let exception = Exception::soft_time_limit();
@@ -198,9 +205,14 @@ fn dead_letter(request: &Request, deliveries: u32, now: Timestamp) -> Settlement
     }
 }
 
-/// Decides about an attempt whose retry can never be published: Celery rejects it for good.
-pub fn unpublishable(attempt: &Attempt, reason: &str, now: Timestamp) -> Settlement {
+/// Decides about an attempt whose successors can never be published: one whose retry it is, Celery rejects
+/// for good; one that called other tasks, or is replaced, fails.
+pub fn unpublishable(attempt: &Attempt, remaining: &Settlement, reason: &str, now: Timestamp) -> Settlement {
     let desk = Desk { attempt, now, usage: None };
+    let called = |event: &Event| matches!(event.what, Happening::Succeeded { .. } | Happening::Ignored);
+    if remaining.events.iter().any(called) {
+        return desk.fail(Exception::unpublished(reason), None, None);
+    }
     Settlement {
         records: desk.failure(Exception::rejected(reason), None),
         acknowledgement: desk.unless_early(Acknowledgement::Reject),

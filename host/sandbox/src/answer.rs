@@ -39,7 +39,10 @@ pub(crate) fn outcome(answer: Answer, plugin: &Plugin) -> Outcome {
         Err(Failure::Retry(wish)) => retry(wish, plugin).map(Outcome::Retry),
         Err(Failure::Reject(requeue)) => Ok(Outcome::Rejected { requeue }),
         Err(Failure::Ignore) => Ok(Outcome::Ignored),
-        Err(Failure::Replace(signature)) => typed("signature", signature, Kind::Map).map(Outcome::Replaced),
+        Err(Failure::Replace(_)) => {
+            let denied = "replace publishes a signature, and this host grants no plugin to publish";
+            Ok(Outcome::Trapped(Trap::CapabilityDenied(denied.to_owned())))
+        }
     };
     outcome.unwrap_or_else(|what| Outcome::Trapped(Trap::InvalidResult(what)))
 }

@@ -31,7 +31,11 @@ impl Sandbox {
         let started = Instant::now();
         let Some(plugin) = self.plugin(&attempt.spec.plugin) else {
             let why = format!("plugin `{}` is not loaded", attempt.spec.plugin);
-            return Finished { outcome: Outcome::Trapped(Trap::NotInstantiated(why)), usage: Usage::default() };
+            return Finished {
+                outcome: Outcome::Trapped(Trap::NotInstantiated(why)),
+                effects: Vec::new(),
+                usage: Usage::default(),
+            };
         };
         let bytes_in = (attempt.request.args.as_str().len() + attempt.request.kwargs.as_str().len()) as u64;
         let deadlines = Deadlines::new(
@@ -49,7 +53,8 @@ impl Sandbox {
                 Some(cause) => format!("{error}: {cause}"),
                 None => error.to_string(),
             };
-            let finished = Finished { outcome: Outcome::Trapped(Trap::NotInstantiated(why)), usage: Usage::default() };
+            let outcome = Outcome::Trapped(Trap::NotInstantiated(why));
+            let finished = Finished { outcome, effects: Vec::new(), usage: Usage::default() };
             plugin.totals.add(&attempt.spec.name, &finished);
             return finished;
         }
@@ -83,7 +88,7 @@ impl Sandbox {
         drop(store);
         let wall = started.elapsed();
         let usage = Usage { wall, cpu, memory_bytes_peak, host_calls, bytes_in, bytes_out };
-        let finished = Finished { outcome, usage };
+        let finished = Finished { outcome, effects: Vec::new(), usage };
         plugin.totals.add(&attempt.spec.name, &finished);
         finished
     }

@@ -35,9 +35,10 @@ impl Attempts {
             // A panic in the host's own code must cost one task, not the slot.
             let finished = invocation.await.unwrap_or_else(|_| Finished {
                 outcome: Outcome::Trapped(Trap::Instruction("the host panicked while running the task".to_owned())),
+                effects: Vec::new(),
                 usage: Usage::default(),
             });
-            let _ = inputs.send(Input::Finished(id, finished)).await;
+            let _ = inputs.send(Input::Finished(id, Box::new(finished))).await;
         });
     }
 

@@ -5,14 +5,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use broker::{BrokerError, Consumer};
+use broker::Consumer;
 use store::state::NodeState;
 use store::{ResultStore, StoreError};
 use taskhost_core::dispatcher::{CommitFailure, Input, Kept};
-use taskhost_core::protocol::auth::{self, Seal};
+use taskhost_core::protocol::auth::Seal;
 use taskhost_core::revoke::Revocation;
-use taskhost_core::settle::{Settlement, Step};
-use taskhost_core::{Acknowledgement, DeliveryId, Event, Publication, Queue, ResultRecord, Route, Timestamp};
+use taskhost_core::settle::Settlement;
+use taskhost_core::{Acknowledgement, DeliveryId, Event, ResultRecord, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
@@ -21,6 +21,7 @@ use crate::connection::Connection;
 use crate::journal::{self, Journal};
 use crate::log;
 use crate::orders::{Order, Orders};
+use crate::publish;
 use crate::put_back::{self, Wait};
 use crate::receipts::Receipts;
 
@@ -72,7 +73,7 @@ impl Committer {
                         let (orders, connection) = (self.orders.clone(), self.connection.clone());
                         let inputs = self.inputs.clone();
                         let seal = self.seal.clone();
-                        publishing.spawn(publish(delivery, settlement, connection, orders, inputs, seal));
+                        publishing.spawn(publish_first(delivery, settlement, connection, orders, inputs, seal));
                     }
                     Order::Commit(delivery, settlement) => batch.commit(delivery, settlement),
                     Order::Settle(delivery, acknowledgement) => batch.settles.push((delivery, acknowledgement)),
@@ -196,7 +197,7 @@ impl Batch {
 }
 
 /// Publishes what comes before, then puts the rest back in line.
-async fn publish(
+async fn publish_first(
     delivery: DeliveryId,
     mut settlement: Settlement,
     connection: Arc<Connection>,
@@ -204,7 +205,7 @@ async fn publish(
     inputs: mpsc::Sender<Input>,
     seal: Option<Arc<dyn Seal>>,
 ) {
-    match carry_out(&settlement.before, &connection, seal.as_deref()).await {
+    match publish::carry_out(&settlement.before, &connection, seal.as_deref()).await {
         Ok(()) => {
             settlement.before.clear();
             orders.push(&mut vec![Order::Commit(delivery, settlement)], false);
@@ -213,24 +214,6 @@ async fn publish(
             let _ = inputs.send(failed(delivery, settlement, error.is_transient(), chain(&error))).await;
         }
     }
-}
-
-async fn carry_out(steps: &[Step], connection: &Connection, seal: Option<&dyn Seal>) -> Result<(), BrokerError> {
-    for step in steps {
-        match step {
-            Step::Send(publication) if auth::is_open(&publication.message) => {
-                connection.publish(&[sealed(publication.clone(), seal)?]).await?;
-            }
-            Step::Send(publication) => connection.publish(std::slice::from_ref(publication)).await?,
-            Step::Shelve { queue, message } => {
-                let queue = Queue::named(queue.clone());
-                connection.broker()?.declare(&queue).await?;
-                let route = Route::queue(&queue.name);
-                connection.publish(&[sealed(Publication { message: message.clone(), route }, seal)?]).await?;
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Nobody waits for this: what is revoked is refused by this process in any case.
@@ -245,17 +228,6 @@ async fn forget_counts(executions: Vec<String>, state: Arc<dyn NodeState>) {
     if let Err(error) = state.forget_counts(executions).await {
         warn!("cannot {}", chain(&error));
     }
-}
-
-/// Ready to leave: signed, if it takes the place of something that was.
-pub(crate) fn sealed(mut publication: Publication, seal: Option<&dyn Seal>) -> Result<Publication, BrokerError> {
-    auth::seal(&mut publication.message, seal).map_err(|error| BrokerError::Publish {
-        exchange: publication.route.exchange.clone(),
-        routing_key: publication.route.routing_key.clone(),
-        source: error.into(),
-        transient: false,
-    })?;
-    Ok(publication)
 }
 
 fn failed(delivery: DeliveryId, remaining: Settlement, transient: bool, reason: String) -> Input {

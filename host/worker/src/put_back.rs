@@ -12,7 +12,8 @@ use taskhost_core::{DeliveryId, Publication, Timestamp};
 use tokio::sync::mpsc;
 use tracing::warn;
 
-use crate::commit::{chain, sealed};
+use crate::commit::chain;
+use crate::publish::sealed;
 use crate::receipts::{Held, Receipts};
 
 /// One delivery that is to wait at the broker.

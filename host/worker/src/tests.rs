@@ -10,6 +10,7 @@ use broker::{Broker, BrokerError, Capabilities, Consumer, Delivery, MemoryBroker
 use store::state::StateMemory;
 use store::{MemoryStore, ResultStore, StoreError};
 use taskhost_core::dispatcher::{Limits, Shutdown, TaskDefaults};
+use taskhost_core::settle::Step;
 use taskhost_core::{
     Attempt, Catalog, Codec, Disposition, Finished, HeaderValue, Headers, Json, Message, NodeName, Outcome, PluginName,
     Publication, Queue, QueueName, Request, ResultRecord, RetryDelay, RetryRequest, Route, State, StoredResult, TaskId,
@@ -66,7 +67,12 @@ impl Invoker for Script {
     async fn invoke(&self, attempt: Attempt, cancel: Cancel) -> Finished {
         let Request { id, task, retries, .. } = &*attempt.request;
         self.journal.note(format!("run {id} #{retries}"));
+        let mut effects = Vec::new();
         let outcome = match task.as_str() {
+            "call" => {
+                effects = (0..2).map(call).collect();
+                Outcome::Success(Json::int(4))
+            }
             "gate" => tokio::select! {
                 () = self.gate.notified() => Outcome::Success(Json::int(1)),
                 () = cancel.requested() => Outcome::Interrupted,
@@ -89,8 +95,16 @@ impl Invoker for Script {
             "panic" => panic!("scripted"),
             _ => Outcome::Success(Json::int(4)),
         };
-        Finished { outcome, usage: Usage::default() }
+        Finished { outcome, effects, usage: Usage::default() }
     }
+}
+
+/// A message for a queue that nobody has made.
+fn call(number: u32) -> Step {
+    let queue = QueueName::parse("calls").expect("valid");
+    let message = Message { body: format!("[[{number}], {{}}, {{}}]").into(), ..Message::default() };
+    let route = Route::queue(&queue);
+    Step::SendTo(Box::new(queue.into()), Publication { message, route })
 }
 
 /// Notes what is published and settled.
@@ -136,6 +150,7 @@ impl Broker for NotingBroker {
     }
 
     async fn declare(&self, queue: &Queue) -> Result<(), BrokerError> {
+        self.journal.note(format!("declare {}", queue.name));
         self.inner.declare(queue).await
     }
 
@@ -311,7 +326,7 @@ impl World {
             state: state.clone(),
             invoker: Arc::new(Script { journal: journal.clone(), gate: gate.clone(), reports: reports.clone() }),
             reports,
-            catalog: Arc::new(Catalog::new(["add", "gate", "retry", "panic", "report"].map(spec))),
+            catalog: Arc::new(Catalog::new(["add", "call", "gate", "retry", "panic", "report"].map(spec))),
             rates: None,
             guests: Handle::current(),
             clock,
@@ -399,6 +414,22 @@ async fn a_commit_publishes_then_stores_then_acknowledges() {
         lines
     };
     assert_eq!(sorted(journal.lines()), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_task_sent_is_published_before_its_result_is_stored_and_its_queue_is_made_once() {
+    let world = World::start().await;
+    world.send("call", "a").await;
+    world.until_state("a", State::Success).await;
+    world.send("call", "b").await;
+    world.until_state("b", State::Success).await;
+    world.until(|world| world.journal.count("ack") == 2).await;
+    let calls = QueueName::parse("calls").expect("valid");
+    assert_eq!(world.broker.connect().expect("not told to refuse").depth(&calls).await.expect("memory"), 4);
+    let lines = world.stop(Shutdown::Warm).await.lines();
+    let lines: Vec<_> = lines.into_iter().filter(|line| line != "store STARTED").collect();
+    let once = ["publish", "publish", "store SUCCESS", "ack"];
+    assert_eq!(lines, [&["run a #0", "declare calls"][..], &once, &["run b #0"], &once].concat());
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,7 +11,7 @@ use taskhost_core::protocol::auth::{self, Seal};
 use taskhost_core::protocol::codec::Serializer;
 use taskhost_core::protocol::content::{Json, Kind};
 use taskhost_core::protocol::v2::{self, Call};
-use taskhost_core::{Publication, Queue, QueueName, Route, TaskId, TaskName, Timestamp};
+use taskhost_core::{Destination, Publication, QueueName, Routed, TaskId, TaskName, Timestamp};
 
 use super::outcome::{exception_text, is_failed, wait_for, wait_for_reply};
 use super::{Wait, duration, wiring};
@@ -26,12 +26,12 @@ pub(crate) fn run(args: &CallArgs) -> Result<ExitCode, Failure> {
     let wait = Wait::parse(&args.wait)?;
     let now = wiring::now();
     let mut call = read_call(args, now)?;
-    let queue = match &args.queue {
-        Some(name) => QueueName::parse(name).map_err(Failure::usage)?,
-        None => config.task.default_queue.clone(),
+    let destination = match &args.queue {
+        Some(name) => Destination::queue(QueueName::parse(name).map_err(Failure::usage)?),
+        None => Destination::default(),
     };
-    let queue = config.queues.get(&queue);
-    wiring::client_runtime()?.block_on(carry_out(&config, &mut call, &queue, wait, now))
+    let routed = config.router().route(&destination);
+    wiring::client_runtime()?.block_on(carry_out(&config, &mut call, routed, wait, now))
 }
 
 /// Where the result is going to be seen.
@@ -44,7 +44,7 @@ enum Listening {
 async fn carry_out(
     config: &Config,
     call: &mut Call,
-    queue: &Queue,
+    routed: Routed,
     wait: Wait,
     now: Timestamp,
 ) -> Result<ExitCode, Failure> {
@@ -56,7 +56,7 @@ async fn carry_out(
         Wait::AtMost(_) | Wait::WithoutEnd => Some(listen(config, &*broker, call).await?),
     };
     let signs = config.accept.content.contains(&Serializer::Auth);
-    publish(&*broker, call, queue, format.seal.as_deref().filter(|_| signs), now).await?;
+    publish(&*broker, call, routed, format.seal.as_deref().filter(|_| signs), now).await?;
     let result = match &listening {
         None => None,
         Some(Listening::Store(store)) => wait_for(&**store, &call.id, wait).await?,
@@ -103,21 +103,18 @@ async fn listen(config: &Config, broker: &dyn Broker, call: &mut Call) -> Result
 async fn publish(
     broker: &dyn Broker,
     call: &Call,
-    queue: &Queue,
+    routed: Routed,
     seal: Option<&dyn Seal>,
     now: Timestamp,
 ) -> Result<(), Failure> {
-    let route = match queue.broadcast {
-        true => Route { exchange: queue.exchange.name.clone(), routing_key: queue.routing_key.clone() },
-        false => Route::queue(&queue.name),
-    };
     let mut message = v2::message(call, now);
     if let Some(seal) = seal {
         auth::sign(&mut message, seal).with_context(|| format!("cannot call `{}`", call.task))?;
     }
-    let publication = Publication { message, route };
-    // As Celery's producers do: the first who speaks of a queue creates it.
-    broker.declare(queue).await.with_context(|| format!("cannot call `{}`", call.task))?;
+    let publication = Publication { message, route: routed.route };
+    if let Some(queue) = &routed.queue {
+        broker.declare(queue).await.with_context(|| format!("cannot call `{}`", call.task))?;
+    }
     broker.publish(&[publication]).await.with_context(|| format!("cannot call `{}`", call.task))?;
     Ok(())
 }

@@ -26,13 +26,12 @@ use sandbox::Grant;
 use taskhost_core::protocol::auth::Digest;
 use taskhost_core::protocol::codec::Serializer;
 use taskhost_core::rate::Rate;
-use taskhost_core::{Disposition, NodeName, PluginName, QueueKind, QueueName, TaskName};
+use taskhost_core::{Disposition, NodeName, PluginName, QueueKind, QueueName, Queues, Router, TaskName};
 
 pub(crate) use error::{ConfigError, ConfigErrors};
 pub(crate) use kind::parse_duration;
 pub(crate) use origin::Origin;
 pub(crate) use overrides::TaskOverrides;
-pub(crate) use queues::Queues;
 pub(crate) use resolve::{Flag, Machine, Sources};
 pub(crate) use secret::{SecretText, SecretUrl};
 pub(crate) use setting::help;
@@ -209,8 +208,8 @@ impl Config {
     /// Reads all sources.
     pub(crate) fn resolve(sources: &Sources) -> Result<Self, ConfigErrors> {
         let resolved = resolve::resolve(sources)?;
-        let queues = Queues::new(&resolved)?;
-        let selected = queues.select(&resolved)?;
+        let queues = queues::read(&resolved)?;
+        let selected = queues::select(&queues, &resolved)?;
         let of = Typed(&resolved);
         Ok(Self {
             broker: BrokerConfig {
@@ -311,6 +310,11 @@ impl Config {
             options.iter().map(move |(name, (value, origin))| Row { key: grants::key(plugin, name), value, origin })
         });
         settings.chain(options).chain(queues).chain(grants).collect()
+    }
+
+    /// How calls of tasks find their way.
+    pub(crate) fn router(&self) -> Router {
+        Router { queues: self.queues.clone(), default_queue: self.task.default_queue.clone() }
     }
 
     /// Where the value of a setting came from.

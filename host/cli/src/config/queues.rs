@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use taskhost_core::{Exchange, ExchangeKind, Queue, QueueKind, QueueName};
+use taskhost_core::{Exchange, ExchangeKind, Queue, QueueKind, QueueName, Queues};
 
 use crate::config::error::{ConfigError, ConfigErrors};
 use crate::config::origin::Origin;
@@ -14,114 +14,88 @@ use crate::config::value::Value;
 /// The options of one queue, by their names.
 type Options = BTreeMap<&'static str, (Value, Origin)>;
 
-/// All queues that are defined.
-#[derive(Debug)]
-pub(crate) struct Queues {
-    defined: BTreeMap<QueueName, Queue>,
-    kind: QueueKind,
-    max_priority: Option<u8>,
+/// Reads the definitions.
+pub(crate) fn read(resolved: &Resolved) -> Result<Queues, ConfigErrors> {
+    let kind = match resolved.value("task.default_queue_type") {
+        Value::QueueKind(kind) => *kind,
+        _ => QueueKind::Classic,
+    };
+    let mut queues = Queues::new(kind, priority(resolved.value("task.queue_max_priority")));
+    let mut errors = Vec::new();
+    for (name, options) in &resolved.queue_options {
+        match define(&queues, name, options) {
+            Ok(queue) => queues.define(queue),
+            Err(error) => errors.push(error),
+        }
+    }
+    if errors.is_empty() { Ok(queues) } else { Err(ConfigErrors::new(errors)) }
 }
 
-impl Queues {
-    /// Reads the definitions.
-    pub(crate) fn new(resolved: &Resolved) -> Result<Self, ConfigErrors> {
-        let kind = match resolved.value("task.default_queue_type") {
-            Value::QueueKind(kind) => *kind,
-            _ => QueueKind::Classic,
+/// The queues to take tasks from: those that are wanted without those that are excluded.
+pub(crate) fn select(queues: &Queues, resolved: &Resolved) -> Result<Vec<QueueName>, ConfigErrors> {
+    let names = |key| match resolved.value(key) {
+        Value::Queues(names) => names.clone(),
+        _ => Vec::new(),
+    };
+    let mut errors = Vec::new();
+    let wanted = names("task.queues");
+    if *resolved.value("task.create_missing_queues") == Value::Bool(false) {
+        let is_known = |name: &&QueueName| match resolved.value("task.default_queue") {
+            // As in Celery: the default queue is one of the queues only if there are no others.
+            Value::Queue(default) if queues.is_empty() => *name == default,
+            _ => queues.defines(name),
         };
-        let max_priority = priority(resolved.value("task.queue_max_priority"));
-        let mut queues = Self { defined: BTreeMap::new(), kind, max_priority };
-        let mut errors = Vec::new();
-        for (name, options) in &resolved.queue_options {
-            match queues.define(name, options) {
-                Ok(queue) => drop(queues.defined.insert(name.clone(), queue)),
-                Err(error) => errors.push(error),
-            }
+        for name in wanted.iter().filter(|name| !is_known(name)) {
+            let problem = format!("queue `{name}` is not defined; write [queues.\"{name}\"] in host.toml");
+            errors.push(ConfigError::value(resolved.origin("task.queues"), "task.queues", &problem));
         }
-        if errors.is_empty() { Ok(queues) } else { Err(ConfigErrors::new(errors)) }
     }
+    let excluded = names("task.exclude_queues");
+    let selected: Vec<_> = wanted.into_iter().filter(|name| !excluded.contains(name)).collect();
+    if selected.is_empty() {
+        let (key, problem) = ("task.exclude_queues", "no queue is left to take tasks from");
+        errors.push(ConfigError::value(resolved.origin(key), key, problem));
+    }
+    if errors.is_empty() { Ok(selected) } else { Err(ConfigErrors::new(errors)) }
+}
 
-    /// The queue of that name, as it is defined or as the defaults say.
-    pub(crate) fn get(&self, name: &QueueName) -> Queue {
-        match self.defined.get(name) {
-            Some(queue) => queue.clone(),
-            None => self.plain(name, self.kind),
+fn define(queues: &Queues, name: &QueueName, options: &Options) -> Result<Queue, ConfigError> {
+    let broadcast = matches!(options.get("broadcast"), Some((Value::Bool(true), _)));
+    let kind = match options.get("type") {
+        Some((Value::QueueKind(QueueKind::Quorum), origin)) if broadcast => {
+            let problem = "a broadcast queue cannot be a quorum queue: it goes with its worker";
+            return Err(ConfigError::value(origin, &key(name, "type"), problem));
+        }
+        Some((Value::QueueKind(kind), _)) => *kind,
+        _ if broadcast => QueueKind::Classic,
+        _ => queues.kind(),
+    };
+    let mut queue = Queue { broadcast, ..queues.plain(name, kind) };
+    if let Some((max, origin)) = options.get("max_priority") {
+        queue.max_priority = priority(max);
+        if kind == QueueKind::Quorum && queue.max_priority.is_some() {
+            let problem = "a quorum queue has no max_priority; write type = \"classic\"";
+            return Err(ConfigError::value(origin, &key(name, "max_priority"), problem));
         }
     }
-
-    /// The queues to take tasks from: those that are wanted without those that are excluded.
-    pub(crate) fn select(&self, resolved: &Resolved) -> Result<Vec<QueueName>, ConfigErrors> {
-        let names = |key| match resolved.value(key) {
-            Value::Queues(names) => names.clone(),
-            _ => Vec::new(),
-        };
-        let mut errors = Vec::new();
-        let wanted = names("task.queues");
-        if *resolved.value("task.create_missing_queues") == Value::Bool(false) {
-            let is_known = |name: &&QueueName| match resolved.value("task.default_queue") {
-                // As in Celery: the default queue is one of the queues only if there are no others.
-                Value::Queue(default) if self.defined.is_empty() => *name == default,
-                _ => self.defined.contains_key(*name),
-            };
-            for name in wanted.iter().filter(|name| !is_known(name)) {
-                let problem = format!("queue `{name}` is not defined; write [queues.\"{name}\"] in host.toml");
-                errors.push(ConfigError::value(resolved.origin("task.queues"), "task.queues", &problem));
-            }
-        }
-        let excluded = names("task.exclude_queues");
-        let selected: Vec<_> = wanted.into_iter().filter(|name| !excluded.contains(name)).collect();
-        if selected.is_empty() {
-            let (key, problem) = ("task.exclude_queues", "no queue is left to take tasks from");
-            errors.push(ConfigError::value(resolved.origin(key), key, problem));
-        }
-        if errors.is_empty() { Ok(selected) } else { Err(ConfigErrors::new(errors)) }
+    let exchange_kind = match options.get("exchange_type") {
+        Some((Value::ExchangeKind(kind), _)) => *kind,
+        _ if broadcast => ExchangeKind::Fanout,
+        _ => ExchangeKind::Direct,
+    };
+    let exchange = text(options, "exchange").unwrap_or_else(|| name.to_string());
+    queue.exchange = Exchange { name: exchange, kind: exchange_kind };
+    queue.routing_key = match (text(options, "routing_key"), exchange_kind) {
+        (Some(key), _) => key,
+        // These two look at no key.
+        (None, ExchangeKind::Fanout | ExchangeKind::Headers) => String::new(),
+        (None, ExchangeKind::Direct | ExchangeKind::Topic) => name.to_string(),
+    };
+    if let Some((Value::Texts(pairs), _)) = options.get("binding_arguments") {
+        let pairs = pairs.iter().filter_map(|pair| pair.split_once('='));
+        queue.binding_arguments = pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
     }
-
-    /// A queue of which only the name is known.
-    fn plain(&self, name: &QueueName, kind: QueueKind) -> Queue {
-        // Quorum queues know priorities by themselves or not at all; RabbitMQ refuses the argument.
-        let max_priority = self.max_priority.filter(|_| kind == QueueKind::Classic);
-        Queue { kind, max_priority, ..Queue::named(name.clone()) }
-    }
-
-    fn define(&self, name: &QueueName, options: &Options) -> Result<Queue, ConfigError> {
-        let broadcast = matches!(options.get("broadcast"), Some((Value::Bool(true), _)));
-        let kind = match options.get("type") {
-            Some((Value::QueueKind(QueueKind::Quorum), origin)) if broadcast => {
-                let problem = "a broadcast queue cannot be a quorum queue: it goes with its worker";
-                return Err(ConfigError::value(origin, &key(name, "type"), problem));
-            }
-            Some((Value::QueueKind(kind), _)) => *kind,
-            _ if broadcast => QueueKind::Classic,
-            _ => self.kind,
-        };
-        let mut queue = Queue { broadcast, ..self.plain(name, kind) };
-        if let Some((max, origin)) = options.get("max_priority") {
-            queue.max_priority = priority(max);
-            if kind == QueueKind::Quorum && queue.max_priority.is_some() {
-                let problem = "a quorum queue has no max_priority; write type = \"classic\"";
-                return Err(ConfigError::value(origin, &key(name, "max_priority"), problem));
-            }
-        }
-        let exchange_kind = match options.get("exchange_type") {
-            Some((Value::ExchangeKind(kind), _)) => *kind,
-            _ if broadcast => ExchangeKind::Fanout,
-            _ => ExchangeKind::Direct,
-        };
-        let exchange = text(options, "exchange").unwrap_or_else(|| name.to_string());
-        queue.exchange = Exchange { name: exchange, kind: exchange_kind };
-        queue.routing_key = match (text(options, "routing_key"), exchange_kind) {
-            (Some(key), _) => key,
-            // These two look at no key.
-            (None, ExchangeKind::Fanout | ExchangeKind::Headers) => String::new(),
-            (None, ExchangeKind::Direct | ExchangeKind::Topic) => name.to_string(),
-        };
-        if let Some((Value::Texts(pairs), _)) = options.get("binding_arguments") {
-            let pairs = pairs.iter().filter_map(|pair| pair.split_once('='));
-            queue.binding_arguments = pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-        }
-        Ok(queue)
-    }
+    Ok(queue)
 }
 
 /// The name of an option as it is shown.

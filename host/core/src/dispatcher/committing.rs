@@ -138,7 +138,7 @@ impl Dispatcher {
         match &commit.attempt {
             Some(attempt) if !settlement.before.is_empty() => {
                 self.release_followers(&attempt.request.id);
-                settlement = settle::unpublishable(attempt, &failure.reason, now);
+                settlement = settle::unpublishable(attempt, &settlement, &failure.reason, now);
             }
             // The store will never take it. The task ran, so its message must not come back.
             _ => settlement.records.clear(),

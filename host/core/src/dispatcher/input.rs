@@ -34,7 +34,7 @@ pub enum Input {
     /// The time of an earlier [`Action::WakeAt`] has come.
     Due,
     /// An attempt ended.
-    Finished(AttemptId, Finished),
+    Finished(AttemptId, Box<Finished>),
     /// The answer to [`Action::PutBack`]: the broker has it, or it is still ours.
     PutBack(DeliveryId, bool),
     /// A settlement was carried out.

@@ -168,7 +168,7 @@ impl Dispatcher {
                 self.due(now, &mut actions);
                 self.look_for_old(now, &mut actions);
             }
-            Input::Finished(attempt, finished) => self.finished(attempt, finished, now, &mut actions),
+            Input::Finished(attempt, finished) => self.finished(attempt, *finished, now, &mut actions),
             Input::Committed(delivery) => self.committed(delivery, &mut actions),
             Input::CommitFailed(delivery, failure) => self.commit_failed(delivery, *failure, now, &mut actions),
             Input::BrokerLost => self.broker_lost(now, &mut actions),

@@ -239,8 +239,8 @@ impl World {
         let Some(attempt) = self.take(|world| &mut world.running) else { return };
         if self.terminating.contains(&attempt.id) && self.pick(2) == 0 {
             // Or it comes to its end before it is stopped.
-            let finished = Finished { outcome: Outcome::Interrupted, usage: Usage::default() };
-            return self.input(Input::Finished(attempt.id, finished));
+            let finished = Finished { outcome: Outcome::Interrupted, effects: Vec::new(), usage: Usage::default() };
+            return self.input(Input::Finished(attempt.id, finished.into()));
         }
         let delay = RetryDelay::Countdown(Duration::from_millis(self.pick(3) as u64 * 30));
         let retry = RetryRequest { cause: None, delay, max_retries: None, args: None, kwargs: None };
@@ -254,7 +254,10 @@ impl World {
             3 | 4 => Outcome::Retry(retry),
             _ => Outcome::Success(Json::int(4)),
         };
-        self.input(Input::Finished(attempt.id, Finished { outcome, usage: Usage::default() }));
+        self.input(Input::Finished(
+            attempt.id,
+            Finished { outcome, effects: Vec::new(), usage: Usage::default() }.into(),
+        ));
     }
 
     fn commit(&mut self) {
@@ -267,7 +270,9 @@ impl World {
             }
             for step in std::mem::take(&mut remaining.before) {
                 match step {
-                    Step::Send(publication) => self.queue.push_back(self.published(&publication.message)),
+                    Step::Send(publication) | Step::SendTo(_, publication) => {
+                        self.queue.push_back(self.published(&publication.message))
+                    }
                     Step::Shelve { .. } => self.shelved += 1,
                 }
             }

@@ -98,7 +98,7 @@ pub(super) fn redelivered(delivery: u64, task: &str, id: &str, retries: u32) -> 
 }
 
 pub(super) fn finished(attempt: u64, outcome: Outcome) -> Input {
-    Input::Finished(AttemptId(attempt), Finished { outcome, usage: Usage::default() })
+    Input::Finished(AttemptId(attempt), Finished { outcome, effects: Vec::new(), usage: Usage::default() }.into())
 }
 
 pub(super) fn success(attempt: u64) -> Input {

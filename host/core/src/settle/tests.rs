@@ -43,6 +43,10 @@ fn render(settlement: &Settlement) -> String {
     for step in &settlement.before {
         let publication = match step {
             Step::Send(publication) => publication,
+            Step::SendTo(queue, publication) => {
+                text += &format!("make `{}`\n", queue.name);
+                publication
+            }
             Step::Shelve { queue, message } => {
                 let reason = dead::reason(&message.headers).map(|why| why.reason.to_owned());
                 text += &format!("shelve in `{queue}` because of {reason:?}\n");
@@ -78,7 +82,7 @@ fn render(settlement: &Settlement) -> String {
 
 #[track_caller]
 fn check_attempt(attempt: &Attempt, outcome: Outcome, expected: Expect) {
-    let finished = Finished { outcome, usage: Usage::default() };
+    let finished = Finished { outcome, effects: Vec::new(), usage: Usage::default() };
     expected.assert_eq(&render(&settle(attempt, finished, NOW, Jitter(0.5))));
 }
 
@@ -457,16 +461,85 @@ fn what_a_task_says_about_its_message_is_done() {
     );
 }
 
+/// A call of another task.
+fn sent(id: &str) -> Step {
+    let publication = retry::publication(&request("tasks.add", id));
+    let message = v2::retry(&request("tasks.add", id), None, Some(&Json::empty_list()), None, NOW);
+    Step::SendTo(Box::new(QueueName::parse("mail").expect("a name").into()), Publication { message, ..publication })
+}
+
 #[test]
-fn replace_is_denied_since_nothing_is_granted() {
+fn what_a_task_sent_is_published_if_it_succeeds_and_else_dropped() {
+    let check = |outcome, expected: Expect| {
+        let finished = Finished { outcome, effects: vec![sent("child-1"), sent("child-2")], usage: Usage::default() };
+        expected.assert_eq(&render(&settle(&attempt(TaskOptions::default()), finished, NOW, Jitter(0.5))));
+    };
     check(
-        Outcome::Replaced(Json::null()),
+        Outcome::Success(Json::int(4)),
         expect![[r#"
-        store FAILURE CapabilityDenied('replace publishes a signature, and this host grants no plugin to publish')
+            make `mail`
+            publish child-1 retries=1 in 0 s to `celery`
+            make `mail`
+            publish child-2 retries=1 in 0 s to `celery`
+            store SUCCESS 4
+            ack
+            event Succeeded
+        "#]],
+    );
+    check(
+        Outcome::Failure(exception(), None),
+        expect![[r#"
+            store FAILURE ValueError('no')
+            ack
+            event Failed
+        "#]],
+    );
+    check(
+        Outcome::Retry(wish()),
+        expect![[r#"
+            publish id-1 retries=1 in 180 s to `celery`
+            store RETRY null (not done)
+            ack
+            event Retried
+        "#]],
+    );
+    check(
+        Outcome::Ignored,
+        expect![[r#"
+            ack
+            event Ignored
+        "#]],
+    );
+}
+
+#[test]
+fn a_replaced_task_stores_nothing_and_is_followed_by_its_replacement() {
+    let finished = Finished {
+        outcome: Outcome::Replaced(Box::new(sent("id-1"))),
+        effects: vec![sent("child-1")],
+        usage: Usage::default(),
+    };
+    let settlement = settle(&attempt(TaskOptions::default()), finished, NOW, Jitter(0.5));
+    let expected = expect![[r#"
+        make `mail`
+        publish child-1 retries=1 in 0 s to `celery`
+        make `mail`
+        publish id-1 retries=1 in 0 s to `celery`
+        ack
+        event Ignored
+    "#]];
+    expected.assert_eq(&render(&settlement));
+}
+
+#[test]
+fn a_task_whose_calls_can_never_be_published_fails() {
+    let done = Settlement { events: vec![event(&request("t", "i"), Happening::Ignored)], ..Settlement::default() };
+    expect![[r#"
+        store FAILURE OperationalError('no queue')
         ack
         event Failed
-    "#]],
-    );
+    "#]]
+    .assert_eq(&render(&unpublishable(&attempt(TaskOptions::default()), &done, "no queue", NOW)));
 }
 
 #[test]
@@ -658,7 +731,7 @@ fn a_retry_that_nobody_takes_is_rejected_for_good() {
         reject
         event Rejected
     "#]]
-    .assert_eq(&render(&unpublishable(&attempt(TaskOptions::default()), "no queue", NOW)));
+    .assert_eq(&render(&unpublishable(&attempt(TaskOptions::default()), &Settlement::default(), "no queue", NOW)));
 }
 
 #[test]

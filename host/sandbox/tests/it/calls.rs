@@ -113,8 +113,9 @@ async fn the_other_failures_are_taken_over() {
     check(&Answer::failure(2).byte(16, 1).guest(), Outcome::Rejected { requeue: true }).await;
     check(&Answer::failure(2).guest(), Outcome::Rejected { requeue: false }).await;
     check(&Answer::failure(3).guest(), Outcome::Ignored).await;
-    let signature = "{\"task\": \"x\"}";
-    check(&Answer::failure(4).text(16, signature).guest(), Outcome::Replaced(json(signature))).await;
+    let denied = "replace publishes a signature, and this host grants no plugin to publish";
+    let outcome = Outcome::Trapped(Trap::CapabilityDenied(denied.to_owned()));
+    check(&Answer::failure(4).text(16, "{\"task\": \"x\"}").guest(), outcome).await;
 }
 
 #[tokio::test]
@@ -133,7 +134,6 @@ async fn an_answer_that_does_not_follow_the_interface_says_how() {
         (Answer::failure(1).byte(64, 2).text(72, "soon").guest(), "eta"),
         (Answer::failure(1).some(88, "{}").guest(), "args of the retry is not a JSON array"),
         (Answer::failure(1).some(100, "[]").guest(), "kwargs of the retry is not a JSON object"),
-        (Answer::failure(4).text(16, "[]").guest(), "signature is not a JSON object"),
         (Answer::failure(9).guest(), "discriminant"),
     ] {
         invalid(&World::guest(&guest).await.outcome().await, why);

@@ -11,7 +11,7 @@ use crate::message::HeaderValue;
 pub use read::decode;
 pub(crate) use read::{decode_body, is_absent};
 pub use write::{Call, message, retry};
-pub(crate) use write::{body, replace_body};
+pub(crate) use write::{body, is_brokers, replace_body};
 
 /// What the third part of a body holds: other tasks that hang on this one.
 pub(crate) const EMBED: [&str; 4] = ["callbacks", "errbacks", "chain", "chord"];

@@ -152,7 +152,7 @@ pub fn retry(
 
 /// Headers that a broker, or we, put on one delivery. RabbitMQ silently drops a message that comes back
 /// to a queue that its `x-death` names, taking it for a cycle.
-fn is_brokers(name: &str) -> bool {
+pub(crate) fn is_brokers(name: &str) -> bool {
     ["x-death", "x-first-death-", "x-last-death-"].iter().any(|prefix| name.starts_with(prefix))
         || matches!(
             name,
