@@ -358,7 +358,7 @@ async fn an_endless_start_function_ends_at_the_time_limit() {
     // Short enough to be loaded, too long for the attempt.
     let guest = Guest::echo("t").field(
         "(func $long (local $n i64) (loop $l (local.set $n (i64.add (local.get $n) (i64.const 1)))
-           (br_if $l (i64.lt_u (local.get $n) (i64.const 100000000))))) (start $long)",
+           (br_if $l (i64.lt_u (local.get $n) (i64.const 400000000))))) (start $long)",
     );
     let world = World::guest(&guest).await;
     let limit = Duration::from_millis(20);
