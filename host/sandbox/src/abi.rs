@@ -5,7 +5,7 @@
 
 use wasmtime::component::{ComponentType, Lower};
 
-use crate::capability::CONFIG_VERSIONS;
+use crate::capability::{CONFIG_VERSIONS, LOGGING_VERSION};
 
 use self::exports::taskhost::task::tasks::Failure;
 
@@ -75,8 +75,10 @@ const LINKED: &[(&str, &str)] = &[
 pub(crate) fn is_linked(import: &str) -> bool {
     let Some((name, version)) = import.split_once('@') else { return false };
     // Drafts do not grow: each is a version of its own.
-    if name == "wasi:config/store" {
-        return CONFIG_VERSIONS.contains(&version);
+    match name {
+        "wasi:config/store" => return CONFIG_VERSIONS.contains(&version),
+        "wasi:logging/logging" => return version == LOGGING_VERSION,
+        _ => {}
     }
     LINKED.iter().any(|(linked, series)| {
         *linked == name && version.strip_prefix(series).is_some_and(|patch| patch.starts_with('.'))

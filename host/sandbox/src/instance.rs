@@ -106,31 +106,38 @@ impl Guest {
 
     /// What the guest may use now.
     pub(crate) fn capabilities(&self) -> Option<&Capabilities> {
-        let Speaker::Task(attempt) = &self.speaker else { return None };
+        let Speaker::Task(attempt, _) = &self.speaker else { return None };
         self.granted.as_deref().filter(|granted| granted.covers(attempt.request.task.as_str()))
     }
 
     /// Why the guest may not use this.
     pub(crate) fn denied(&self, option: &str, name: &str) -> String {
         match &self.speaker {
-            Speaker::Task(attempt) => {
+            Speaker::Task(attempt, _) => {
                 let task = attempt.request.task.as_str();
                 capability::denied(self.granted.as_deref(), &attempt.spec.plugin, task, option, name)
             }
-            Speaker::Plugin(_) => {
+            Speaker::Plugin(..) => {
                 format!("{option} `{name}` is denied: only tasks have what is granted, not `describe`")
             }
         }
     }
 
     fn make_wasi(&mut self) -> Result<WasiCtx, CapabilityError> {
-        let output = self.output.insert(Output::new(self.speaker.clone(), &self.limits, self.granted.clone()));
+        let output = self.output();
+        let (stdout, stderr) = (output.stdout(), output.stderr());
         let mut builder = WasiCtx::builder();
-        builder.stdout(output.stdout()).stderr(output.stderr()).max_random_size(RANDOM_BYTES_MAX);
+        builder.stdout(stdout).stderr(stderr).max_random_size(RANDOM_BYTES_MAX);
         if let Some(capabilities) = self.capabilities() {
             capabilities.furnish(&mut builder)?;
         }
         Ok(builder.build())
+    }
+
+    /// Where the guest's words go.
+    pub(crate) fn output(&mut self) -> &Output {
+        let Self { output, speaker, limits, granted, .. } = self;
+        output.get_or_insert_with(|| Output::new(speaker.clone(), limits, granted.clone()))
     }
 
     /// What the guest's clock is made of.
@@ -180,14 +187,14 @@ impl types::Host for Guest {}
 impl context::Host for Guest {
     fn request(&mut self) -> String {
         match &self.speaker {
-            Speaker::Task(attempt) => {
+            Speaker::Task(attempt, _) => {
                 let request = &attempt.request;
                 // The limit in force may be the operator's ceiling, which is nobody's business.
                 let time_limit = request.time_limit.or(attempt.spec.options.time_limit);
                 let facts = request.facts(&self.surroundings.hostname, time_limit, attempt.soft_time_limit);
                 facts.as_str().to_owned()
             }
-            Speaker::Plugin(_) => "{}".to_owned(),
+            Speaker::Plugin(..) => "{}".to_owned(),
         }
     }
 
@@ -207,7 +214,7 @@ impl context::Host for Guest {
         }
         let state = State::of_task(&state).map_err(|error| UpdateError::Invalid(error.to_string()))?;
         let meta = Json::parse(meta).map_err(|error| UpdateError::Invalid(format!("the meta is not JSON: {error}")))?;
-        let Speaker::Task(attempt) = &self.speaker else {
+        let Speaker::Task(attempt, _) = &self.speaker else {
             return Err(UpdateError::Invalid("no task is running".to_owned()));
         };
         let Some(sink) = self.surroundings.states.get() else {

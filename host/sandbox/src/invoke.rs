@@ -45,7 +45,7 @@ impl Sandbox {
             attempt.spec.options.handles_soft_limit,
         );
         let attempt = Arc::new(attempt);
-        let speaker = Speaker::Task(Arc::clone(&attempt));
+        let speaker = Speaker::Task(Arc::clone(&attempt), Arc::clone(&plugin.label));
         let granted = plugin.capabilities.clone();
         let mut guest = Guest::new(deadlines, speaker, plugin.limits, Arc::clone(self.surroundings()), granted);
         if let Err(error) = guest.prepare() {

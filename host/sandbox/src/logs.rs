@@ -1,4 +1,4 @@
-//! What guests print: lines of the host's log, cleaned and bounded.
+//! What guests print and log: lines of the host's log, cleaned and bounded.
 //!
 //! Does not decide where the log goes. Nothing is allocated before a guest touches WASI.
 
@@ -26,11 +26,14 @@ const LAST_WORDS_BYTES: usize = 1 << 10;
 #[derive(Debug, Clone)]
 pub(crate) enum Speaker {
     /// A plugin that is being loaded.
-    Plugin(PluginName),
-    Task(Arc<Attempt>),
+    Plugin(PluginName, Version),
+    Task(Arc<Attempt>, Version),
 }
 
-/// Both streams of one instance.
+/// What the plugin calls this version of itself; without a name the first digits of its hash.
+pub(crate) type Version = Arc<str>;
+
+/// Everything that one instance says.
 #[derive(Debug, Clone)]
 pub(crate) struct Output(Arc<Mutex<State>>);
 
@@ -51,6 +54,27 @@ struct State {
 enum Stream {
     Stdout,
     Stderr,
+}
+
+/// How much a line matters. Where a guest knows more, it comes down to these.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Level {
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+impl Level {
+    /// False if nobody would see it.
+    fn is_wanted(self) -> bool {
+        match self {
+            Self::Debug => tracing::enabled!(target: "task", tracing::Level::DEBUG),
+            Self::Info => tracing::enabled!(target: "task", tracing::Level::INFO),
+            Self::Warn => tracing::enabled!(target: "task", tracing::Level::WARN),
+            Self::Error => tracing::enabled!(target: "task", tracing::Level::ERROR),
+        }
+    }
 }
 
 /// A line that has not ended yet.
@@ -83,6 +107,24 @@ impl Output {
         Writer { output: self.clone(), stream: Stream::Stderr }
     }
 
+    /// Writes a message, each of its lines with the context before it. What nobody would see costs the guest
+    /// nothing of what it may write.
+    pub(crate) fn log(&self, level: Level, context: &str, message: &str) {
+        if !level.is_wanted() {
+            return;
+        }
+        let mut state = self.state();
+        for text in message.lines() {
+            let mut line = Line::default();
+            if !context.is_empty() {
+                state.extend(&mut line, context.as_bytes());
+                state.extend(&mut line, b": ");
+            }
+            state.extend(&mut line, text.as_bytes());
+            state.say(level, line);
+        }
+    }
+
     /// Ends both streams and says how much of them was dropped.
     pub(crate) fn finish(&self) {
         let mut state = self.state();
@@ -92,7 +134,7 @@ impl Output {
         if dropped > 0 {
             // A long line is cut even if there is room for more of them.
             let key = if state.left_bytes == 0 { "limits.log" } else { "limits.log_line" };
-            emit(&state.speaker, Stream::Stderr, &format!("… {dropped} bytes of output dropped; raise {key}"));
+            emit(&state.speaker, Level::Warn, &format!("… {dropped} bytes of output dropped; raise {key}"));
         }
     }
 
@@ -133,33 +175,18 @@ impl State {
     }
 
     fn append(&mut self, stream: Stream, bytes: &[u8]) {
-        let bytes_max = self.line_bytes_max.min(self.left_bytes);
-        let line = self.line(stream);
-        let room = bytes_max.saturating_sub(line.bytes.len());
-        let kept = room.min(bytes.len());
-        line.bytes.extend_from_slice(&bytes[..kept]);
-        line.cut |= kept < bytes.len();
-        self.dropped_bytes += (bytes.len() - kept) as u64;
+        let mut line = std::mem::take(self.line(stream));
+        self.extend(&mut line, bytes);
+        *self.line(stream) = line;
     }
 
     fn end_line(&mut self, stream: Stream) {
         let line = std::mem::take(self.line(stream));
-        let mut text = clean(&line.bytes);
-        if let Some(granted) = &self.granted {
-            text = granted.mask(text);
-        }
-        if text.is_empty() && !line.cut {
-            return;
-        }
-        if self.left_bytes == 0 {
-            self.dropped_bytes += line.bytes.len() as u64;
-            return;
-        }
-        self.left_bytes = self.left_bytes.saturating_sub(line.bytes.len() + LINE_COST_BYTES);
-        if line.cut {
-            text.push('…');
-        }
-        emit(&self.speaker, stream, &text);
+        let level = match stream {
+            Stream::Stdout => Level::Info,
+            Stream::Stderr => Level::Warn,
+        };
+        let Some(mut text) = self.say(level, line) else { return };
         if stream == Stream::Stderr {
             if self.last_words.len() == LAST_WORDS_LINES {
                 self.last_words.pop_front();
@@ -167,6 +194,37 @@ impl State {
             truncate(&mut text, LAST_WORDS_BYTES);
             self.last_words.push_back(text);
         }
+    }
+
+    /// Adds to a line what there is room for.
+    fn extend(&mut self, line: &mut Line, bytes: &[u8]) {
+        let bytes_max = self.line_bytes_max.min(self.left_bytes);
+        let room = bytes_max.saturating_sub(line.bytes.len());
+        let kept = room.min(bytes.len());
+        line.bytes.extend_from_slice(&bytes[..kept]);
+        line.cut |= kept < bytes.len();
+        self.dropped_bytes += (bytes.len() - kept) as u64;
+    }
+
+    /// Writes a line, if there is something in it and room for it. The text that was written.
+    fn say(&mut self, level: Level, line: Line) -> Option<String> {
+        let mut text = clean(&line.bytes);
+        if let Some(granted) = &self.granted {
+            text = granted.mask(text);
+        }
+        if text.is_empty() && !line.cut {
+            return None;
+        }
+        if self.left_bytes == 0 {
+            self.dropped_bytes += line.bytes.len() as u64;
+            return None;
+        }
+        self.left_bytes = self.left_bytes.saturating_sub(line.bytes.len() + LINE_COST_BYTES);
+        if line.cut {
+            text.push('…');
+        }
+        emit(&self.speaker, level, &text);
+        Some(text)
     }
 }
 
@@ -208,18 +266,32 @@ fn truncate(text: &mut String, bytes_max: usize) {
     }
 }
 
-fn emit(speaker: &Speaker, stream: Stream, text: &str) {
-    match (speaker, stream) {
-        (Speaker::Task(attempt), Stream::Stdout) => {
-            let (id, name, plugin) = (&attempt.request.id, &attempt.request.task, &attempt.spec.plugin);
-            tracing::info!(target: "task", { task.id = %id, task.name = %name, plugin = %plugin }, "{text}");
+/// A line at a level, which has to be known when the program is compiled, with who says it.
+macro_rules! line {
+    ($level:ident, $speaker:expr, $text:expr) => {
+        match $speaker {
+            Speaker::Task(attempt, version) => {
+                let (id, name, plugin) = (&attempt.request.id, &attempt.request.task, &attempt.spec.plugin);
+                tracing::$level!(
+                    target: "task",
+                    { task.id = %id, task.name = %name, plugin = %plugin, version = %version },
+                    "{}",
+                    $text
+                );
+            }
+            Speaker::Plugin(plugin, version) => {
+                tracing::$level!(target: "task", { plugin = %plugin, version = %version }, "{}", $text);
+            }
         }
-        (Speaker::Task(attempt), Stream::Stderr) => {
-            let (id, name, plugin) = (&attempt.request.id, &attempt.request.task, &attempt.spec.plugin);
-            tracing::warn!(target: "task", { task.id = %id, task.name = %name, plugin = %plugin }, "{text}");
-        }
-        (Speaker::Plugin(plugin), Stream::Stdout) => tracing::info!(target: "task", plugin = %plugin, "{text}"),
-        (Speaker::Plugin(plugin), Stream::Stderr) => tracing::warn!(target: "task", plugin = %plugin, "{text}"),
+    };
+}
+
+fn emit(speaker: &Speaker, level: Level, text: &str) {
+    match level {
+        Level::Debug => line!(debug, speaker, text),
+        Level::Info => line!(info, speaker, text),
+        Level::Warn => line!(warn, speaker, text),
+        Level::Error => line!(error, speaker, text),
     }
 }
 
@@ -283,7 +355,7 @@ mod tests {
     #[test]
     fn lines_and_the_whole_are_bounded_and_what_is_lost_is_counted() {
         let limits = Limits { log_bytes: 200, log_line_bytes: 10, ..Limits::default() };
-        let output = Output::new(Speaker::Plugin(PluginName::parse("p").expect("a name")), &limits, None);
+        let output = Output::new(Speaker::Plugin(PluginName::parse("p").expect("a name"), "1".into()), &limits, None);
         let mut state = output.state();
         state.write(Stream::Stderr, b"0123456789abc");
         state.write(Stream::Stderr, b"def\nshort\n");

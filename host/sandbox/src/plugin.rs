@@ -24,7 +24,7 @@ use crate::grant::{self, Denial, Grant, Need, Needs, Power, advice};
 use crate::instance::Guest;
 use crate::invoke::{Broken, Ended, supervise};
 use crate::limits::{Config, DESCRIBE_BYTES_MAX, Limits};
-use crate::logs::Speaker;
+use crate::logs::{self, Speaker};
 use crate::manifest::{Manifest, ManifestError};
 use crate::options::OptionError;
 use crate::sandbox::Surroundings;
@@ -39,6 +39,8 @@ pub(crate) struct Plugin {
     /// The exported function `run`.
     pub(crate) run: ComponentExportIndex,
     pub(crate) limits: Limits,
+    /// The version as its log lines have it.
+    pub(crate) label: logs::Version,
     pub(crate) exception_modules: Vec<String>,
     /// None, if it was granted nothing.
     pub(crate) capabilities: Option<Arc<Capabilities>>,
@@ -231,12 +233,14 @@ pub(crate) async fn load(
 
     let (pre, run) = link(engine, &component, report)?;
     let capabilities = capabilities?;
-    let infos = describe(engine, &pre, &limits, surroundings, &source.name).await?;
+    let label = label(report);
+    let speaker = Speaker::Plugin(source.name.clone(), Arc::clone(&label));
+    let infos = describe(engine, &pre, &limits, surroundings, speaker).await?;
     report.tasks = tasks::read(infos, source, &mut report.warnings)?;
     let exception_modules =
         source.manifest.as_ref().map(|manifest| manifest.exception_modules.clone()).unwrap_or_default();
     let totals = Totals::new(report.tasks.iter().map(|task| task.spec.name.clone()));
-    Ok(Plugin { pre: pre.instance_pre().clone(), run, limits, exception_modules, capabilities, totals })
+    Ok(Plugin { pre: pre.instance_pre().clone(), run, limits, label, exception_modules, capabilities, totals })
 }
 
 /// Refuses what any user of the machine could replace.
@@ -364,17 +368,27 @@ fn link(
     Ok((pre, run))
 }
 
+/// What log lines call this version: what the manifest does, if it does, and else the start of the hash.
+fn label(report: &PluginReport) -> logs::Version {
+    const HASH_DIGITS: usize = 12;
+    const CHARS_MAX: usize = 64;
+    match &report.version {
+        Some(version) => version.chars().filter(|char| !char.is_control()).take(CHARS_MAX).collect::<String>().into(),
+        None => report.sha256.get(..HASH_DIGITS).unwrap_or_default().into(),
+    }
+}
+
 /// Calls `describe` in an instance of its own, under limits.
 async fn describe(
     engine: &Engine,
     pre: &PluginPre<Guest>,
     limits: &Limits,
     surroundings: &Arc<Surroundings>,
-    name: &PluginName,
+    speaker: Speaker,
 ) -> Result<Vec<TaskInfo>, LoadError> {
     let limit = limits.describe_time;
     let deadlines = Deadlines::new(Instant::now(), limit, None, false);
-    let guest = Guest::new(deadlines, Speaker::Plugin(name.clone()), *limits, Arc::clone(surroundings), None);
+    let guest = Guest::new(deadlines, speaker, *limits, Arc::clone(surroundings), None);
     let mut room = None;
     let mut store = guest.into_store(engine, DESCRIBE_BYTES_MAX);
     let call = async {

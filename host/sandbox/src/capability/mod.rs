@@ -6,6 +6,7 @@
 mod config;
 mod env;
 mod fs;
+mod logging;
 mod secrets;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use crate::grant::{self, Powers};
 use crate::instance::Guest;
 
 pub(crate) use config::VERSIONS as CONFIG_VERSIONS;
+pub(crate) use logging::VERSION as LOGGING_VERSION;
 
 use fs::Directory;
 use secrets::Secret;
@@ -92,7 +94,8 @@ impl Capabilities {
 
 /// Links what is not WASI's.
 pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
-    config::link(linker)
+    config::link(linker)?;
+    logging::link(linker)
 }
 
 /// The words of a denial.

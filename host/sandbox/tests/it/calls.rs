@@ -253,7 +253,7 @@ async fn a_task_that_handles_its_soft_limit_is_told_and_may_end_by_itself() {
 async fn guests_take_turns_on_one_thread() {
     let world = World::guest(&Guest::new("(loop $l (br $l)) unreachable")).await;
     // The greedy one is cancelled once the other has had its turn.
-    let finished = world.sandbox.invoke(world.attempt("t"), world.check_alive()).await;
+    let finished = world.sandbox.invoke(world.attempt("t"), Box::pin(world.check_alive())).await;
     assert_eq!(finished.outcome, Outcome::Interrupted);
 }
 

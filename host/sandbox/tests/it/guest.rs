@@ -408,3 +408,23 @@ pub(crate) const UPDATE: Import = Import {
 (import "update" "cancelled" (func $cancelled (result i32)))
 "#,
 };
+
+/// `$log` (level, context pointer and length, message pointer and length): texts are read from a memory that
+/// `$put` (address, byte) writes.
+pub(crate) const LOGGING: Import = Import {
+    component: r#"
+(core module $libc (memory (export "memory") 2)
+  (func (export "put") (param i32 i32) (i32.store8 (local.get 0) (local.get 1))))
+(core instance $libc (instantiate $libc))
+(import "wasi:logging/logging@0.1.0-draft" (instance $logging
+  (type $level-def (enum "trace" "debug" "info" "warn" "error" "critical"))
+  (export "level" (type $level (eq $level-def)))
+  (export "log" (func (param "level" $level) (param "context" string) (param "message" string)))))
+(core func $log (canon lower (func $logging "log") (memory (core memory $libc "memory"))))
+"#,
+    with: r#"(with "logging" (instance (export "log" (func $log)))) (with "libc" (instance $libc))"#,
+    core: r#"
+(import "logging" "log" (func $log (param i32 i32 i32 i32 i32)))
+(import "libc" "put" (func $put (param i32 i32)))
+"#,
+};

@@ -139,6 +139,7 @@ fn sandbox_interfaces() -> Vec<String> {
     let drafts = ["0.2.0-draft", "0.2.0-draft-2024-09-27", "0.2.0-rc.1"];
     wasi.chain(["context", "secrets", "types"].map(|name| format!("taskhost:task/{name}@0.1.0")))
         .chain(drafts.map(|version| format!("wasi:config/store@{version}")))
+        .chain(["wasi:logging/logging@0.1.0-draft".to_owned()])
         .collect()
 }
 

@@ -4,9 +4,10 @@ use std::io;
 use std::sync::{Arc, Mutex};
 
 use taskhost_core::{Outcome, Trap};
+use tracing::Level;
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::guest::{Guest, OUTPUT};
+use crate::guest::{Guest, Import, LOGGING, OUTPUT};
 use crate::world::World;
 
 #[derive(Clone, Default)]
@@ -33,9 +34,19 @@ impl MakeWriter<'_> for Captured {
 
 /// Runs the task `t` and gives the outcome and the lines of the log.
 async fn logged(guest: Guest) -> (Outcome, Vec<String>) {
+    logged_with(guest, OUTPUT, Level::INFO).await
+}
+
+async fn logged_with(guest: Guest, import: Import, level: Level) -> (Outcome, Vec<String>) {
+    let manifest = b"name = \"guest\"\nversion = \"1.2\"".to_vec();
+    let world = World::new(&[("g/plugin.toml", manifest), ("g/guest.wasm", guest.import(import).build())]).await;
+    run(&world, level).await
+}
+
+async fn run(world: &World, level: Level) -> (Outcome, Vec<String>) {
     let captured = Captured::default();
-    let subscriber = tracing_subscriber::fmt().with_writer(captured.clone()).with_ansi(false).without_time().finish();
-    let world = World::guest(&guest.import(OUTPUT)).await;
+    let subscriber = tracing_subscriber::fmt().with_max_level(level).with_writer(captured.clone());
+    let subscriber = subscriber.with_ansi(false).without_time().finish();
     let outcome = {
         let _guard = tracing::subscriber::set_default(subscriber);
         world.run(world.attempt("t")).await.outcome
@@ -64,7 +75,7 @@ async fn lines_carry_the_task_and_are_cleaned() {
     ];
     let (outcome, lines) = logged(Guest::new(&body.concat())).await;
     assert!(matches!(outcome, Outcome::Success(_)));
-    let fields = "task.id=id-1 task.name=t plugin=guest";
+    let fields = "task.id=id-1 task.name=t plugin=guest version=1.2";
     assert_eq!(
         lines.iter().map(|line| line.trim_start()).collect::<Vec<_>>(),
         [
@@ -103,4 +114,74 @@ async fn a_trap_tells_what_the_guest_said_last() {
     let (outcome, _) = logged(Guest::new(&format!("{} unreachable", print("$stderr", panic)))).await;
     let Outcome::Trapped(Trap::Instruction(why)) = outcome else { panic!("no trap: {outcome:?}") };
     assert!(why.ends_with("; stderr: thread 'main' panicked at src/lib.rs:7:5: boom"), "{why}");
+}
+
+/// Logs a message in a context.
+fn log(level: u8, context: &str, message: &str) -> String {
+    let both = format!("{context}{message}");
+    let puts: String =
+        both.bytes().enumerate().map(|(at, byte)| format!("(call $put (i32.const {at}) (i32.const {byte}))")).collect();
+    let (at, length) = (context.len(), message.len());
+    format!(
+        "{puts} (call $log (i32.const {level}) (i32.const 0) (i32.const {at}) (i32.const {at}) (i32.const {length}))"
+    )
+}
+
+#[tokio::test]
+async fn wasi_logging_keeps_level_and_context() {
+    let body = [
+        log(0, "db", "traced"),
+        log(1, "db", "debugged"),
+        log(2, "db\u{1b}[31m", "two\nlines\n"),
+        log(3, "", "no context"),
+        log(4, "db", "broken"),
+        log(5, "db", "very\u{7} broken"),
+        OK.to_owned(),
+    ]
+    .concat();
+    let fields = "task.id=id-1 task.name=t plugin=guest version=1.2";
+    let expected = [
+        format!("DEBUG task: db: traced {fields}"),
+        format!("DEBUG task: db: debugged {fields}"),
+        format!("INFO task: db: two {fields}"),
+        format!("INFO task: db: lines {fields}"),
+        format!("WARN task: no context {fields}"),
+        format!("ERROR task: db: broken {fields}"),
+        format!("ERROR task: db: very broken {fields}"),
+    ];
+    for (level, first) in [(Level::DEBUG, 0), (Level::INFO, 2)] {
+        let (outcome, lines) = logged_with(Guest::new(&body), LOGGING, level).await;
+        assert!(matches!(outcome, Outcome::Success(_)));
+        let task = |line: &&str| line.contains(" task: ");
+        assert_eq!(lines.iter().map(|line| line.trim_start()).filter(task).collect::<Vec<_>>(), expected[first..]);
+    }
+}
+
+#[tokio::test]
+async fn wasi_logging_has_the_bounds_of_what_is_printed() {
+    // A line of a megabyte without an end, a thousand times; and what nobody sees counts for nothing.
+    let flood = "(local.set 0 (i32.const 0))
+        (loop $l (call $log (i32.const 1) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 100000))
+          (call $log (i32.const 2) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 100000))
+          (local.set 0 (i32.add (local.get 0) (i32.const 1)))
+          (br_if $l (i32.lt_u (local.get 0) (i32.const 1000))))";
+    let fill = "(local.set 0 (i32.const 0)) (loop $f (call $put (local.get 0) (i32.const 120))
+        (local.set 0 (i32.add (local.get 0) (i32.const 1))) (br_if $f (i32.lt_u (local.get 0) (i32.const 100000))))";
+    let guest = Guest::new(&format!("{fill} {flood} {OK}"));
+    let (outcome, lines) = logged_with(guest, LOGGING, Level::INFO).await;
+    assert!(matches!(outcome, Outcome::Success(_)));
+    // 64 KiB in lines of 8 KiB, cut, and what was dropped.
+    assert_eq!(lines.len(), 9, "{}", lines.len());
+    assert!(lines[0].contains("x…"));
+    let dropped = 1000 * 100_000 - (64 << 10) + 7 * 32;
+    assert!(lines[8].contains(&format!("… {dropped} bytes of output dropped; raise limits.log ")), "{}", lines[8]);
+}
+
+#[tokio::test]
+async fn a_plugin_without_a_version_is_known_by_its_hash() {
+    let body = format!("{} {OK}", log(2, "", "hello"));
+    let world = World::guest(&Guest::new(&body).import(LOGGING)).await;
+    let report = world.loaded.plugins.iter().find(|plugin| plugin.name == "guest").expect("it is loaded");
+    let (_, lines) = run(&world, Level::INFO).await;
+    assert!(lines[0].ends_with(&format!("version={}", &report.sha256[..12])), "{}", lines[0]);
 }
