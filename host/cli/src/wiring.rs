@@ -205,6 +205,10 @@ fn limits(limits: &LimitsConfig) -> sandbox::Limits {
         component_bytes: size(limits.component_bytes),
         compile_time: limits.compile_time,
         describe_time: limits.describe_time,
+        http_requests: limits.http_requests as usize,
+        http_request_bytes: limits.http_request_bytes,
+        http_response_bytes: limits.http_response_bytes,
+        http_timeout: limits.http_timeout,
     }
 }
 

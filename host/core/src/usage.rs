@@ -17,9 +17,9 @@ pub struct Usage {
     pub memory_bytes_peak: u64,
     /// Calls of the guest into the host.
     pub host_calls: u64,
-    /// Length of the arguments.
+    /// Length of the arguments, and what came over the network.
     pub bytes_in: u64,
-    /// Length of the result, or of the failure with all its texts.
+    /// Length of the result, or of the failure with all its texts, and what went over the network.
     pub bytes_out: u64,
 }
 

@@ -56,6 +56,8 @@ const LINKED: &[(&str, &str)] = &[
     ("wasi:clocks/wall-clock", "0.2"),
     ("wasi:filesystem/preopens", "0.2"),
     ("wasi:filesystem/types", "0.2"),
+    ("wasi:http/outgoing-handler", "0.2"),
+    ("wasi:http/types", "0.2"),
     ("wasi:io/error", "0.2"),
     ("wasi:io/poll", "0.2"),
     ("wasi:io/streams", "0.2"),

@@ -78,7 +78,7 @@ impl Notice {
         self.given.load(Ordering::Relaxed)
     }
 
-    async fn arrived(&self) {
+    pub(crate) async fn arrived(&self) {
         let arrived = self.arrived.notified();
         let mut arrived = std::pin::pin!(arrived);
         arrived.as_mut().enable();

@@ -9,11 +9,12 @@ use taskhost_core::{Json, State, settle};
 use wasmtime::Store;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
 use crate::abi::taskhost::task::context::UpdateError;
 use crate::abi::taskhost::task::{context, types};
 use crate::calls::{self, Calls};
-use crate::capability::{self, Capabilities, CapabilityError};
+use crate::capability::{self, Capabilities, CapabilityError, Http, Remarks, Traffic, TrafficMeter};
 use crate::clock::{Deadlines, Notice};
 use crate::engine::Engine;
 use crate::limits::{Limits, RANDOM_BYTES_MAX};
@@ -39,6 +40,11 @@ pub(crate) struct Guest {
     states: Option<Box<States>>,
     output: Option<Output>,
     wasi: Option<WasiCtx>,
+    http: Option<Box<Http>>,
+    /// What was said about what the guest did not get.
+    remarks: Option<Arc<Remarks>>,
+    /// Counts what goes over the network, once something does.
+    traffic: Option<Arc<TrafficMeter>>,
     table: ResourceTable,
 }
 
@@ -68,6 +74,9 @@ impl Guest {
             states: None,
             output: None,
             wasi: None,
+            http: None,
+            remarks: None,
+            traffic: None,
             table,
         }
     }
@@ -112,15 +121,22 @@ impl Guest {
 
     /// Why the guest may not use this.
     pub(crate) fn denied(&self, option: &str, name: &str) -> String {
-        match &self.speaker {
-            Speaker::Task(attempt, _) => {
-                let task = attempt.request.task.as_str();
-                capability::denied(self.granted.as_deref(), &attempt.spec.plugin, task, option, name)
-            }
-            Speaker::Plugin(..) => {
-                format!("{option} `{name}` is denied: only tasks have what is granted, not `describe`")
-            }
-        }
+        capability::denied(&self.speaker, self.granted.as_deref(), option, name)
+    }
+
+    /// Where the host says what the guest did not get.
+    pub(crate) fn remarks(&mut self) -> Arc<Remarks> {
+        let make = || Arc::new(Remarks::new(self.speaker.clone(), self.granted.clone()));
+        Arc::clone(self.remarks.get_or_insert_with(make))
+    }
+
+    fn traffic_meter(&mut self) -> Arc<TrafficMeter> {
+        Arc::clone(self.traffic.get_or_insert_default())
+    }
+
+    /// What the guest sent and received over the network.
+    pub(crate) fn traffic(&self) -> Traffic {
+        self.traffic.as_ref().map_or_else(Traffic::default, |meter| meter.read())
     }
 
     fn make_wasi(&mut self) -> Result<WasiCtx, CapabilityError> {
@@ -179,6 +195,18 @@ impl WasiView for Guest {
         let Self { wasi, table, .. } = self;
         let ctx = wasi.as_mut().expect("it was made above");
         WasiCtxView { ctx, table }
+    }
+}
+
+impl WasiHttpView for Guest {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        if self.http.is_none() {
+            let (meter, remarks) = (self.traffic_meter(), self.remarks());
+            let http = Http::new(self.limits, self.deadlines, self.notice.clone(), meter, remarks);
+            self.http = Some(Box::new(http));
+        }
+        let Self { http, table, .. } = self;
+        http.as_mut().expect("it was made above").view(table)
     }
 }
 

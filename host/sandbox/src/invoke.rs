@@ -85,8 +85,10 @@ impl Sandbox {
         store.data().finish_states();
         let memory_bytes_peak = store.data().memory.peak_bytes() as u64;
         let host_calls = store.data().calls.made();
+        let traffic = store.data().traffic();
         drop(store);
         let wall = started.elapsed();
+        let (bytes_in, bytes_out) = (bytes_in + traffic.received_bytes, bytes_out + traffic.sent_bytes);
         let usage = Usage { wall, cpu, memory_bytes_peak, host_calls, bytes_in, bytes_out };
         let finished = Finished { outcome, effects: Vec::new(), usage };
         plugin.totals.add(&attempt.spec.name, &finished);

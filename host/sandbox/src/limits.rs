@@ -86,6 +86,14 @@ pub struct Limits {
     pub compile_time: Duration,
     /// Time for one call of `describe` when a plugin is loaded.
     pub describe_time: Duration,
+    /// HTTP requests that an attempt has at once; more wait for their turn.
+    pub http_requests: usize,
+    /// Longest body of a request.
+    pub http_request_bytes: u64,
+    /// Longest body of a response, as far as the guest reads it.
+    pub http_response_bytes: u64,
+    /// Longest wait for a connection, for a response, and for each part of its body.
+    pub http_timeout: Duration,
 }
 
 impl Default for Limits {
@@ -105,6 +113,10 @@ impl Default for Limits {
             component_bytes: 64 * MIB,
             compile_time: Duration::from_secs(60),
             describe_time: Duration::from_secs(5),
+            http_requests: 16,
+            http_request_bytes: 16 * MIB as u64,
+            http_response_bytes: 16 * MIB as u64,
+            http_timeout: Duration::from_secs(60),
         }
     }
 }

@@ -30,6 +30,23 @@ pub(crate) enum Speaker {
     Task(Arc<Attempt>, Version),
 }
 
+impl Speaker {
+    /// The task, if one is running.
+    pub(crate) fn task(&self) -> Option<&str> {
+        match self {
+            Self::Plugin(..) => None,
+            Self::Task(attempt, _) => Some(attempt.request.task.as_str()),
+        }
+    }
+
+    pub(crate) fn plugin(&self) -> &PluginName {
+        match self {
+            Self::Plugin(plugin, _) => plugin,
+            Self::Task(attempt, _) => &attempt.spec.plugin,
+        }
+    }
+}
+
 /// What the plugin calls this version of itself; without a name the first digits of its hash.
 pub(crate) type Version = Arc<str>;
 
@@ -284,6 +301,11 @@ macro_rules! line {
             }
         }
     };
+}
+
+/// A line of the host's own about a task, beside what the task prints.
+pub(crate) fn warn(speaker: &Speaker, text: &str) {
+    emit(speaker, Level::Warn, &clean(text.as_bytes()));
 }
 
 fn emit(speaker: &Speaker, level: Level, text: &str) {

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 pub const HOST: &str = "TASKHOST_TEST_HOST";
 /// The demo plugin's component; its manifest lies beside it.
 pub const DEMO: &str = "TASKHOST_TEST_DEMO";
+/// The component of the guest that talks to the network.
+pub const NET: &str = "TASKHOST_TEST_NET";
 /// A Python with Celery.
 pub const PYTHON: &str = "TASKHOST_TEST_PYTHON";
 /// The modules of npm for a client in Node.js; `node` itself is on the PATH.

@@ -37,6 +37,7 @@ mod journal;
 mod limits;
 mod messages;
 mod mixed;
+mod network;
 mod node;
 mod progress;
 mod queues;

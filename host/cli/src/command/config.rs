@@ -124,6 +124,10 @@ mod tests {
             limits.component                           64MiB                              default
             limits.compile_time                        1m                                 default
             limits.describe_time                       5s                                 default
+            limits.http_requests                       16                                 default
+            limits.http_request_body                   16MiB                              default
+            limits.http_response_body                  16MiB                              default
+            limits.http_timeout                        1m                                 default
             plugins.dir                                plugins                            default
             log.level                                  info                               default
             log.format                                 text                               default

@@ -172,6 +172,10 @@ pub(crate) struct LimitsConfig {
     pub(crate) component_bytes: u64,
     pub(crate) compile_time: Duration,
     pub(crate) describe_time: Duration,
+    pub(crate) http_requests: u32,
+    pub(crate) http_request_bytes: u64,
+    pub(crate) http_response_bytes: u64,
+    pub(crate) http_timeout: Duration,
 }
 
 /// Group `[plugins]`.
@@ -280,6 +284,10 @@ impl Config {
                 component_bytes: of.bytes("limits.component"),
                 compile_time: of.duration("limits.compile_time"),
                 describe_time: of.duration("limits.describe_time"),
+                http_requests: of.count("limits.http_requests"),
+                http_request_bytes: of.bytes("limits.http_request_body"),
+                http_response_bytes: of.bytes("limits.http_response_body"),
+                http_timeout: of.duration("limits.http_timeout"),
             },
             plugins: PluginsConfig {
                 dir: of.text("plugins.dir").into(),

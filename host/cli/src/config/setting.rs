@@ -249,6 +249,20 @@ pub(crate) const SETTINGS: &[Setting] = &[
     fixed("limits.component", Kind::Bytes, "64MiB", "size of a plugin's .wasm file"),
     fixed("limits.compile_time", Kind::PositiveDuration, "1m", "how long it may take to compile a plugin"),
     fixed("limits.describe_time", Kind::PositiveDuration, "5s", "how long a plugin may take to list its tasks"),
+    fixed(
+        "limits.http_requests",
+        Kind::Positive,
+        "16",
+        "HTTP requests of one running task at once; more wait their turn",
+    ),
+    fixed("limits.http_request_body", Kind::Bytes, "16MiB", "size of what a running task sends with one request"),
+    fixed("limits.http_response_body", Kind::Bytes, "16MiB", "size of what it reads of one response"),
+    fixed(
+        "limits.http_timeout",
+        Kind::PositiveDuration,
+        "1m",
+        "how long it waits for a connection, for the response, and for each part of that",
+    ),
     fixed("plugins.dir", Kind::Folder, "plugins", "folder with plugins: *.wasm files, and folders with a plugin.toml"),
     fixed("log.level", Kind::Level, "info", "how much the worker logs: debug, info, warning, error or critical"),
     fixed("log.format", Kind::Format, "text", "text, or json with one object a line"),
@@ -509,6 +523,14 @@ mod tests {
                       how long it may take to compile a plugin [default: 1m]
               limits.describe_time
                       how long a plugin may take to list its tasks [default: 5s]
+              limits.http_requests
+                      HTTP requests of one running task at once; more wait their turn [default: 16]
+              limits.http_request_body
+                      size of what a running task sends with one request [default: 16MiB]
+              limits.http_response_body
+                      size of what it reads of one response [default: 16MiB]
+              limits.http_timeout
+                      how long it waits for a connection, for the response, and for each part of that [default: 1m]
               plugins.dir
                       folder with plugins: *.wasm files, and folders with a plugin.toml [default: plugins]
               log.level
@@ -585,6 +607,10 @@ mod tests {
                       environment variables: ["LANG"] as the worker has it, or ["LANG=C"]
               fs
                       folders, such as ["/data=/srv/data", "/out=/srv/out:rw"]; read-only without :rw
+              http
+                      where it may send requests, such as ["https://*.example.com", "http://10.1.2.3:8080"]
+              networks
+                      what names may lead to beside the Internet: loopback, private, link-local, shared, metadata, or "10.1.0.0/16"
               secrets
                       secrets, such as ["key=env:VARIABLE", "token=file:/run/secrets/token"]
               sha256

@@ -6,20 +6,26 @@
 mod config;
 mod env;
 mod fs;
+mod http;
 mod logging;
+mod network;
+mod remarks;
 mod secrets;
 
 use std::collections::BTreeMap;
 
-use taskhost_core::PluginName;
 use wasmtime::component::Linker;
 use wasmtime_wasi::WasiCtxBuilder;
 
-use crate::grant::{self, Powers};
+use crate::grant::{self, HttpPowers, Powers};
 use crate::instance::Guest;
+use crate::logs::Speaker;
 
 pub(crate) use config::VERSIONS as CONFIG_VERSIONS;
+pub(crate) use http::Http;
 pub(crate) use logging::VERSION as LOGGING_VERSION;
+pub(crate) use network::{Traffic, TrafficMeter};
+pub(crate) use remarks::Remarks;
 
 use fs::Directory;
 use secrets::Secret;
@@ -53,6 +59,7 @@ pub(crate) struct Capabilities {
     config: BTreeMap<String, String>,
     secrets: BTreeMap<String, Secret>,
     directories: Vec<Directory>,
+    http: Option<HttpPowers>,
 }
 
 impl Capabilities {
@@ -67,6 +74,7 @@ impl Capabilities {
             config: powers.config,
             secrets: secrets::fetch(powers.secrets)?,
             directories: fs::open(powers.fs)?,
+            http: powers.http,
         }))
     }
 
@@ -92,29 +100,29 @@ impl Capabilities {
     }
 }
 
-/// Links what is not WASI's.
+/// Links what is not WASI's own, or is otherwise than WASI's own.
 pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     config::link(linker)?;
-    logging::link(linker)
+    logging::link(linker)?;
+    linker.allow_shadowing(true);
+    http::link(linker)?;
+    linker.allow_shadowing(false);
+    Ok(())
 }
 
 /// The words of a denial.
-pub(crate) fn denied(
-    capabilities: Option<&Capabilities>,
-    plugin: &PluginName,
-    task: &str,
-    option: &str,
-    name: &str,
-) -> String {
-    let what = format!("{option} `{name}`");
-    match capabilities {
-        Some(capabilities) if !capabilities.covers(task) => {
-            let tasks = capabilities.tasks.join(", ");
-            format!("{what} is denied: [grants.\"{plugin}\"] of host.toml is for tasks {tasks}, not for `{task}`")
+pub(crate) fn denied(speaker: &Speaker, granted: Option<&Capabilities>, option: &str, name: &str) -> String {
+    let what = format!("{option} `{name}` is denied");
+    let plugin = speaker.plugin();
+    match (speaker.task(), granted) {
+        (None, _) => format!("{what}: only tasks have what is granted, not `describe`"),
+        (Some(task), Some(granted)) if !granted.covers(task) => {
+            let tasks = granted.tasks.join(", ");
+            format!("{what}: [grants.\"{plugin}\"] of host.toml is for tasks {tasks}, not for `{task}`")
         }
-        _ => format!(
-            "{what} is denied: the plugin does not declare it; add `{option} = [\"{name}\"]` to [needs] of \
-             plugin.toml and grant it in [grants.\"{plugin}\"] of host.toml"
+        (Some(_), _) => format!(
+            "{what}: the plugin does not declare it; add `{option} = [\"{name}\"]` to [needs] of plugin.toml and grant \
+             it in [grants.\"{plugin}\"] of host.toml"
         ),
     }
 }

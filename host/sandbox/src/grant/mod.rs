@@ -3,7 +3,10 @@
 //! Pure: fetches nothing that a grant names. The capabilities do, when a plugin is loaded.
 
 mod entry;
+mod host;
+mod http;
 mod need;
+mod networks;
 #[cfg(test)]
 mod tests;
 
@@ -13,8 +16,12 @@ use std::path::{Path, PathBuf};
 use taskhost_core::PluginName;
 
 use entry::{directory, hash, named, pair, pattern, secret, variable};
+pub(crate) use host::Host;
+pub use http::HttpPattern;
+pub(crate) use http::{Destination, HttpPowers, Scheme};
 pub(crate) use need::CAPABILITIES;
 pub use need::{Mode, Need};
+pub(crate) use networks::{Networks, Range, entry as network_entry};
 
 /// Everything that a plugin declares.
 pub(crate) type Needs = BTreeSet<Need>;
@@ -32,6 +39,9 @@ pub struct Grant {
     pub(crate) secrets: BTreeMap<String, SecretSource>,
     /// Directories by the path that the guest sees.
     pub(crate) fs: BTreeMap<String, (PathBuf, Mode)>,
+    pub(crate) http: Vec<HttpPattern>,
+    /// Networks that names may lead to beside the Internet.
+    pub(crate) networks: Networks,
 }
 
 /// Where the worker finds a secret.
@@ -46,6 +56,11 @@ pub const GRANT_OPTIONS: &[(&str, &str)] = &[
     ("config", "what wasi:config tells the plugin, such as [\"region=eu\"]"),
     ("env", "environment variables: [\"LANG\"] as the worker has it, or [\"LANG=C\"]"),
     ("fs", "folders, such as [\"/data=/srv/data\", \"/out=/srv/out:rw\"]; read-only without :rw"),
+    ("http", "where it may send requests, such as [\"https://*.example.com\", \"http://10.1.2.3:8080\"]"),
+    (
+        "networks",
+        "what names may lead to beside the Internet: loopback, private, link-local, shared, metadata, or \"10.1.0.0/16\"",
+    ),
     ("secrets", "secrets, such as [\"key=env:VARIABLE\", \"token=file:/run/secrets/token\"]"),
     ("sha256", "the component that all this is for; any file of that name, if not given"),
     ("tasks", "the tasks that may use it, such as [\"images.*\"]; all of the plugin, if not given"),
@@ -61,6 +76,8 @@ impl Grant {
             "config" => self.config = named(values, |text| pair(text, "key=value"))?,
             "secrets" => self.secrets = named(values, secret)?,
             "fs" => self.fs = named(values, directory)?,
+            "http" => self.http = values.iter().map(|text| HttpPattern::parse(text)).collect::<Result<_, _>>()?,
+            "networks" => self.networks = Networks::parse(values)?,
             _ => return Err(format!("a grant has no `{option}`")),
         }
         Ok(())
@@ -73,6 +90,7 @@ impl Grant {
             Need::Config(key) => self.config.contains_key(key),
             Need::Secret(name) => self.secrets.contains_key(name),
             Need::Directory(guest, wanted) => self.fs.get(guest).is_some_and(|(_, mode)| mode >= wanted),
+            Need::Http(wanted) => self.http.iter().any(|granted| granted.covers(wanted)),
         }
     }
 
@@ -82,7 +100,8 @@ impl Grant {
         let config = self.config.keys().cloned().map(Need::Config);
         let secrets = self.secrets.keys().cloned().map(Need::Secret);
         let fs = self.fs.iter().map(|(guest, (_, mode))| Need::Directory(guest.clone(), *mode));
-        env.chain(config).chain(secrets).chain(fs).collect()
+        let http = self.http.iter().cloned().map(Need::Http);
+        env.chain(config).chain(secrets).chain(fs).chain(http).collect()
     }
 }
 
@@ -94,6 +113,7 @@ pub(crate) struct Powers {
     pub(crate) config: BTreeMap<String, String>,
     pub(crate) secrets: Vec<(String, SecretSource)>,
     pub(crate) fs: Vec<(String, PathBuf, Mode)>,
+    pub(crate) http: Option<HttpPowers>,
 }
 
 /// Why a plugin is not given what it declares.
@@ -126,6 +146,10 @@ pub(crate) fn meet(needs: &Needs, grant: &Grant, sha256: &str) -> Result<Powers,
             Need::Secret(name) => powers.secrets.push((name.clone(), grant.secrets[name].clone())),
             // What is only read is given for reading, even if more were granted.
             Need::Directory(guest, mode) => powers.fs.push((guest.clone(), grant.fs[guest].0.clone(), *mode)),
+            Need::Http(pattern) => {
+                let http = powers.http.get_or_insert_with(|| HttpPowers::new(&grant.http, &grant.networks));
+                http.declare(pattern.clone());
+            }
         }
     }
     Ok(powers)

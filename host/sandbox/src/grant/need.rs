@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::entry;
+use super::{HttpPattern, entry};
 
 /// Whether a directory can only be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,11 +20,13 @@ pub enum Need {
     Config(String),
     /// A directory under this path of the guest.
     Directory(String, Mode),
+    /// Where it sends HTTP requests.
+    Http(HttpPattern),
     Secret(String),
 }
 
 /// The keys of `[needs]`.
-pub(crate) const CAPABILITIES: &[&str] = &["config", "env", "fs", "secrets"];
+pub(crate) const CAPABILITIES: &[&str] = &["config", "env", "fs", "http", "secrets"];
 
 impl Need {
     /// The key in `[needs]` and in the grant.
@@ -33,6 +35,7 @@ impl Need {
             Self::Env(_) => "env",
             Self::Config(_) => "config",
             Self::Directory(..) => "fs",
+            Self::Http(_) => "http",
             Self::Secret(_) => "secrets",
         }
     }
@@ -43,6 +46,7 @@ impl Need {
             Self::Env(name) | Self::Config(name) | Self::Secret(name) => name.clone(),
             Self::Directory(guest, Mode::ReadOnly) => guest.clone(),
             Self::Directory(guest, Mode::ReadWrite) => format!("{guest}:rw"),
+            Self::Http(pattern) => pattern.to_string(),
         }
     }
 
@@ -54,6 +58,7 @@ impl Need {
             Self::Secret(name) => format!("{name}=env:VARIABLE"),
             Self::Directory(guest, Mode::ReadOnly) => format!("{guest}=/FOLDER"),
             Self::Directory(guest, Mode::ReadWrite) => format!("{guest}=/FOLDER:rw"),
+            Self::Http(pattern) => pattern.to_string(),
         }
     }
 
@@ -61,6 +66,7 @@ impl Need {
     pub fn entry(&self) -> Option<String> {
         match self {
             Self::Env(name) => Some(name.clone()),
+            Self::Http(pattern) => Some(pattern.to_string()),
             Self::Config(_) | Self::Secret(_) | Self::Directory(..) => None,
         }
     }
@@ -68,6 +74,8 @@ impl Need {
     pub(super) fn is_about(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Directory(guest, _), Self::Directory(other, _)) => guest == other,
+            // One entry of a grant may give what several needs name.
+            (Self::Http(pattern), Self::Http(granted)) => granted.covers(pattern),
             _ => self == other,
         }
     }
@@ -79,6 +87,7 @@ impl Need {
             "env" => entry::name(text).map(Self::Env),
             // `/data`, or `/data:rw`.
             "fs" => entry::needed_directory(text).map(|(guest, mode)| Self::Directory(guest, mode)),
+            "http" => HttpPattern::parse(text).map(Self::Http),
             "secrets" => entry::name(text).map(Self::Secret),
             _ => Err(format!("there is no capability `{capability}`")),
         }

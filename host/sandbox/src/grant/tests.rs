@@ -75,6 +75,45 @@ fn what_is_missing_is_named_with_the_line_to_add() {
     );
 }
 
+fn http(pattern: &str) -> Need {
+    Need::read("http", pattern).expect("a pattern")
+}
+
+#[test]
+fn a_plugin_goes_where_it_says_even_if_more_is_granted() {
+    let granted = grant(&[("http", &["https://*.example.com", "http://10.1.2.3:8080"]), ("networks", &["loopback"])]);
+    let wanted = needs(&[http("https://api.example.com"), http("http://10.1.2.3:8080")]);
+    let powers = meet(&wanted, &granted, HASH).expect("all is granted").http.expect("it has http");
+    let destination = |scheme, authority| Destination::parse(scheme, authority).expect("a destination");
+    let networks =
+        |destination: &Destination| powers.networks(destination).map(|networks| networks == &granted.networks);
+    let (api, other) = (destination(Scheme::Https, "api.example.com"), destination(Scheme::Https, "other.example.com"));
+    assert!(powers.allow(&api) && !powers.allow(&other));
+    assert_eq!(networks(&api), Some(true));
+    let private = destination(Scheme::Http, "10.1.2.3:8080");
+    assert!(powers.allow(&private));
+    assert_eq!(networks(&private), None);
+    let beyond = needs(&[http("http://api.example.com"), http("https://*.example.com:*")]);
+    let Err(Denial::Missing(missing)) = meet(&beyond, &granted, HASH) else { panic!("nothing of it is granted") };
+    let name = PluginName::parse("images").expect("a name");
+    assert_eq!(
+        advice(&name, &missing),
+        "http `http://api.example.com`, http `https://*.example.com:*`, not granted: \
+         add `http = [\"http://api.example.com\", \"https://*.example.com:*\"]` to [grants.\"images\"] of host.toml"
+    );
+    let rows = side_by_side(&wanted, &grant(&[("http", &["https://*.example.com", "https://other.example"])]));
+    let rows: Vec<_> = rows.into_iter().map(|row| (row.need.name(), row.declared, row.granted)).collect();
+    let row = |name: &str, declared, granted| (name.to_owned(), declared, granted);
+    assert_eq!(
+        rows,
+        [
+            row("http://10.1.2.3:8080", true, false),
+            row("https://api.example.com", true, true),
+            row("https://other.example", false, true),
+        ]
+    );
+}
+
 #[test]
 fn a_pinned_grant_is_for_one_component() {
     let pinned = grant(&[("sha256", &[HASH]), ("env", &["LANG"])]);
@@ -118,6 +157,8 @@ fn a_grant_that_cannot_be_read_says_what_was_expected() {
         ("fs", "/=/srv", "is no path for a plugin"),
         ("tasks", "*.resize", "is no name of tasks"),
         ("sha256", "abc", "expected 64 hexadecimal digits"),
+        ("http", "api.example.com", "is no address such as https://api.example.com: it has no ://"),
+        ("networks", "lan", "is no block of addresses such as 10.1.0.0/16"),
         ("gpu", "1", "a grant has no `gpu`"),
     ] {
         let problem = Grant::default().set(option, &[value.to_owned()]).expect_err(value);

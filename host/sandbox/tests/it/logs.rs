@@ -44,16 +44,22 @@ async fn logged_with(guest: Guest, import: Import, level: Level) -> (Outcome, Ve
 }
 
 async fn run(world: &World, level: Level) -> (Outcome, Vec<String>) {
+    let (outcome, log) = capture(level, async { world.run(world.attempt("t")).await.outcome }).await;
+    world.check_alive().await;
+    (outcome, log)
+}
+
+/// The lines that are logged meanwhile, on this thread.
+pub(crate) async fn capture<T>(level: Level, work: impl Future<Output = T>) -> (T, Vec<String>) {
     let captured = Captured::default();
     let subscriber = tracing_subscriber::fmt().with_max_level(level).with_writer(captured.clone());
     let subscriber = subscriber.with_ansi(false).without_time().finish();
-    let outcome = {
+    let done = {
         let _guard = tracing::subscriber::set_default(subscriber);
-        world.run(world.attempt("t")).await.outcome
+        work.await
     };
-    world.check_alive().await;
     let bytes = captured.0.lock().expect("no panic while it was held").clone();
-    (outcome, String::from_utf8(bytes).expect("UTF-8").lines().map(str::to_owned).collect())
+    (done, String::from_utf8(bytes).expect("UTF-8").lines().map(str::to_owned).collect())
 }
 
 /// Writes a text to a stream, byte by byte into the memory that `$write` reads.

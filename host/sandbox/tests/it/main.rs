@@ -3,7 +3,9 @@
 mod calls;
 mod guest;
 mod hostile;
+mod http;
 mod loading;
 mod logs;
+mod server;
 mod states;
 mod world;

@@ -6,11 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sandbox::{Config, Limits, Loaded, Sandbox};
+use sandbox::{Config, Grant, Limits, Loaded, Sandbox};
 use taskhost_core::protocol::v2;
 use taskhost_core::{
-    Attempt, AttemptId, Codec, DeliveryId, DeliveryInfo, Finished, Json, NodeName, Outcome, Policy, QueueName, Request,
-    TaskId, TaskName, Timestamp,
+    Attempt, AttemptId, Codec, DeliveryId, DeliveryInfo, Finished, Json, NodeName, Outcome, PluginName, Policy,
+    QueueName, Request, TaskId, TaskName, Timestamp,
 };
 use tempfile::TempDir;
 
@@ -31,14 +31,21 @@ impl World {
     }
 
     pub(crate) async fn with_limits(limits: Limits, files: &[(&str, Vec<u8>)]) -> Self {
+        Self::with_grants(limits, BTreeMap::new(), files).await
+    }
+
+    pub(crate) async fn with_grants(
+        limits: Limits,
+        grants: BTreeMap<PluginName, Grant>,
+        files: &[(&str, Vec<u8>)],
+    ) -> Self {
         let dir = TempDir::new().expect("a temporary folder");
         write(dir.path(), "good.wasm", &Guest::echo("good").build());
         for (name, bytes) in files {
             write(dir.path(), name, bytes);
         }
         let hostname = NodeName::parse("taskhost@test").expect("a name");
-        let sandbox =
-            Sandbox::new(Config { concurrency: 2, hostname, limits, grants: BTreeMap::new() }).expect("a sandbox");
+        let sandbox = Sandbox::new(Config { concurrency: 2, hostname, limits, grants }).expect("a sandbox");
         let loaded = sandbox.load_folder(dir.path()).await;
         Self { dir, sandbox, loaded }
     }
@@ -51,10 +58,15 @@ impl World {
     }
 
     pub(crate) fn attempt(&self, task: &str) -> Attempt {
+        self.call(task, "[1, 2]")
+    }
+
+    /// An attempt with these arguments.
+    pub(crate) fn call(&self, task: &str, args: &str) -> Attempt {
         let name = TaskName::parse(task).expect("a name");
         let spec = Arc::clone(self.loaded.catalog.get(&name).expect("the task is served"));
         let mut call = v2::Call::new(name, TaskId::parse("id-1").expect("an id"), "client@test");
-        call.args = json("[1, 2]");
+        call.args = json(args);
         call.retries = 3;
         let queue = QueueName::parse("celery").expect("a name");
         let delivery =

@@ -1,0 +1,134 @@
+//! The two bodies of an exchange, bounded in size, and the response's in time.
+//!
+//! Nothing is decompressed: what a server says it sends is what the guest gets.
+
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::sync::OwnedSemaphorePermit;
+use wasmtime_wasi::runtime::AbortOnDropJoinHandle;
+use wasmtime_wasi_http::{Error, WasiBody};
+
+use super::patience::{Elapsed, Patience};
+use crate::capability::remarks::Remarks;
+
+/// Why an exchange had to end, if that was the host's doing. Both bodies and the connection know of it.
+pub(super) type Verdict = Arc<OnceLock<String>>;
+
+/// What a guest sends.
+pub(super) struct RequestBody {
+    pub(super) inner: WasiBody,
+    pub(super) limit_bytes: u64,
+    pub(super) left_bytes: u64,
+    pub(super) verdict: Verdict,
+}
+
+impl RequestBody {
+    pub(super) fn too_large(limit_bytes: u64) -> String {
+        format!("the body of the request has more than {limit_bytes} bytes; raise limits.http_request_body")
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let polled = Pin::new(&mut self.inner).poll_frame(cx);
+        let Poll::Ready(Some(Ok(frame))) = &polled else { return polled };
+        let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
+        if bytes <= self.left_bytes {
+            self.left_bytes -= bytes;
+            return polled;
+        }
+        self.left_bytes = 0;
+        let text = self.verdict.get_or_init(|| Self::too_large(self.limit_bytes)).clone();
+        Poll::Ready(Some(Err(Error::InternalError(Some(text)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// What a server sends, as the guest reads it.
+pub(super) struct ResponseBody {
+    pub(super) inner: Incoming,
+    pub(super) limit_bytes: u64,
+    pub(super) left_bytes: u64,
+    pub(super) patience: Patience,
+    pub(super) waiting: Option<Elapsed>,
+    pub(super) verdict: Verdict,
+    /// Drives the connection, and ends it when the body is dropped.
+    pub(super) connection: Option<AbortOnDropJoinHandle<()>>,
+    /// The place among the requests of the attempt.
+    pub(super) turn: Option<OwnedSemaphorePermit>,
+    pub(super) remarks: Arc<Remarks>,
+}
+
+impl ResponseBody {
+    fn end(&mut self) {
+        self.waiting = None;
+        self.connection = None;
+        self.turn = None;
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let this = &mut *self;
+        if this.connection.is_none() {
+            return Poll::Ready(None);
+        }
+        let error = match Pin::new(&mut this.inner).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                this.waiting = None;
+                let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
+                if bytes <= this.left_bytes {
+                    this.left_bytes -= bytes;
+                    return Poll::Ready(Some(Ok(frame)));
+                }
+                let limit = this.limit_bytes;
+                let text =
+                    format!("the body of the response has more than {limit} bytes; raise limits.http_response_body");
+                Error::InternalError(Some(this.remarks.make(text)))
+            }
+            Poll::Ready(None) => {
+                this.end();
+                return Poll::Ready(None);
+            }
+            Poll::Ready(Some(Err(error))) => match this.verdict.get() {
+                Some(text) => Error::InternalError(Some(this.remarks.make(text.clone()))),
+                None => super::exchange::failed(&error),
+            },
+            Poll::Pending => {
+                let patience = &this.patience;
+                let waiting = this.waiting.get_or_insert_with(|| patience.begin("the next bytes"));
+                match waiting.as_mut().poll(cx) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(error) => error,
+                }
+            }
+        };
+        this.end();
+        Poll::Ready(Some(Err(error)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.connection.is_none() || self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

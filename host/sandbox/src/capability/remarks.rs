@@ -1,0 +1,57 @@
+//! What the host has to say about what a guest did not get: a text for the guest, and the same text once in the log
+//! of its task, so that its author reads it in whatever language he writes.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{Capabilities, denied};
+use crate::grant::Range;
+use crate::logs::{self, Speaker};
+
+/// Different remarks that one attempt can cause.
+const REMARKS_MAX: usize = 20;
+
+pub(crate) struct Remarks {
+    speaker: Speaker,
+    granted: Option<Arc<Capabilities>>,
+    made: Mutex<BTreeSet<String>>,
+}
+
+impl Remarks {
+    pub(crate) fn new(speaker: Speaker, granted: Option<Arc<Capabilities>>) -> Self {
+        Self { speaker, granted, made: Mutex::default() }
+    }
+
+    /// What the guest may use now.
+    pub(crate) fn capabilities(&self) -> Option<&Capabilities> {
+        self.speaker.task().and_then(|task| self.granted.as_deref().filter(|granted| granted.covers(task)))
+    }
+
+    /// Says that the guest may not use this.
+    pub(crate) fn deny(&self, option: &str, name: &str) -> String {
+        self.make(denied(&self.speaker, self.granted.as_deref(), option, name))
+    }
+
+    /// Says that a name leads to where this plugin may not go.
+    pub(crate) fn deny_network(&self, option: &str, name: &str, address: IpAddr, range: Range, entry: &str) -> String {
+        let plugin = self.speaker.plugin();
+        self.make(format!(
+            "{option} `{name}` is denied: its address {address} is {range}; add `networks = [\"{entry}\"]` to \
+             [grants.\"{plugin}\"] of host.toml"
+        ))
+    }
+
+    /// Writes the text into the log, unless that was done before, and gives it back.
+    pub(crate) fn make(&self, text: String) -> String {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if made.len() < REMARKS_MAX && made.insert(text.clone()) {
+            let masked = match &self.granted {
+                Some(granted) => granted.mask(text.clone()),
+                None => text.clone(),
+            };
+            logs::warn(&self.speaker, &masked);
+        }
+        text
+    }
+}
