@@ -205,6 +205,7 @@ fn limits(limits: &LimitsConfig) -> sandbox::Limits {
         component_bytes: size(limits.component_bytes),
         compile_time: limits.compile_time,
         describe_time: limits.describe_time,
+        sockets: limits.sockets as usize,
         http_requests: limits.http_requests as usize,
         http_request_bytes: limits.http_request_bytes,
         http_response_bytes: limits.http_response_bytes,

@@ -4,6 +4,7 @@
 //! that uses no WASI never pays for a WASI context.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use taskhost_core::{Json, State, settle};
 use wasmtime::Store;
@@ -14,7 +15,7 @@ use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 use crate::abi::taskhost::task::context::UpdateError;
 use crate::abi::taskhost::task::{context, types};
 use crate::calls::{self, Calls};
-use crate::capability::{self, Capabilities, CapabilityError, Http, Remarks, Traffic, TrafficMeter};
+use crate::capability::{self, Capabilities, CapabilityError, Http, Remarks, Sockets, Traffic, TrafficMeter};
 use crate::clock::{Deadlines, Notice};
 use crate::engine::Engine;
 use crate::limits::{Limits, RANDOM_BYTES_MAX};
@@ -41,6 +42,7 @@ pub(crate) struct Guest {
     output: Option<Output>,
     wasi: Option<WasiCtx>,
     http: Option<Box<Http>>,
+    sockets: Option<Arc<Sockets>>,
     /// What was said about what the guest did not get.
     remarks: Option<Arc<Remarks>>,
     /// Counts what goes over the network, once something does.
@@ -75,6 +77,7 @@ impl Guest {
             output: None,
             wasi: None,
             http: None,
+            sockets: None,
             remarks: None,
             traffic: None,
             table,
@@ -130,7 +133,25 @@ impl Guest {
         Arc::clone(self.remarks.get_or_insert_with(make))
     }
 
-    fn traffic_meter(&mut self) -> Arc<TrafficMeter> {
+    /// Who decides about the addresses of its sockets.
+    pub(crate) fn socket_rules(&mut self) -> Arc<Sockets> {
+        if self.sockets.is_none() {
+            self.sockets = Some(Arc::new(Sockets::new(self.remarks())));
+        }
+        Arc::clone(self.sockets.as_ref().expect("it was made above"))
+    }
+
+    /// How many of them it may have.
+    pub(crate) fn sockets_max(&self) -> usize {
+        self.limits.sockets
+    }
+
+    /// How long a host function may keep it.
+    pub(crate) fn patience(&self) -> Duration {
+        self.deadlines.patience()
+    }
+
+    pub(crate) fn traffic_meter(&mut self) -> Arc<TrafficMeter> {
         Arc::clone(self.traffic.get_or_insert_default())
     }
 
@@ -146,6 +167,9 @@ impl Guest {
         builder.stdout(stdout).stderr(stderr).max_random_size(RANDOM_BYTES_MAX);
         if let Some(capabilities) = self.capabilities() {
             capabilities.furnish(&mut builder)?;
+        }
+        if self.capabilities().is_some_and(Capabilities::has_sockets) {
+            self.socket_rules().furnish(&mut builder);
         }
         Ok(builder.build())
     }

@@ -27,7 +27,7 @@ mod usage;
 
 pub use capability::CapabilityError;
 pub use engine::EngineError;
-pub use grant::{GRANT_OPTIONS, Grant, HttpPattern, Mode, Need, Power};
+pub use grant::{GRANT_OPTIONS, Grant, HttpPattern, Mode, Need, Power, SocketPattern};
 pub use limits::{Config, Limits};
 pub use manifest::ManifestError;
 pub use options::OptionError;

@@ -86,6 +86,8 @@ pub struct Limits {
     pub compile_time: Duration,
     /// Time for one call of `describe` when a plugin is loaded.
     pub describe_time: Duration,
+    /// Sockets that an attempt holds at once.
+    pub sockets: usize,
     /// HTTP requests that an attempt has at once; more wait for their turn.
     pub http_requests: usize,
     /// Longest body of a request.
@@ -113,6 +115,7 @@ impl Default for Limits {
             component_bytes: 64 * MIB,
             compile_time: Duration::from_secs(60),
             describe_time: Duration::from_secs(5),
+            sockets: 64,
             http_requests: 16,
             http_request_bytes: 16 * MIB as u64,
             http_response_bytes: 16 * MIB as u64,

@@ -273,9 +273,14 @@ fn empower(
         Denial::Missing(missing) => LoadError::NotGranted { plugin: plugin.clone(), missing },
         Denial::OtherComponent { pinned } => LoadError::OtherComponent { pinned, found: report.sha256.clone() },
     })?;
-    if !powers.secrets.is_empty() && grant.sha256.is_none() {
+    let worth_pinning: Vec<&str> = [(!powers.secrets.is_empty(), "secrets"), (powers.sockets.is_some(), "sockets")]
+        .into_iter()
+        .filter_map(|(is_granted, what)| is_granted.then_some(what))
+        .collect();
+    if !worth_pinning.is_empty() && grant.sha256.is_none() {
+        let what = worth_pinning.join(" and ");
         report.warnings.push(format!(
-            "its secrets are granted to whatever file has the name `{plugin}`: add `sha256 = \"{}\"` to \
+            "its {what} are granted to whatever file has the name `{plugin}`: add `sha256 = \"{}\"` to \
              [grants.\"{plugin}\"] of host.toml",
             report.sha256
         ));

@@ -113,3 +113,25 @@ fn a_need_that_is_not_granted_whole_keeps_the_plugin_from_loading() {
     assert!(written.contains(granted), "{written}");
     site.bare_command(&["plugin", "list", "--plugins", "plugins"]).success();
 }
+
+#[test]
+fn a_plugin_talks_to_machines_that_it_may_talk_to() {
+    let needs = "sockets = [\"tcp://localhost:*\"]";
+    let Some(site) = site(needs, "sockets = [\"tcp://localhost:*\"]\nnetworks = [\"loopback\"]") else { return };
+    let host = site.host(&[]);
+    host.wait_for("its sockets are granted to whatever file has the name `net`");
+    let code = r#"
+import socket, threading
+server = socket.create_server(("127.0.0.1", 0))
+def serve():
+    while True:
+        connection, _ = server.accept()
+        connection.sendall(b"you said " + connection.recv(100))
+        connection.close()
+threading.Thread(target=serve, daemon=True).start()
+port = server.getsockname()[1]
+emit([call("net.tcp", f"localhost:{port}", "hello"), fails("net.tcp", f"127.0.0.1:{port}", "hello")["state"]])
+"#;
+    assert_eq!(site.client(code), json!(["you said hello", "FAILURE"]));
+    host.wait_for("sockets `tcp://127.0.0.1:");
+}

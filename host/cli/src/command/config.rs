@@ -124,6 +124,7 @@ mod tests {
             limits.component                           64MiB                              default
             limits.compile_time                        1m                                 default
             limits.describe_time                       5s                                 default
+            limits.sockets                             64                                 default
             limits.http_requests                       16                                 default
             limits.http_request_body                   16MiB                              default
             limits.http_response_body                  16MiB                              default

@@ -249,6 +249,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     fixed("limits.component", Kind::Bytes, "64MiB", "size of a plugin's .wasm file"),
     fixed("limits.compile_time", Kind::PositiveDuration, "1m", "how long it may take to compile a plugin"),
     fixed("limits.describe_time", Kind::PositiveDuration, "5s", "how long a plugin may take to list its tasks"),
+    fixed("limits.sockets", Kind::Positive, "64", "sockets of one running task at once"),
     fixed(
         "limits.http_requests",
         Kind::Positive,
@@ -523,6 +524,8 @@ mod tests {
                       how long it may take to compile a plugin [default: 1m]
               limits.describe_time
                       how long a plugin may take to list its tasks [default: 5s]
+              limits.sockets
+                      sockets of one running task at once [default: 64]
               limits.http_requests
                       HTTP requests of one running task at once; more wait their turn [default: 16]
               limits.http_request_body
@@ -615,6 +618,8 @@ mod tests {
                       secrets, such as ["key=env:VARIABLE", "token=file:/run/secrets/token"]
               sha256
                       the component that all this is for; any file of that name, if not given
+              sockets
+                      machines to talk to, such as ["tcp://db.example.com:5432", "udp://10.0.0.0/8:53"]
               tasks
                       the tasks that may use it, such as ["images.*"]; all of the plugin, if not given
         "#]].assert_eq(&help());

@@ -11,13 +11,14 @@ mod logging;
 mod network;
 mod remarks;
 mod secrets;
+mod sockets;
 
 use std::collections::BTreeMap;
 
 use wasmtime::component::Linker;
 use wasmtime_wasi::WasiCtxBuilder;
 
-use crate::grant::{self, HttpPowers, Powers};
+use crate::grant::{self, HttpPowers, Powers, SocketPowers};
 use crate::instance::Guest;
 use crate::logs::Speaker;
 
@@ -26,6 +27,7 @@ pub(crate) use http::Http;
 pub(crate) use logging::VERSION as LOGGING_VERSION;
 pub(crate) use network::{Traffic, TrafficMeter};
 pub(crate) use remarks::Remarks;
+pub(crate) use sockets::Sockets;
 
 use fs::Directory;
 use secrets::Secret;
@@ -60,6 +62,7 @@ pub(crate) struct Capabilities {
     secrets: BTreeMap<String, Secret>,
     directories: Vec<Directory>,
     http: Option<HttpPowers>,
+    sockets: Option<SocketPowers>,
 }
 
 impl Capabilities {
@@ -75,6 +78,7 @@ impl Capabilities {
             secrets: secrets::fetch(powers.secrets)?,
             directories: fs::open(powers.fs)?,
             http: powers.http,
+            sockets: powers.sockets,
         }))
     }
 
@@ -86,6 +90,11 @@ impl Capabilities {
     /// True if there is something that an attempt cannot do without.
     pub(crate) fn needs_preparation(&self) -> bool {
         !self.directories.is_empty()
+    }
+
+    /// True if an attempt may have sockets.
+    pub(crate) fn has_sockets(&self) -> bool {
+        self.sockets.is_some()
     }
 
     /// Gives a WASI context what is granted of it.
@@ -106,6 +115,7 @@ pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     logging::link(linker)?;
     linker.allow_shadowing(true);
     http::link(linker)?;
+    sockets::link(linker)?;
     linker.allow_shadowing(false);
     Ok(())
 }

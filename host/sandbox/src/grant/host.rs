@@ -81,7 +81,6 @@ pub(crate) enum HostPattern {
     Below(String),
     Only(Host),
     /// Addresses. Only sockets have these.
-    #[expect(dead_code, reason = "sockets are not there yet")]
     Block(Block),
 }
 

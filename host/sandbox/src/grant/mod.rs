@@ -7,6 +7,7 @@ mod host;
 mod http;
 mod need;
 mod networks;
+mod sockets;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,8 @@ pub(crate) use http::{Destination, HttpPowers, Scheme};
 pub(crate) use need::CAPABILITIES;
 pub use need::{Mode, Need};
 pub(crate) use networks::{Networks, Range, entry as network_entry};
+pub use sockets::SocketPattern;
+pub(crate) use sockets::{Protocol, Refusal, SocketPowers};
 
 /// Everything that a plugin declares.
 pub(crate) type Needs = BTreeSet<Need>;
@@ -40,6 +43,7 @@ pub struct Grant {
     /// Directories by the path that the guest sees.
     pub(crate) fs: BTreeMap<String, (PathBuf, Mode)>,
     pub(crate) http: Vec<HttpPattern>,
+    pub(crate) sockets: Vec<SocketPattern>,
     /// Networks that names may lead to beside the Internet.
     pub(crate) networks: Networks,
 }
@@ -63,6 +67,7 @@ pub const GRANT_OPTIONS: &[(&str, &str)] = &[
     ),
     ("secrets", "secrets, such as [\"key=env:VARIABLE\", \"token=file:/run/secrets/token\"]"),
     ("sha256", "the component that all this is for; any file of that name, if not given"),
+    ("sockets", "machines to talk to, such as [\"tcp://db.example.com:5432\", \"udp://10.0.0.0/8:53\"]"),
     ("tasks", "the tasks that may use it, such as [\"images.*\"]; all of the plugin, if not given"),
 ];
 
@@ -77,6 +82,9 @@ impl Grant {
             "secrets" => self.secrets = named(values, secret)?,
             "fs" => self.fs = named(values, directory)?,
             "http" => self.http = values.iter().map(|text| HttpPattern::parse(text)).collect::<Result<_, _>>()?,
+            "sockets" => {
+                self.sockets = values.iter().map(|text| SocketPattern::parse(text)).collect::<Result<_, _>>()?
+            }
             "networks" => self.networks = Networks::parse(values)?,
             _ => return Err(format!("a grant has no `{option}`")),
         }
@@ -91,6 +99,7 @@ impl Grant {
             Need::Secret(name) => self.secrets.contains_key(name),
             Need::Directory(guest, wanted) => self.fs.get(guest).is_some_and(|(_, mode)| mode >= wanted),
             Need::Http(wanted) => self.http.iter().any(|granted| granted.covers(wanted)),
+            Need::Socket(wanted) => self.sockets.iter().any(|granted| granted.covers(wanted)),
         }
     }
 
@@ -101,7 +110,8 @@ impl Grant {
         let secrets = self.secrets.keys().cloned().map(Need::Secret);
         let fs = self.fs.iter().map(|(guest, (_, mode))| Need::Directory(guest.clone(), *mode));
         let http = self.http.iter().cloned().map(Need::Http);
-        env.chain(config).chain(secrets).chain(fs).chain(http).collect()
+        let sockets = self.sockets.iter().cloned().map(Need::Socket);
+        env.chain(config).chain(secrets).chain(fs).chain(http).chain(sockets).collect()
     }
 }
 
@@ -114,6 +124,7 @@ pub(crate) struct Powers {
     pub(crate) secrets: Vec<(String, SecretSource)>,
     pub(crate) fs: Vec<(String, PathBuf, Mode)>,
     pub(crate) http: Option<HttpPowers>,
+    pub(crate) sockets: Option<SocketPowers>,
 }
 
 /// Why a plugin is not given what it declares.
@@ -149,6 +160,10 @@ pub(crate) fn meet(needs: &Needs, grant: &Grant, sha256: &str) -> Result<Powers,
             Need::Http(pattern) => {
                 let http = powers.http.get_or_insert_with(|| HttpPowers::new(&grant.http, &grant.networks));
                 http.declare(pattern.clone());
+            }
+            Need::Socket(pattern) => {
+                let sockets = powers.sockets.get_or_insert_with(|| SocketPowers::new(&grant.sockets, &grant.networks));
+                sockets.declare(pattern.clone());
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{HttpPattern, entry};
+use super::{HttpPattern, SocketPattern, entry};
 
 /// Whether a directory can only be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,10 +23,12 @@ pub enum Need {
     /// Where it sends HTTP requests.
     Http(HttpPattern),
     Secret(String),
+    /// Which machines it talks to.
+    Socket(SocketPattern),
 }
 
 /// The keys of `[needs]`.
-pub(crate) const CAPABILITIES: &[&str] = &["config", "env", "fs", "http", "secrets"];
+pub(crate) const CAPABILITIES: &[&str] = &["config", "env", "fs", "http", "secrets", "sockets"];
 
 impl Need {
     /// The key in `[needs]` and in the grant.
@@ -36,6 +38,7 @@ impl Need {
             Self::Config(_) => "config",
             Self::Directory(..) => "fs",
             Self::Http(_) => "http",
+            Self::Socket(_) => "sockets",
             Self::Secret(_) => "secrets",
         }
     }
@@ -47,6 +50,7 @@ impl Need {
             Self::Directory(guest, Mode::ReadOnly) => guest.clone(),
             Self::Directory(guest, Mode::ReadWrite) => format!("{guest}:rw"),
             Self::Http(pattern) => pattern.to_string(),
+            Self::Socket(pattern) => pattern.to_string(),
         }
     }
 
@@ -59,6 +63,7 @@ impl Need {
             Self::Directory(guest, Mode::ReadOnly) => format!("{guest}=/FOLDER"),
             Self::Directory(guest, Mode::ReadWrite) => format!("{guest}=/FOLDER:rw"),
             Self::Http(pattern) => pattern.to_string(),
+            Self::Socket(pattern) => pattern.to_string(),
         }
     }
 
@@ -67,6 +72,7 @@ impl Need {
         match self {
             Self::Env(name) => Some(name.clone()),
             Self::Http(pattern) => Some(pattern.to_string()),
+            Self::Socket(pattern) => Some(pattern.to_string()),
             Self::Config(_) | Self::Secret(_) | Self::Directory(..) => None,
         }
     }
@@ -76,6 +82,7 @@ impl Need {
             (Self::Directory(guest, _), Self::Directory(other, _)) => guest == other,
             // One entry of a grant may give what several needs name.
             (Self::Http(pattern), Self::Http(granted)) => granted.covers(pattern),
+            (Self::Socket(pattern), Self::Socket(granted)) => granted.covers(pattern),
             _ => self == other,
         }
     }
@@ -89,6 +96,7 @@ impl Need {
             "fs" => entry::needed_directory(text).map(|(guest, mode)| Self::Directory(guest, mode)),
             "http" => HttpPattern::parse(text).map(Self::Http),
             "secrets" => entry::name(text).map(Self::Secret),
+            "sockets" => SocketPattern::parse(text).map(Self::Socket),
             _ => Err(format!("there is no capability `{capability}`")),
         }
     }

@@ -158,6 +158,7 @@ fn a_grant_that_cannot_be_read_says_what_was_expected() {
         ("tasks", "*.resize", "is no name of tasks"),
         ("sha256", "abc", "expected 64 hexadecimal digits"),
         ("http", "api.example.com", "is no address such as https://api.example.com: it has no ://"),
+        ("sockets", "db:5432", "is nothing such as tcp://db.example.com:5432: it has no ://"),
         ("networks", "lan", "is no block of addresses such as 10.1.0.0/16"),
         ("gpu", "1", "a grant has no `gpu`"),
     ] {

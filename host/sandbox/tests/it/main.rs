@@ -7,5 +7,6 @@ mod http;
 mod loading;
 mod logs;
 mod server;
+mod sockets;
 mod states;
 mod world;

@@ -2,8 +2,23 @@
 
 mod fetch;
 mod fields;
+mod sockets;
 
-taskhost::plugin!(fetch::fetch, fetch::flood, fetch::follow, fields::append, fields::list, fields::one);
+taskhost::plugin!(
+    fetch::fetch,
+    fetch::flood,
+    fetch::follow,
+    fields::append,
+    fields::list,
+    fields::one,
+    sockets::tcp,
+    sockets::udp,
+    sockets::lookup,
+    sockets::listen,
+    sockets::listen_late,
+    sockets::receive,
+    sockets::hoard,
+);
 
 /// An error of an interface as its own bindings show it.
 fn shown(error: impl std::fmt::Debug) -> String {
