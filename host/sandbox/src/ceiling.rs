@@ -18,6 +18,11 @@ pub(crate) struct Wanted {
     pub(crate) handles: Option<usize>,
     pub(crate) host_calls: Option<u64>,
     pub(crate) cpu_time: Option<Duration>,
+    pub(crate) sockets: Option<usize>,
+    pub(crate) http_requests: Option<usize>,
+    pub(crate) http_request_bytes: Option<usize>,
+    pub(crate) http_response_bytes: Option<usize>,
+    pub(crate) http_timeout: Option<Duration>,
 }
 
 /// The smaller of both, and a warning where that is not the manifest's.
@@ -29,22 +34,32 @@ pub(crate) fn lower(ceiling: &Limits, wanted: &Wanted, warnings: &mut Vec<String
         ("log", wanted.log_bytes, &mut limits.log_bytes),
         ("state", wanted.state_bytes, &mut limits.state_bytes),
         ("host_call_bytes", wanted.host_call_bytes, &mut limits.host_call_bytes),
+        ("http_request_body", wanted.http_request_bytes, &mut limits.http_request_bytes),
+        ("http_response_body", wanted.http_response_bytes, &mut limits.http_response_bytes),
     ];
     for (name, wanted, limit) in sizes {
         one(name, " bytes", wanted, limit, warnings);
     }
     one("handles", "", wanted.handles, &mut limits.handles, warnings);
     one("host_calls", "", wanted.host_calls, &mut limits.host_calls, warnings);
+    one("sockets", "", wanted.sockets, &mut limits.sockets, warnings);
+    one("http_requests", "", wanted.http_requests, &mut limits.http_requests, warnings);
+    time("http_timeout", wanted.http_timeout, &mut limits.http_timeout, warnings);
     match (wanted.cpu_time, limits.cpu_time) {
-        (Some(wanted), Some(limit)) => {
-            let (wanted, mut seconds) = (wanted.as_secs_f64(), limit.as_secs_f64());
-            one("cpu_time", " s", Some(wanted), &mut seconds, warnings);
-            limits.cpu_time = Some(Duration::from_secs_f64(seconds));
+        (Some(wanted), Some(mut limit)) => {
+            time("cpu_time", Some(wanted), &mut limit, warnings);
+            limits.cpu_time = Some(limit);
         }
         (Some(wanted), None) => limits.cpu_time = Some(wanted),
         (None, _) => {}
     }
     limits
+}
+
+fn time(name: &str, wanted: Option<Duration>, limit: &mut Duration, warnings: &mut Vec<String>) {
+    let mut seconds = limit.as_secs_f64();
+    one(name, " s", wanted.map(|wanted| wanted.as_secs_f64()), &mut seconds, warnings);
+    *limit = Duration::from_secs_f64(seconds);
 }
 
 fn one<T: PartialOrd + Display + Copy>(
@@ -87,6 +102,20 @@ mod tests {
         check(Wanted { host_call_bytes: Some(5), ..Wanted::default() }, Limits { host_call_bytes: 5, ..all }, &[]);
         check(Wanted { handles: Some(6), ..Wanted::default() }, Limits { handles: 6, ..all }, &[]);
         check(Wanted { host_calls: Some(7), ..Wanted::default() }, Limits { host_calls: 7, ..all }, &[]);
+        check(Wanted { sockets: Some(8), ..Wanted::default() }, Limits { sockets: 8, ..all }, &[]);
+        check(Wanted { http_requests: Some(9), ..Wanted::default() }, Limits { http_requests: 9, ..all }, &[]);
+        check(
+            Wanted { http_request_bytes: Some(10), ..Wanted::default() },
+            Limits { http_request_bytes: 10, ..all },
+            &[],
+        );
+        check(
+            Wanted { http_response_bytes: Some(11), ..Wanted::default() },
+            Limits { http_response_bytes: 11, ..all },
+            &[],
+        );
+        let http_timeout = Duration::from_secs(12);
+        check(Wanted { http_timeout: Some(http_timeout), ..Wanted::default() }, Limits { http_timeout, ..all }, &[]);
         let second = Some(Duration::from_secs(1));
         check(Wanted { cpu_time: second, ..Wanted::default() }, Limits { cpu_time: second, ..all }, &[]);
     }
@@ -98,6 +127,8 @@ mod tests {
             handles: Some(5_000),
             host_calls: Some(2_000_000),
             cpu_time: Some(Duration::from_secs(60)),
+            http_requests: Some(17),
+            http_timeout: Some(Duration::from_secs(90)),
             ..Wanted::default()
         };
         check(
@@ -107,6 +138,8 @@ mod tests {
                 "the manifest asks for a memory limit of 1073741824 bytes, the host allows 134217728: 134217728 it is",
                 "the manifest asks for a handles limit of 5000, the host allows 1000: 1000 it is",
                 "the manifest asks for a host_calls limit of 2000000, the host allows 1000000: 1000000 it is",
+                "the manifest asks for a http_requests limit of 17, the host allows 16: 16 it is",
+                "the manifest asks for a http_timeout limit of 90 s, the host allows 60: 60 it is",
                 "the manifest asks for a cpu_time limit of 60 s, the host allows 5: 5 it is",
             ],
         );

@@ -91,9 +91,9 @@ pub struct Limits {
     /// HTTP requests that an attempt has at once; more wait for their turn.
     pub http_requests: usize,
     /// Longest body of a request.
-    pub http_request_bytes: u64,
+    pub http_request_bytes: usize,
     /// Longest body of a response, as far as the guest reads it.
-    pub http_response_bytes: u64,
+    pub http_response_bytes: usize,
     /// Longest wait for a connection, for a response, and for each part of its body.
     pub http_timeout: Duration,
 }
@@ -117,8 +117,8 @@ impl Default for Limits {
             describe_time: Duration::from_secs(5),
             sockets: 64,
             http_requests: 16,
-            http_request_bytes: 16 * MIB as u64,
-            http_response_bytes: 16 * MIB as u64,
+            http_request_bytes: 16 * MIB,
+            http_response_bytes: 16 * MIB,
             http_timeout: Duration::from_secs(60),
         }
     }

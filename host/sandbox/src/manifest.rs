@@ -173,6 +173,11 @@ struct FileLimits {
     handles: Option<NonZeroUsize>,
     host_calls: Option<NonZeroU64>,
     cpu_time: Option<Seconds>,
+    sockets: Option<NonZeroUsize>,
+    http_requests: Option<NonZeroUsize>,
+    http_request_body: Option<Size>,
+    http_response_body: Option<Size>,
+    http_timeout: Option<Seconds>,
 }
 
 impl FileLimits {
@@ -187,6 +192,11 @@ impl FileLimits {
             handles: self.handles.map(NonZeroUsize::get),
             host_calls: self.host_calls.map(NonZeroU64::get),
             cpu_time: self.cpu_time.map(|seconds| seconds.0),
+            sockets: self.sockets.map(NonZeroUsize::get),
+            http_requests: self.http_requests.map(NonZeroUsize::get),
+            http_request_bytes: bytes(self.http_request_body),
+            http_response_bytes: bytes(self.http_response_body),
+            http_timeout: self.http_timeout.map(|seconds| seconds.0),
         }
     }
 }
@@ -209,6 +219,11 @@ const KEYS: &[&str] = &[
     "handles",
     "host_calls",
     "cpu_time",
+    "sockets",
+    "http_requests",
+    "http_request_body",
+    "http_response_body",
+    "http_timeout",
 ];
 
 /// Adds the nearest key to serde's message about an unknown one.

@@ -135,8 +135,8 @@ impl Hooks {
         let exchange = Exchange {
             destination,
             networks,
-            request_bytes_max: self.limits.http_request_bytes,
-            response_bytes_max: self.limits.http_response_bytes,
+            request_bytes_max: self.limits.http_request_bytes as u64,
+            response_bytes_max: self.limits.http_response_bytes as u64,
             connect: self.patience(options.connect_timeout, || Error::ConnectionTimeout),
             first_byte: self.patience(options.first_byte_timeout, || Error::ConnectionReadTimeout),
             between_bytes: self.patience(options.between_bytes_timeout, || Error::ConnectionReadTimeout),
@@ -164,7 +164,7 @@ impl Hooks {
 
     /// A body that says it is too large is not even begun.
     fn check_length(&self, request: &Request<WasiBody>) -> Result<(), Error> {
-        let limit = self.limits.http_request_bytes;
+        let limit = self.limits.http_request_bytes as u64;
         let length = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
         match length.is_some_and(|length| length > limit) {
             true => Err(Error::InternalError(Some(self.remarks.make(RequestBody::too_large(limit))))),
