@@ -11,6 +11,8 @@ use crate::logs::{self, Speaker};
 
 /// Different remarks that one attempt can cause.
 const REMARKS_MAX: usize = 20;
+/// Longest of them.
+const REMARK_BYTES_MAX: usize = 1 << 10;
 
 pub(crate) struct Remarks {
     speaker: Speaker,
@@ -43,7 +45,8 @@ impl Remarks {
     }
 
     /// Writes the text into the log, unless that was done before, and gives it back.
-    pub(crate) fn make(&self, text: String) -> String {
+    pub(crate) fn make(&self, mut text: String) -> String {
+        logs::truncate(&mut text, REMARK_BYTES_MAX);
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if made.len() < REMARKS_MAX && made.insert(text.clone()) {
             let masked = match &self.granted {

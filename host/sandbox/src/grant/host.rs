@@ -24,6 +24,10 @@ pub(crate) enum Host {
 impl Host {
     /// Reads a name, an IPv4 address or an IPv6 address in brackets.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        // With the dot at the end. What is longer is not even shown.
+        if text.len() > NAME_BYTES_MAX + 1 {
+            return Err(format!("a name of {} bytes is too long", text.len()));
+        }
         if let Some(address) = text.strip_prefix('[') {
             let address = address.strip_suffix(']').and_then(|address| address.parse::<Ipv6Addr>().ok());
             let address = address.ok_or_else(|| format!("\"{}\" is no IPv6 address", text.escape_debug()))?;
