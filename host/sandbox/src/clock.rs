@@ -61,6 +61,36 @@ impl Deadlines {
     }
 }
 
+/// When a guest that listens should come to an end. What keeps it waiting lets go of it then, once: what it
+/// does after that is its own affair.
+#[derive(Debug, Clone)]
+pub(crate) struct Ending {
+    deadlines: Deadlines,
+    notice: Arc<Notice>,
+}
+
+impl Ending {
+    pub(crate) fn new(deadlines: Deadlines, notice: Arc<Notice>) -> Self {
+        Self { deadlines, notice }
+    }
+
+    pub(crate) async fn comes(&self) {
+        let soft = async {
+            match self.deadlines.soft.filter(|&soft| soft > Instant::now()) {
+                Some(soft) => tokio::time::sleep_until(soft.into()).await,
+                None => future::pending().await,
+            }
+        };
+        let told = async {
+            match self.notice.is_given() {
+                true => future::pending().await,
+                false => self.notice.arrived().await,
+            }
+        };
+        tokio::select! { () = soft => {}, () = told => {} }
+    }
+}
+
 /// Tells one guest to come to an end now. Only made for those who listen.
 #[derive(Debug, Default)]
 pub(crate) struct Notice {

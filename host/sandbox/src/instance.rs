@@ -16,7 +16,7 @@ use crate::abi::taskhost::task::context::UpdateError;
 use crate::abi::taskhost::task::{context, types};
 use crate::calls::{self, Calls};
 use crate::capability::{self, Capabilities, CapabilityError, Http, Remarks, Sockets, Traffic, TrafficMeter};
-use crate::clock::{Deadlines, Notice};
+use crate::clock::{Deadlines, Ending, Notice};
 use crate::engine::Engine;
 use crate::limits::{Limits, RANDOM_BYTES_MAX};
 use crate::logs::{Output, Speaker};
@@ -178,6 +178,11 @@ impl Guest {
     pub(crate) fn output(&mut self) -> &Output {
         let Self { output, speaker, limits, granted, .. } = self;
         output.get_or_insert_with(|| Output::new(speaker.clone(), limits, granted.clone()))
+    }
+
+    /// When it should come to an end, if it is one that listens.
+    pub(crate) fn ending(&self) -> Option<Ending> {
+        self.notice.clone().map(|notice| Ending::new(self.deadlines, notice))
     }
 
     /// What the guest's clock is made of.

@@ -37,7 +37,7 @@ fn skip(reason: &str) {
 }
 
 /// A server, and a guest that may talk to it, and to nobody else.
-async fn served(limits: Limits) -> Option<(World, Server)> {
+pub(crate) async fn served(limits: Limits) -> Option<(World, Server)> {
     let server = Server::start().await;
     let address = format!("http://{}", server.address);
     let world = world(limits, &format!("http = [\"{address}\"]"), &[("http", &[&address])]).await?;

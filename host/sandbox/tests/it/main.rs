@@ -6,6 +6,7 @@ mod hostile;
 mod http;
 mod loading;
 mod logs;
+mod net_hostile;
 mod server;
 mod sockets;
 mod states;

@@ -6,11 +6,14 @@ use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Barrier;
+use tokio::sync::{Barrier, watch};
 use tokio::task::JoinSet;
 
 /// How many requests `/together` wants to have at once before it answers any.
 pub(crate) const TOGETHER: usize = 16;
+
+/// How long a test waits for what has to come.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// Ends with the test.
 pub(crate) struct Server {
@@ -24,7 +27,7 @@ struct State {
     heads: Mutex<Vec<String>>,
     /// Connections that came, with or without a request.
     connections: AtomicUsize,
-    open: AtomicUsize,
+    open: watch::Sender<usize>,
     open_most: AtomicUsize,
     together: Barrier,
 }
@@ -36,7 +39,7 @@ impl Server {
         let state = Arc::new(State {
             heads: Mutex::default(),
             connections: AtomicUsize::new(0),
-            open: AtomicUsize::new(0),
+            open: watch::Sender::new(0),
             open_most: AtomicUsize::new(0),
             together: Barrier::new(TOGETHER),
         });
@@ -55,6 +58,13 @@ impl Server {
 
     pub(crate) fn connections(&self) -> usize {
         self.state.connections.load(Ordering::Relaxed)
+    }
+
+    /// Waits until so many requests are open.
+    pub(crate) async fn open(&self, count: usize) {
+        let mut open = self.state.open.subscribe();
+        let reached = open.wait_for(|open| *open == count);
+        tokio::time::timeout(PATIENCE, reached).await.expect("in time").expect("the server is there");
     }
 
     pub(crate) fn open_most(&self) -> usize {
@@ -83,14 +93,15 @@ async fn serve(mut stream: TcpStream, state: Arc<State>) {
     let head = String::from_utf8_lossy(&head).into_owned();
     let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
     state.heads.lock().expect("no panic while it was held").push(head);
-    let open = state.open.fetch_add(1, Ordering::Relaxed) + 1;
+    state.open.send_modify(|open| *open += 1);
+    let open = *state.open.borrow();
     state.open_most.fetch_max(open, Ordering::Relaxed);
     if path == "/together" {
         state.together.wait().await;
     }
     // Whoever does not want to hear it all goes away.
     let _ = answer(&mut stream, &path).await;
-    state.open.fetch_sub(1, Ordering::Relaxed);
+    state.open.send_modify(|open| *open -= 1);
 }
 
 async fn answer(stream: &mut TcpStream, path: &str) -> std::io::Result<()> {
@@ -110,10 +121,11 @@ async fn answer(stream: &mut TcpStream, path: &str) -> std::io::Result<()> {
                 stream.write_all(&piece).await?;
             }
         }
-        "/silent" => std::future::pending().await,
+        // Until the other side goes away.
+        "/silent" => return stream.read_u8().await.map(drop),
         "/stalled" => {
             stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhello").await?;
-            std::future::pending().await
+            return stream.read_u8().await.map(drop);
         }
         "/drip" => {
             stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await?;

@@ -1,9 +1,10 @@
 //! What a guest can do with wasi:sockets, and what is done with a guest that tries more.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use sandbox::Limits;
-use taskhost_core::Outcome;
+use taskhost_core::{Attempt, Outcome};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::JoinSet;
@@ -180,5 +181,20 @@ async fn the_number_of_sockets_is_bounded() {
     assert!(hoarded.starts_with("[5,") && hoarded.contains("new-socket-limit"), "{hoarded}");
     assert!(log.iter().any(|line| line.contains("sockets: more than 5 at once; raise limits.sockets")), "{log:?}");
     assert_eq!(done(&world, "net.hoard", "[5]").await, "[5,null]");
+    world.check_alive().await;
+}
+
+#[tokio::test]
+async fn a_guest_that_listens_is_told_while_it_reads() {
+    // Connected by the system, and never answered.
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    let pattern = format!("tcp://{address}");
+    let needs = format!("sockets = [\"{pattern}\"]");
+    let Some(world) = world(Limits::default(), &needs, &[("sockets", &[&pattern])]).await else { return };
+    let soft_time_limit = Some(Duration::from_millis(300));
+    let attempt = Attempt { soft_time_limit, ..world.call("net.patient_tcp", &format!(r#"["{address}", "hello"]"#)) };
+    let outcome = world.run(attempt).await.outcome;
+    assert!(matches!(outcome, Outcome::Failure(..)), "{outcome:?}");
     world.check_alive().await;
 }

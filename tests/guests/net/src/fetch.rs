@@ -64,6 +64,12 @@ pub(crate) fn fetch(order: Order) -> Report {
     report(&order)
 }
 
+/// The same as a task that wants to know when its time is over.
+#[task(name = "net.patient", handles_soft_limit)]
+pub(crate) fn patient(order: Order) -> Report {
+    report(&order)
+}
+
 /// Makes so many requests at once and says how each ended.
 #[task(name = "net.flood")]
 pub(crate) fn flood(order: Order, count: usize) -> Vec<String> {

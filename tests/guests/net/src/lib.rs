@@ -6,12 +6,14 @@ mod sockets;
 
 taskhost::plugin!(
     fetch::fetch,
+    fetch::patient,
     fetch::flood,
     fetch::follow,
     fields::append,
     fields::list,
     fields::one,
     sockets::tcp,
+    sockets::patient,
     sockets::udp,
     sockets::lookup,
     sockets::listen,

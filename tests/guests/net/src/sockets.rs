@@ -22,6 +22,12 @@ pub(crate) fn tcp(address: &str, text: &str) -> Result<String, String> {
     Ok(answer)
 }
 
+/// The same as a task that wants to know when its time is over.
+#[task(name = "net.patient_tcp", handles_soft_limit)]
+pub(crate) fn patient(address: &str, text: &str) -> Result<String, String> {
+    tcp(address, text)
+}
+
 /// Sends a datagram to each address from one socket, waits for one, and says what came and where from.
 #[task(name = "net.udp")]
 pub(crate) fn udp(addresses: Vec<String>, text: &str) -> Result<(String, String), String> {

@@ -48,8 +48,8 @@ pub(in crate::capability) fn link(linker: &mut Linker<Guest>) -> wasmtime::Resul
         let guest = store.data_mut();
         let connected = guest.sockets().finish_connect(socket);
         if let Ok((input, output)) = &connected {
-            let meter = guest.traffic_meter();
-            metered::wrap(guest.sockets().table, input, output, &meter)?;
+            let (meter, ending) = (guest.traffic_meter(), guest.ending());
+            metered::wrap(guest.sockets().table, input, output, &meter, ending)?;
         }
         told::<Streams>(connected)
     })?;
