@@ -56,7 +56,7 @@ pub enum Happening {
     },
     /// Its name is not in the catalog.
     Unregistered,
-    /// Its name is not in the catalog, and its message is kept aside until it is.
+    /// No plugin can run it now, and its message is kept aside until one can.
     Parked,
     /// Kept aside, since nobody could finish it.
     DeadLettered {

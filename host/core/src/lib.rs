@@ -4,6 +4,8 @@
 //! has to be done is returned as a value for another crate to do.
 
 pub mod admit;
+pub mod breaker;
+pub mod catalog;
 pub mod concurrency;
 pub mod dead;
 pub mod dispatcher;
@@ -20,6 +22,7 @@ pub mod redacted;
 pub mod request;
 pub mod retry;
 pub mod revoke;
+pub mod rollout;
 pub mod route;
 pub mod settle;
 pub mod signature;
@@ -28,11 +31,14 @@ pub mod timestamp;
 pub mod timetable;
 mod usage;
 
+pub use catalog::{Catalog, Rollout, RolloutTerms};
 pub use event::{Event, Happening};
 pub use exception::Exception;
 pub use message::{Acknowledgement, DeliveryInfo, HeaderValue, Headers, Message, Properties, Publication, Route};
 pub use name::{NameError, NodeName, PluginName, QueueName, TaskId, TaskName};
-pub use outcome::{Attempt, AttemptId, DeliveryId, Finished, Limit, Outcome, Policy, RetryDelay, RetryRequest, Trap};
+pub use outcome::{
+    Attempt, AttemptId, DeliveryId, Finished, Limit, Outcome, Policy, RetryDelay, RetryRequest, Trap, Violation,
+};
 pub use protocol::codec::Codec;
 pub use protocol::content::Json;
 pub use queue::{Exchange, ExchangeKind, Queue, QueueKind, Queues};
@@ -41,6 +47,6 @@ pub use redacted::RedactedUrl;
 pub use request::{DecodeError, Request};
 pub use route::{Destination, Routed, Router};
 pub use signature::{Signature, SignatureError};
-pub use task::{Catalog, Disposition, TaskOptions, TaskSpec};
+pub use task::{Disposition, PluginVersion, RetryOn, TaskOptions, TaskSpec};
 pub use timestamp::{Jitter, Timestamp};
 pub use usage::Usage;

@@ -15,6 +15,9 @@ pub const DELIVERY_COUNT_HEADER: &str = "x-delivery-count";
 /// was published again, since nobody knows whether the first time it arrived.
 pub const PUT_BACK_HEADER: &str = "x-put-back";
 
+/// Names the version of its plugin on which a retry is to run (`pin_retries`).
+pub const VERSION_HEADER: &str = "x-plugin-version";
+
 /// One message of AMQP, or of kombu's envelope.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Message {

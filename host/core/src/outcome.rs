@@ -11,7 +11,7 @@ use crate::protocol::content::Json;
 use crate::record::CallRecord;
 use crate::request::Request;
 use crate::settle::Step;
-use crate::task::TaskSpec;
+use crate::task::{PluginVersion, TaskSpec};
 use crate::timestamp::Timestamp;
 use crate::usage::Usage;
 
@@ -37,6 +37,8 @@ pub struct Attempt {
     pub time_limit: Duration,
     /// Wall time after which the attempt is told to end, or stopped if it does not listen.
     pub soft_time_limit: Option<Duration>,
+    /// The version of its plugin that it is to run on, if that is there, in place of the one of its spec.
+    pub pinned: Option<PluginVersion>,
     pub policy: Policy,
 }
 
@@ -166,24 +168,57 @@ pub enum Trap {
     NotInstantiated(String),
 }
 
+/// How the sandbox had to end an attempt: something that tells about the plugin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Violation {
+    Trap,
+    Memory,
+    Time,
+}
+
 impl Trap {
-    /// True for what costs Celery the process that runs the task, and us the instance. The others are
-    /// wrong answers of a task that ended.
-    pub fn lost_the_instance(&self) -> bool {
+    /// None for wrong answers of a task that ended.
+    pub fn violation(&self) -> Option<Violation> {
         match self {
             Self::Instruction(_)
             | Self::StackOverflow
-            | Self::MemoryLimit { .. }
-            | Self::TableLimit { .. }
-            | Self::CpuTimeLimit { .. }
             | Self::HandleLimit { .. }
             | Self::HostCallLimit { .. }
             | Self::HostCallTooLarge { .. }
-            | Self::Exited { .. } => true,
+            | Self::Exited { .. } => Some(Violation::Trap),
+            Self::MemoryLimit { .. } | Self::TableLimit { .. } => Some(Violation::Memory),
+            Self::CpuTimeLimit { .. } => Some(Violation::Time),
             Self::ResultTooLarge { .. }
             | Self::InvalidResult(_)
             | Self::CapabilityDenied(_)
-            | Self::NotInstantiated(_) => false,
+            | Self::NotInstantiated(_) => None,
+        }
+    }
+
+    /// True for what costs Celery the process that runs the task, and us the instance.
+    pub fn lost_the_instance(&self) -> bool {
+        self.violation().is_some()
+    }
+}
+
+impl Outcome {
+    /// What the sandbox had to do, if anything.
+    pub fn violation(&self) -> Option<Violation> {
+        match self {
+            Self::Trapped(trap) => trap.violation(),
+            Self::TimedOut(_) => Some(Violation::Time),
+            _ => None,
+        }
+    }
+
+    /// What it says about the plugin that the task is of: it failed, it did not, or nothing.
+    pub fn verdict(&self) -> Option<bool> {
+        match self {
+            Self::Failure(..) | Self::Trapped(_) | Self::TimedOut(_) => Some(true),
+            Self::Success(_) | Self::Retry(_) | Self::Ignored | Self::Rejected { .. } | Self::Replaced(_) => {
+                Some(false)
+            }
+            Self::Interrupted | Self::Terminated => None,
         }
     }
 }

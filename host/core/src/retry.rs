@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use crate::exception::Exception;
-use crate::message::{Publication, Route};
+use crate::message::{HeaderValue, Publication, Route, VERSION_HEADER};
 use crate::outcome::{Attempt, RetryDelay, RetryRequest};
 use crate::protocol::v2;
 use crate::request::Request;
@@ -40,7 +40,11 @@ pub fn decide(attempt: &Attempt, wish: &RetryRequest, now: Timestamp) -> Retry {
     };
     // A retry without delay has no eta at all, as with Celery's `countdown=0`.
     let eta = (due > now).then_some(due);
-    let message = v2::retry(request, eta, wish.args.as_ref(), wish.kwargs.as_ref(), now);
+    let mut message = v2::retry(request, eta, wish.args.as_ref(), wish.kwargs.as_ref(), now);
+    if options.pin_retries {
+        let version = attempt.pinned.as_ref().unwrap_or(&attempt.spec.version);
+        message.headers.set(VERSION_HEADER, HeaderValue::Text(version.to_string()));
+    }
     Retry::Again { publication: Box::new(Publication { message, route: route(request) }), delay: due.since(now) }
 }
 

@@ -9,8 +9,8 @@ use crate::dead;
 use crate::event::{Event, Happening};
 use crate::exception::Exception;
 use crate::message::{Acknowledgement, HeaderValue, Message, PUT_BACK_HEADER, Publication};
-use crate::name::{NodeName, QueueName};
-use crate::outcome::{Attempt, Finished, Limit, Outcome, Policy, RetryDelay, RetryRequest};
+use crate::name::{NodeName, PluginName, QueueName};
+use crate::outcome::{Attempt, Finished, Limit, Outcome, Policy, RetryDelay, RetryRequest, Violation};
 use crate::protocol::content::Json;
 use crate::queue::Queue;
 use crate::record::{CallRecord, ResultRecord, ResultValue, State};
@@ -67,6 +67,8 @@ pub enum Refusal {
     Unknown { request: Request, disposition: Disposition, once_served: bool },
     /// It expired.
     Expired(Request, Policy),
+    /// The plugin of its task is in quarantine.
+    Quarantined(Request, PluginName),
     /// Somebody revoked it.
     Revoked(Request, Policy),
     /// It was delivered so many times, and nobody ever finished it.
@@ -102,8 +104,14 @@ pub fn settle(attempt: &Attempt, finished: Finished, now: Timestamp, jitter: Jit
         // In Celery the soft limit is an exception inside the task, so `autoretry_for` sees it.
         Outcome::TimedOut(limit @ Limit::Soft(_)) => {
             let exception = Exception::soft_time_limit();
+            if desk.retries_on(Violation::Time) {
+                return desk.retry_because(exception);
+            }
             let traceback = format!("Traceback (most recent call last):\n{}()\n", exception.kind);
             desk.fail_or_retry(exception, Some(traceback), Some(limit), jitter)
+        }
+        Outcome::TimedOut(Limit::Hard(duration)) if desk.retries_on(Violation::Time) => {
+            desk.retry_because(Exception::time_limit(duration))
         }
         // Celery stores the failure and gives the message back all the same (`on_timeout`).
         Outcome::TimedOut(limit @ Limit::Hard(duration)) => Settlement {
@@ -113,6 +121,9 @@ pub fn settle(attempt: &Attempt, finished: Finished, now: Timestamp, jitter: Jit
             }),
             ..desk.fail(Exception::time_limit(duration), None, Some(limit))
         },
+        Outcome::Trapped(trap) if trap.violation().is_some_and(|violation| desk.retries_on(violation)) => {
+            desk.retry_because(Exception::trap(&trap))
+        }
         Outcome::Trapped(trap) if trap.lost_the_instance() => desk.lose(Exception::trap(&trap)),
         Outcome::Trapped(trap) => desk.fail(Exception::trap(&trap), None, None),
         Outcome::Interrupted => desk.give_back(),
@@ -140,7 +151,13 @@ pub fn refuse(refusal: Refusal, now: Timestamp) -> Settlement {
             events: vec![event(&request, Happening::Unregistered)],
             ..Settlement::default()
         },
-        Refusal::Unknown { request, disposition: Disposition::Park, once_served } => park(&request, once_served),
+        Refusal::Unknown { request, disposition: Disposition::Park, once_served } => {
+            let reason = if once_served { "removed_task" } else { "unknown_task" };
+            park(&request, reason, &format!("no plugin has a task `{}`", request.task))
+        }
+        Refusal::Quarantined(request, plugin) => {
+            park(&request, "quarantine", &format!("plugin `{plugin}` is in quarantine"))
+        }
         Refusal::Unknown { request, disposition: Disposition::Reject, .. } => {
             let exception = ResultValue::Exception(Exception::not_registered(&request.task));
             Settlement {
@@ -166,11 +183,9 @@ pub fn refuse(refusal: Refusal, now: Timestamp) -> Settlement {
     }
 }
 
-/// Kept aside until a plugin brings its task. Nothing is stored: the task has not failed.
-fn park(request: &Request, once_served: bool) -> Settlement {
-    let error = format!("no plugin has a task `{}`", request.task);
-    let reason = if once_served { "removed_task" } else { "unknown_task" };
-    let reason = dead::Reason { reason, error: &error, count: request.message.headers.delivery_count() };
+/// Kept aside until a plugin can run it. Nothing is stored: the task has not failed.
+fn park(request: &Request, reason: &str, error: &str) -> Settlement {
+    let reason = dead::Reason { reason, error, count: request.message.headers.delivery_count() };
     let message = dead::letter(&request.message, &request.delivery.queue, &reason);
     let queue = dead::parked_queue(&request.delivery.queue);
     Settlement {
@@ -227,6 +242,8 @@ impl Refusal {
         match self {
             Self::Unreadable(_) => None,
             Self::Unknown { .. } => Some(CallRecord::default()),
+            // Nothing is stored.
+            Self::Quarantined(..) => None,
             Self::Expired(request, _) | Self::Revoked(request, _) | Self::Undeliverable(request, _) => {
                 Some(CallRecord::of(request, worker))
             }
@@ -315,9 +332,7 @@ impl Desk<'_> {
     fn lose(&self, exception: Exception) -> Settlement {
         let policy = self.attempt.policy;
         if policy.retry_on_worker_lost {
-            let cause = Some((exception, None));
-            let delay = RetryDelay::Default;
-            return self.retry(RetryRequest { cause, delay, max_retries: None, args: None, kwargs: None });
+            return self.retry_because(exception);
         }
         if policy.reject_on_worker_lost && policy.acks_late {
             return Settlement {
@@ -326,6 +341,21 @@ impl Desk<'_> {
             };
         }
         self.fail(exception, None, None)
+    }
+
+    /// True if the task wants to be retried when the sandbox ends it for this.
+    fn retries_on(&self, violation: Violation) -> bool {
+        let retry_on = self.attempt.spec.options.retry_on;
+        match violation {
+            Violation::Trap => retry_on.trap,
+            Violation::Memory => retry_on.memory,
+            Violation::Time => retry_on.time,
+        }
+    }
+
+    fn retry_because(&self, exception: Exception) -> Settlement {
+        let (cause, delay) = (Some((exception, None)), RetryDelay::Default);
+        self.retry(RetryRequest { cause, delay, max_retries: None, args: None, kwargs: None })
     }
 
     /// The worker stops at once. A message that is still ours goes back; one that was acknowledged

@@ -1,13 +1,11 @@
-//! What plugins offer: task specs with their options, and the catalog of all of them.
+//! What plugins offer: task specs with their options.
 //!
-//! The catalog is an immutable snapshot that is replaced as a whole. How a plugin is loaded or run is
-//! the sandbox's affair.
+//! Which of them can be run now is the catalog's to know; how a plugin is loaded or run is the sandbox's.
 
+use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
-
-use rustc_hash::FxHashMap;
 
 use crate::concurrency::KeyPath;
 use crate::name::{PluginName, TaskName};
@@ -18,9 +16,53 @@ use crate::rate::{Rate, RateScope};
 pub struct TaskSpec {
     pub name: TaskName,
     pub plugin: PluginName,
+    pub version: PluginVersion,
     /// One line for people.
     pub summary: String,
     pub options: TaskOptions,
+}
+
+/// Which version of a plugin: the first digits of a hash over all that it is made of. Two that have the same
+/// are the same.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PluginVersion(Arc<str>);
+
+impl PluginVersion {
+    /// How many digits there are.
+    const DIGITS: usize = 12;
+
+    /// The version of what has this hash, in hexadecimal.
+    pub fn of(hash: &str) -> Self {
+        Self(hash.get(..Self::DIGITS).unwrap_or(hash).into())
+    }
+
+    /// The digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for PluginVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for PluginVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What the sandbox can do to an attempt so that its task is retried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RetryOn {
+    /// A trap, or any other violation that ends the instance.
+    pub trap: bool,
+    /// Exhausted memory.
+    pub memory: bool,
+    /// A time limit, of the wall or of the processor.
+    pub time: bool,
 }
 
 /// How a task wants to be treated, under Celery's option names. `None` means: as the worker is
@@ -57,6 +99,10 @@ pub struct TaskOptions {
     pub reject_on_worker_lost: Option<bool>,
     /// Retry a task that trapped, while it has retries left.
     pub retry_on_worker_lost: Option<bool>,
+    /// Retry a task that the sandbox ended for this, while it has retries left.
+    pub retry_on: RetryOn,
+    /// A retry runs on the version that asked for it, as long as that is there.
+    pub pin_retries: bool,
     pub ignore_result: Option<bool>,
     pub store_errors_even_if_ignored: Option<bool>,
     pub track_started: Option<bool>,
@@ -99,6 +145,8 @@ impl Default for TaskOptions {
             acks_on_failure_or_timeout: None,
             reject_on_worker_lost: None,
             retry_on_worker_lost: None,
+            retry_on: RetryOn::default(),
+            pin_retries: false,
             ignore_result: None,
             store_errors_even_if_ignored: None,
             track_started: None,
@@ -134,34 +182,5 @@ impl Disposition {
     /// The disposition of that name.
     pub fn parse(text: &str) -> Option<Self> {
         [Self::Reject, Self::Requeue, Self::Park].into_iter().find(|disposition| disposition.as_str() == text)
-    }
-}
-
-/// All tasks that can be run now.
-#[derive(Debug, Clone, Default)]
-pub struct Catalog {
-    tasks: FxHashMap<TaskName, Arc<TaskSpec>>,
-}
-
-impl Catalog {
-    /// A catalog of these tasks. Of two with the same name the later one is kept; whoever builds a
-    /// catalog refuses a clash before.
-    pub fn new(tasks: impl IntoIterator<Item = TaskSpec>) -> Self {
-        Self { tasks: tasks.into_iter().map(|spec| (spec.name.clone(), Arc::new(spec))).collect() }
-    }
-
-    /// The task of that name.
-    pub fn get(&self, name: &TaskName) -> Option<&Arc<TaskSpec>> {
-        self.tasks.get(name)
-    }
-
-    /// All tasks, in no order.
-    pub fn tasks(&self) -> impl Iterator<Item = &Arc<TaskSpec>> {
-        self.tasks.values()
-    }
-
-    /// True if there is nothing to run.
-    pub fn is_empty(&self) -> bool {
-        self.tasks.is_empty()
     }
 }

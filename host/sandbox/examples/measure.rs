@@ -90,6 +90,7 @@ fn attempt(loaded: &sandbox::Loaded, name: &str) -> Attempt {
         started,
         time_limit: Duration::from_secs(60),
         soft_time_limit: None,
+        pinned: None,
         policy: Policy::default(),
     }
 }

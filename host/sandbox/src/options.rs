@@ -9,7 +9,7 @@ use taskhost_core::concurrency::KeyPath;
 use taskhost_core::protocol::content::Kind;
 use taskhost_core::rate::{Rate, RateScope};
 use taskhost_core::task::RetryKwargs;
-use taskhost_core::{Json, TaskOptions};
+use taskhost_core::{Json, RetryOn, TaskOptions};
 
 /// Options that this version honours.
 pub(crate) const HONOURED: &[&str] = &[
@@ -25,6 +25,7 @@ pub(crate) const HONOURED: &[&str] = &[
     "handles_soft_limit",
     "ignore_result",
     "max_retries",
+    "pin_retries",
     "rate_limit",
     "rate_limit_scope",
     "reject_on_worker_lost",
@@ -32,6 +33,7 @@ pub(crate) const HONOURED: &[&str] = &[
     "retry_backoff_max",
     "retry_jitter",
     "retry_kwargs",
+    "retry_on",
     "retry_on_worker_lost",
     "soft_time_limit",
     "store_errors_even_if_ignored",
@@ -104,6 +106,8 @@ pub(crate) fn set(options: &mut TaskOptions, option: &str, value: &Json) -> Resu
         "dont_autoretry_for" => texts(value).map(|classes| options.dont_autoretry_for = classes),
         "reject_on_worker_lost" => flag(value).map(|on| options.reject_on_worker_lost = on),
         "retry_kwargs" => retry_kwargs(value).map(|kwargs| options.retry_kwargs = kwargs),
+        "pin_retries" => truth(value).map(|on| options.pin_retries = on),
+        "retry_on" => retry_on(value).map(|on| options.retry_on = on),
         "retry_on_worker_lost" => flag(value).map(|on| options.retry_on_worker_lost = on),
         "rate_limit_scope" => scope(value).map(|scope| options.rate_limit_scope = scope),
         "retry_backoff" => factor(value).map(|factor| options.retry_backoff = factor),
@@ -201,6 +205,20 @@ fn retry_kwargs(value: &Json) -> Result<RetryKwargs, String> {
     Ok(kwargs)
 }
 
+fn retry_on(value: &Json) -> Result<RetryOn, String> {
+    let expected = || "a list of `trap`, `memory` and `time`, or some of them".to_owned();
+    let mut on = RetryOn::default();
+    for violation in texts(value).map_err(|_| expected())? {
+        match violation.as_str() {
+            "trap" => on.trap = true,
+            "memory" => on.memory = true,
+            "time" => on.time = true,
+            _ => return Err(expected()),
+        }
+    }
+    Ok(on)
+}
+
 fn texts(value: &Json) -> Result<Vec<String>, String> {
     let expected = || "a list of class names".to_owned();
     if value.kind() != Kind::List {
@@ -257,6 +275,8 @@ mod tests {
             ("retry_kwargs", r#"{"max_retries": 5, "countdown": 0.5}"#),
             ("rate_limit", "\"10/m\""),
             ("rate_limit_scope", "\"cluster\""),
+            ("retry_on", r#"["memory", "time"]"#),
+            ("pin_retries", "true"),
             ("concurrency", "2"),
             ("concurrency_key", "\"kwargs.tenant\""),
         ] {
@@ -279,6 +299,8 @@ mod tests {
         let kwargs = RetryKwargs { max_retries: Some(5), countdown: Some(Duration::from_millis(500)) };
         assert_eq!(options.retry_kwargs, kwargs);
         assert_eq!(options.rate_limit_scope, RateScope::Cluster);
+        assert_eq!(options.retry_on, RetryOn { trap: false, memory: true, time: true });
+        assert!(options.pin_retries);
         assert_eq!(options.concurrency, NonZeroU32::new(2));
         assert_eq!(options.concurrency_key.map(|path| path.to_string()).as_deref(), Some("kwargs.tenant"));
         assert_eq!(options.rate_limit.flatten().map(|rate| rate.interval), Some(Duration::from_secs(6)));
@@ -299,6 +321,8 @@ mod tests {
             ("retry_kwargs", r#"{"eta": 1}"#),
             ("retry_kwargs", r#"{"countdown": -1}"#),
             ("rate_limit", "[]"),
+            ("retry_on", "[\"fire\"]"),
+            ("retry_on", "\"trap\""),
             ("rate_limit_scope", "\"galaxy\""),
             ("concurrency", "0"),
             ("concurrency_key", "\"tenant\""),

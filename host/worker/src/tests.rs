@@ -305,6 +305,7 @@ impl World {
         let spec = |name: &str| TaskSpec {
             name: TaskName::parse(name).expect("valid"),
             plugin: PluginName::parse("script").expect("valid"),
+            version: PluginVersion::of("a"),
             summary: String::new(),
             options: TaskOptions::default(),
         };

@@ -77,7 +77,7 @@ fn next_step(config: &Config) -> String {
 mod tests {
     use expect_test::{Expect, expect};
     use sandbox::{Refused, TaskReport};
-    use taskhost_core::{Catalog, PluginName, TaskName, TaskOptions, TaskSpec};
+    use taskhost_core::{Catalog, PluginName, PluginVersion, TaskName, TaskOptions, TaskSpec};
 
     use super::*;
     use crate::config::{Machine, Sources};
@@ -86,6 +86,7 @@ mod tests {
         let spec = TaskSpec {
             name: TaskName::parse(name).unwrap(),
             plugin: PluginName::parse("images").unwrap(),
+            version: PluginVersion::of("ab12"),
             summary: summary.to_owned(),
             options: TaskOptions::default(),
         };

@@ -110,7 +110,7 @@ mod tests {
 
     use expect_test::expect;
     use sandbox::{Import, Mode, Need, TaskReport};
-    use taskhost_core::{PluginName, TaskName, TaskOptions, TaskSpec};
+    use taskhost_core::{PluginName, PluginVersion, TaskName, TaskOptions, TaskSpec};
 
     use super::*;
 
@@ -120,6 +120,7 @@ mod tests {
         let spec = TaskSpec {
             name: TaskName::parse("images.resize").unwrap(),
             plugin: PluginName::parse("images").unwrap(),
+            version: PluginVersion::of("ab12"),
             summary: "Makes a picture smaller.".to_owned(),
             options: TaskOptions::default(),
         };

@@ -93,12 +93,13 @@ impl Dispatcher {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalog::Catalog;
     use crate::dispatcher::fixture::{limits, request, spec};
     use crate::dispatcher::tests::{Bench, NOW, committed, dispatcher, finished, received, redelivered, success};
     use crate::dispatcher::{Input, Limits, Lookup};
     use crate::message::{HeaderValue, PUT_BACK_HEADER};
     use crate::outcome::Outcome;
-    use crate::task::{Catalog, TaskOptions};
+    use crate::task::TaskOptions;
 
     fn counted(delivery: u64, deliveries: u32) -> Input {
         Input::Counted(DeliveryId(delivery), deliveries)
@@ -123,7 +124,7 @@ mod tests {
         let mut bench = Bench(dispatcher(1));
         bench.step(NOW, redelivered(1, "tasks.add", "a", 0), "look up a for 1");
         bench.step(NOW, unknown(1), "count 0 0 tasks.add a for 1");
-        bench.step(NOW, counted(1, 20), "commit 1: publish, FAILURE, ack");
+        bench.step(NOW, counted(1, 20), "commit 1: shelve in celery.dead, FAILURE, ack");
         bench.step(NOW, committed(1), "forget the count of 0 0 tasks.add a");
     }
 

@@ -8,7 +8,7 @@ use crate::message::{DeliveryInfo, Message};
 use crate::name::{PluginName, QueueName, TaskId, TaskName};
 use crate::protocol::content::Json;
 use crate::request::Request;
-use crate::task::{Disposition, TaskOptions, TaskSpec};
+use crate::task::{Disposition, PluginVersion, TaskOptions, TaskSpec};
 
 /// An ordinary request, as it comes out of decoding.
 pub(crate) fn request(task: &str, id: &str) -> Request {
@@ -50,6 +50,7 @@ pub(crate) fn spec(task: &str, options: TaskOptions) -> TaskSpec {
     TaskSpec {
         name: TaskName::parse(task).expect("fixture names are valid"),
         plugin: PluginName::parse("demo").expect("valid"),
+        version: PluginVersion::of("a"),
         summary: String::new(),
         options,
     }
@@ -74,6 +75,7 @@ pub(crate) fn limits(concurrency: usize) -> Limits {
         committing_max: 100,
         remembered_max: NonZeroUsize::new(10_000).expect("not zero"),
         time_limit_max: Duration::from_secs(1_800),
+        quarantine: None,
         look_up: true,
         result_extended: None,
         started_meta: Json::null(),

@@ -3,19 +3,23 @@
 //! Both enums are closed: the list of what can happen is a type.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::breaker::BreakerRule;
+use crate::catalog::Catalog;
 use crate::event::Event;
 use crate::message::{Acknowledgement, DeliveryInfo, Message, Publication};
-use crate::name::{NodeName, TaskId, TaskName};
+use crate::name::{NodeName, PluginName, TaskId, TaskName};
 use crate::outcome::{Attempt, AttemptId, DeliveryId, Finished, Policy};
 use crate::protocol::content::Json;
 use crate::rate::Rate;
 use crate::record::ResultRecord;
 use crate::request::{DecodeError, Request};
 use crate::revoke::Revocation;
+use crate::rollout::Verdict;
 use crate::settle::Settlement;
-use crate::task::{Disposition, TaskOptions};
+use crate::task::{Disposition, PluginVersion, TaskOptions};
 use crate::timestamp::Timestamp;
 
 use super::PREFETCH_MAX;
@@ -54,6 +58,8 @@ pub enum Input {
     RateLimit(TaskName, Option<Rate>),
     /// These tasks are not to run.
     Revoke(Revoke),
+    /// Plugins came, went or changed.
+    CatalogChanged(Arc<Catalog>),
     /// The worker is to come to an end.
     Stop(Shutdown),
 }
@@ -97,12 +103,30 @@ pub enum Action {
     StopConsuming,
     /// Tell whoever watches.
     Announce(Event),
+    /// Tell whoever has the plugins.
+    Plugin(PluginEvent),
+    /// Parked messages may go back to their queues: those of this plugin, or all if there is none; no more
+    /// than so many.
+    BringHome { plugin: Option<PluginName>, at_most: Option<u64> },
     /// What runs may go on for so long.
     SoftShutdown(Duration),
     /// What runs is stopped.
     ColdShutdown,
     /// Everything is settled: the worker may end.
     Stopped,
+}
+
+/// What became of a plugin by the way its attempts end.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PluginEvent {
+    /// Its tasks are parked, and nothing of it runs until then.
+    Quarantined { plugin: PluginName, version: PluginVersion, rule: BreakerRule, first: bool },
+    /// One attempt may show how it is.
+    HalfOpen { plugin: PluginName, version: PluginVersion },
+    /// Its tasks run again.
+    Recovered { plugin: PluginName, version: PluginVersion },
+    /// A version on trial has shown itself.
+    Judged(Verdict),
 }
 
 /// What is known about a redelivery. The default is what counts when nobody knows.
@@ -182,6 +206,8 @@ pub struct Limits {
     pub removed_task: Disposition,
     /// Ceiling of every hard time limit.
     pub time_limit_max: Duration,
+    /// When a plugin comes into quarantine; never, without it.
+    pub quarantine: Option<BreakerRule>,
     /// Ask the store about redeliveries.
     pub look_up: bool,
     /// Store with each result what the call was, and this worker's name (`result_extended`).

@@ -12,6 +12,7 @@ mod gates;
 mod identity;
 mod input;
 mod overtime;
+mod plugins;
 mod queueing;
 mod requeue;
 mod revoking;
@@ -31,14 +32,16 @@ use std::time::Duration;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::admit::{Admission, admit};
+use crate::breaker::{Breakers, Passage};
+use crate::catalog::Catalog;
 use crate::message::Acknowledgement;
 use crate::name::{TaskId, TaskName};
 use crate::outcome::{Attempt, AttemptId, DeliveryId, Finished, Outcome};
 use crate::rate::Rate;
 use crate::record::CallRecord;
 use crate::revoke::Revoked;
+use crate::rollout::Trials;
 use crate::settle::{self};
-use crate::task::Catalog;
 use crate::timestamp::{Jitter, Timestamp};
 use crate::timetable::Timetable;
 
@@ -50,7 +53,7 @@ use overtime::Overtime;
 use requeue::Requeues;
 use stage::{Commit, Due, Running, Stage, Tracked, Work};
 
-pub use input::{Action, CommitFailure, Input, Kept, Limits, Lookup, Revoke, Shutdown, TaskDefaults};
+pub use input::{Action, CommitFailure, Input, Kept, Limits, Lookup, PluginEvent, Revoke, Shutdown, TaskDefaults};
 
 /// AMQP's `basic.qos` counts in 16 bits.
 const PREFETCH_MAX: u32 = u16::MAX as u32;
@@ -60,6 +63,8 @@ const PREFETCH_MAX: u32 = u16::MAX as u32;
 pub struct Dispatcher {
     limits: Limits,
     catalog: Arc<Catalog>,
+    breakers: Breakers,
+    trials: Trials,
     chance: Chance,
     deliveries: FxHashMap<DeliveryId, Tracked>,
     /// Which delivery carries an execution; the first one, should a client send the same twice.
@@ -112,6 +117,8 @@ impl Dispatcher {
             credit: Credit::new(limits.credit_max()),
             credit_watched: false,
             remembered: Remembered::new(limits.remembered_max),
+            breakers: Breakers::new(limits.quarantine),
+            trials: Trials::default(),
             limits,
             catalog,
             chance: Chance(seed),
@@ -184,6 +191,7 @@ impl Dispatcher {
                 self.gates.change_rate(&task, rate, now);
                 self.rates.insert(task, rate);
             }
+            Input::CatalogChanged(catalog) => self.change_catalog(catalog, now, &mut actions),
             Input::Revoke(revoke) => self.revoke(revoke, now, &mut actions),
             Input::Stop(shutdown) => self.stop(shutdown, now, &mut actions),
         }
@@ -208,6 +216,8 @@ impl Dispatcher {
                     self.credit.lapse(now);
                     self.watch_credit(now);
                 }
+                Due::Breaker(plugin, version) => self.half_open(plugin, version, actions),
+                Due::Trial(plugin) => self.end_trial(&plugin, now, actions),
                 Due::Cold => self.stop_cold(actions),
             }
         }
@@ -260,15 +270,25 @@ impl Dispatcher {
                 self.count(delivery, work, actions);
                 continue;
             }
-            self.start(delivery, work, now, actions);
+            match self.choose_version(delivery, work, now, actions) {
+                Some((work, passage)) => self.start(delivery, work, passage, now, actions),
+                // Whoever waits behind it at a gate moves up.
+                None => {
+                    self.open_gates(now, actions);
+                    continue;
+                }
+            }
             // The rate limit of the one that started may have another with no time to wait.
             self.open_gates(now, actions);
         }
     }
 
-    fn start(&mut self, delivery: DeliveryId, work: Work, now: Timestamp, actions: &mut Vec<Action>) {
+    fn start(&mut self, delivery: DeliveryId, work: Work, passage: Passage, now: Timestamp, actions: &mut Vec<Action>) {
         self.attempts_started += 1;
         let id = AttemptId(self.attempts_started);
+        if passage == Passage::Trial {
+            self.breakers.try_with(&work.spec, id);
+        }
         let (time_limit, soft_time_limit) = self.limits.time_limits(&work.request, &work.spec.options);
         if work.let_through {
             self.gates.started(delivery, &work.request.task, now);
@@ -277,6 +297,7 @@ impl Dispatcher {
         let attempt = Attempt {
             id,
             call: told.map(|worker| Arc::new(CallRecord::of(&work.request, worker))),
+            pinned: plugins::pinned(&work),
             delivery,
             request: work.request,
             spec: work.spec,
@@ -305,6 +326,7 @@ impl Dispatcher {
         self.watch_credit(now);
         let Some(Tracked { stage: Stage::Running(attempt), lost }) = self.untrack(delivery) else { return };
         let finished = self.unless_terminated(id, finished);
+        self.judge(&attempt, &finished.outcome, now, actions);
         let interrupted = matches!(finished.outcome, Outcome::Interrupted);
         let settlement = settle::settle(&attempt, finished, now, self.chance.next());
         let pause = match settlement.acknowledgement {

@@ -211,13 +211,14 @@ impl Dispatcher {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalog::Catalog;
     use crate::dispatcher::fixture::{limits, request, spec};
     use crate::dispatcher::tests::{
         Bench, NOW, at, committed, dispatcher, finished, received, redelivered, retry_now, success,
     };
     use crate::dispatcher::{Input, Limits, Lookup, Shutdown};
     use crate::outcome::Outcome;
-    use crate::task::{Catalog, TaskOptions};
+    use crate::task::TaskOptions;
 
     /// Two thirds of the half hour that the fixture has.
     const LIMIT: u64 = 1_200_000;
@@ -368,7 +369,7 @@ mod tests {
         let mut bench = Bench(dispatcher(1));
         bench.step(NOW, resumed(1, "a", 1), "look up a for 1");
         bench.step(NOW, resumed(2, "b", 1), "look up b for 2");
-        bench.step(NOW, resumed(3, "c", 20), "commit 3: publish, FAILURE, ack");
+        bench.step(NOW, resumed(3, "c", 20), "commit 3: shelve in celery.dead, FAILURE, ack");
         bench.step(NOW, Input::LookedUp(DeliveryId(1), Lookup::default()), "start 1 as 1");
         bench.step(NOW, Input::LookedUp(DeliveryId(2), Lookup::default()), "");
         bench.step(NOW, Input::BrokerBack { puts_back: true, times_out: true, clock_is_wrong: false }, "");

@@ -8,16 +8,19 @@ use std::time::Duration;
 
 use super::fixture::{limits, request, spec};
 use super::*;
+use crate::breaker::BreakerRule;
 use crate::concurrency::KeyPath;
-use crate::message::{HeaderValue, Message, Publication};
-use crate::outcome::{Outcome, RetryDelay, RetryRequest};
+use crate::dead;
+use crate::message::{HeaderValue, Message, PUT_BACK_HEADER, Publication};
+use crate::name::{PluginName, QueueName};
+use crate::outcome::{Outcome, RetryDelay, RetryRequest, Trap};
 use crate::protocol::codec::Codec;
 use crate::protocol::content::Json;
 use crate::rate::{Rate, RateScope};
 use crate::request::Request;
 use crate::revoke::Revocation;
 use crate::settle::{Settlement, Step};
-use crate::task::TaskOptions;
+use crate::task::{PluginVersion, TaskOptions, TaskSpec};
 use crate::usage::Usage;
 
 const START: Timestamp = Timestamp::from_micros(1_795_343_528_000_000);
@@ -27,6 +30,8 @@ const CONCURRENCY: usize = 3;
 const ETA_HOLD: Duration = Duration::from_millis(100);
 /// Not long enough for many of them, which is what happens to the rest after half an hour.
 const CONSUMER_TIMEOUT: Duration = Duration::from_millis(200);
+const QUARANTINE: BreakerRule =
+    BreakerRule { violations: 3, window: Duration::from_millis(200), pause: Duration::from_millis(60) };
 const INTERVAL: Duration = Duration::from_millis(40);
 /// More steps than any seed needs; one that does not come to an end is stuck.
 const STEPS_MAX: usize = 20_000;
@@ -53,6 +58,14 @@ struct World {
     questions: Vec<(DeliveryId, TaskName)>,
     /// What the broker keeps until its time has come.
     put_away: Vec<(Timestamp, Request)>,
+    /// Every task that there ever is.
+    tasks: Vec<TaskSpec>,
+    /// Those that there are now.
+    catalog: Arc<Catalog>,
+    reloads: u64,
+    /// What waits until a plugin can run it.
+    parked: Vec<Message>,
+    parkings: u64,
     shelved: u32,
     journaling: Vec<(DeliveryId, Kept)>,
     journal: BTreeMap<DeliveryId, Request>,
@@ -92,15 +105,23 @@ impl World {
             ("tasks.both", both),
         ]
         .map(|(name, options)| spec(name, options));
+        let catalog = Arc::new(Catalog::new(tasks.clone()));
+        let limits = Limits {
+            eta_hold: ETA_HOLD,
+            consumer_timeout: Some(CONSUMER_TIMEOUT),
+            quarantine: Some(QUARANTINE),
+            ..limits(CONCURRENCY)
+        };
         let mut world = Self {
             seed,
             chance: Chance(seed),
             now: START,
-            dispatcher: Dispatcher::new(
-                Limits { eta_hold: ETA_HOLD, consumer_timeout: Some(CONSUMER_TIMEOUT), ..limits(CONCURRENCY) },
-                Arc::new(Catalog::new(tasks)),
-                seed,
-            ),
+            dispatcher: Dispatcher::new(limits, catalog.clone(), seed),
+            tasks: tasks.into(),
+            catalog,
+            reloads: 0,
+            parked: Vec::new(),
+            parkings: 0,
             connected: true,
             queue: VecDeque::new(),
             unsettled: BTreeMap::new(),
@@ -201,6 +222,8 @@ impl World {
             Action::Terminate(attempt) => self.terminating.push(attempt),
             Action::Remember(_) | Action::StopConsuming | Action::SetPrefetch(_) => {}
             Action::SoftShutdown(_) | Action::ColdShutdown | Action::Record(_) | Action::Announce(_) => {}
+            Action::Plugin(_) => {}
+            Action::BringHome { plugin, at_most } => self.bring_home(plugin.as_ref(), at_most),
             Action::Stopped => self.stopped = true,
         }
     }
@@ -244,7 +267,8 @@ impl World {
         }
         let delay = RetryDelay::Countdown(Duration::from_millis(self.pick(3) as u64 * 30));
         let retry = RetryRequest { cause: None, delay, max_retries: None, args: None, kwargs: None };
-        let outcome = match self.pick(8) {
+        let outcome = match self.pick(9) {
+            8 => Outcome::Trapped(Trap::StackOverflow),
             0 => Outcome::Ignored,
             1 => Outcome::Rejected { requeue: false },
             2 if attempt.policy.acks_late => {
@@ -271,7 +295,11 @@ impl World {
             for step in std::mem::take(&mut remaining.before) {
                 match step {
                     Step::Send(publication) | Step::SendTo(_, publication) => {
-                        self.queue.push_back(self.published(&publication.message))
+                        self.queue.push_back(self.published(&publication.message));
+                    }
+                    Step::Shelve { queue, message } if queue.as_str().ends_with(dead::PARKED_SUFFIX) => {
+                        self.parkings += 1;
+                        self.parked.push(message);
                     }
                     Step::Shelve { .. } => self.shelved += 1,
                 }
@@ -382,6 +410,36 @@ impl World {
         self.input(Input::Revoke(Revoke { revocations, terminate }));
     }
 
+    /// Plugins change: some tasks are gone, or all are there again, and some are new versions.
+    fn reload(&mut self, whole: bool) {
+        self.reloads += 1;
+        let version = PluginVersion::of(&self.reloads.to_string());
+        let missing = if whole { self.tasks.len() } else { self.pick(self.tasks.len()) };
+        let tasks = self.tasks.iter().enumerate().filter(|(index, _)| *index != missing);
+        let tasks = tasks.map(|(_, spec)| TaskSpec { version: version.clone(), ..spec.clone() });
+        self.catalog = Arc::new(Catalog::new(tasks.collect::<Vec<_>>()));
+        self.input(Input::CatalogChanged(self.catalog.clone()));
+    }
+
+    /// As the driver does it: what can run now goes back to its queue, the rest stays.
+    fn bring_home(&mut self, plugin: Option<&PluginName>, at_most: Option<u64>) {
+        let mut left = if self.connected { at_most.unwrap_or(u64::MAX) } else { 0 };
+        let aside = QueueName::parse("celery.parked").expect("a name");
+        for message in std::mem::take(&mut self.parked) {
+            let task = self.published(&message).task;
+            let spec = self.catalog.get(&task).filter(|spec| plugin.is_none_or(|plugin| spec.plugin == *plugin));
+            match spec.filter(|spec| left > 0 && !self.dispatcher.is_quarantined(spec)) {
+                Some(_) => {
+                    left -= 1;
+                    let mut home = dead::revive(message, &aside).expect("it knows its home").message;
+                    home.headers.set(PUT_BACK_HEADER, HeaderValue::Bool(true));
+                    self.queue.push_back(self.published(&home));
+                }
+                None => self.parked.push(message),
+            }
+        }
+    }
+
     fn pass_time(&mut self) {
         self.now = self.now + Duration::from_millis(1 + self.pick(60) as u64);
         let now = self.now;
@@ -407,18 +465,24 @@ impl World {
             8 if self.pick(2) == 0 => self.write_journal(),
             8 => self.put_back(),
             9 if self.pick(8) == 0 => self.revoke(),
+            9 if self.pick(3) == 0 => {
+                let whole = self.pick(2) == 0;
+                self.reload(whole);
+            }
             9 => self.pass_time(),
             10 if self.pick(10) == 0 && self.connected => self.lose_connection(),
             _ if !self.connected => {
                 self.connected = true;
                 self.input(Input::BrokerBack { puts_back: true, times_out: true, clock_is_wrong: false });
+                self.bring_home(None, None);
             }
             _ => self.answer(),
         }
     }
 
     fn is_idle(&self) -> bool {
-        let waiting = self.queue.is_empty() && self.put_away.is_empty() && self.put_backs.is_empty();
+        let waiting =
+            self.parked.is_empty() && self.queue.is_empty() && self.put_away.is_empty() && self.put_backs.is_empty();
         let kept = self.journaling.is_empty() && self.journal.is_empty();
         waiting && kept && self.unsettled.is_empty() && self.dispatcher.deliveries.is_empty()
     }
@@ -446,20 +510,25 @@ impl World {
 
 #[test]
 fn every_message_comes_to_its_end_whatever_happens() {
-    let (mut journaled, mut counts_forgotten) = (0, 0);
+    let (mut journaled, mut counts_forgotten, mut parkings) = (0, 0, 0);
     for seed in 0..SEEDS {
         let mut world = World::new(seed);
         let mut steps = 0;
         while !world.is_idle() {
             world.step();
+            if steps % 100 == 99 {
+                world.reload(true);
+            }
             steps += 1;
             assert!(steps < STEPS_MAX, "seed {seed} is stuck: {:?}", world.dispatcher);
         }
         world.check();
         journaled += world.journaled;
         counts_forgotten += u64::from(world.counts_forgotten);
+        parkings += world.parkings;
     }
     assert!(counts_forgotten > SEEDS, "hardly any delivery was counted: {counts_forgotten}");
+    assert!(parkings > SEEDS, "hardly anything was parked: {parkings}");
     assert!(journaled > SEEDS, "the journal was hardly used: {journaled}");
 }
 

@@ -5,11 +5,11 @@
 use std::sync::Arc;
 
 use crate::message::Acknowledgement;
-use crate::name::TaskName;
+use crate::name::{PluginName, TaskName};
 use crate::outcome::{Attempt, DeliveryId, Policy};
 use crate::request::Request;
 use crate::settle::Settlement;
-use crate::task::TaskSpec;
+use crate::task::{PluginVersion, TaskSpec};
 use crate::timestamp::Timestamp;
 
 use super::gates::Turn;
@@ -51,6 +51,10 @@ pub(super) enum Due {
     Gate(TaskName),
     /// Look whether the credit has lapsed.
     Credit,
+    /// The pause of a plugin in quarantine is over.
+    Breaker(PluginName, PluginVersion),
+    /// A version has been tried for long enough.
+    Trial(PluginName),
     /// A soft shutdown has waited long enough.
     Cold,
 }

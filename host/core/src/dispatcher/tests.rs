@@ -55,7 +55,8 @@ pub(super) fn render(actions: Vec<Action>) -> String {
             let states = settlement.records.iter().map(|record| record.state.as_str().to_owned());
             let published = settlement.before.iter().map(|step| match step {
                 Step::Send(it) if it.message.headers.get(PUT_BACK_HEADER).is_some() => "publish again".to_owned(),
-                _ => "publish".to_owned(),
+                Step::Shelve { queue, .. } => format!("shelve in {queue}"),
+                Step::Send(_) | Step::SendTo(..) => "publish".to_owned(),
             });
             let acknowledged = settlement.acknowledgement.map(|ack| format!("{ack:?}").to_lowercase());
             let steps: Vec<String> = published.chain(states).chain(acknowledged).collect();
@@ -72,6 +73,18 @@ pub(super) fn render(actions: Vec<Action>) -> String {
         Action::SoftShutdown(timeout) => Some(format!("soft shutdown for {}", timeout.as_secs())),
         Action::ColdShutdown => Some("cold shutdown".to_owned()),
         Action::Announce(_) => None,
+        Action::Plugin(event) => Some(match event {
+            PluginEvent::Quarantined { version, first, .. } => format!("quarantine {version} first={first}"),
+            PluginEvent::HalfOpen { version, .. } => format!("half open {version}"),
+            PluginEvent::Recovered { version, .. } => format!("recovered {version}"),
+            PluginEvent::Judged(verdict) => {
+                format!("{} promoted={} {}/{}", verdict.version, verdict.promoted, verdict.failures, verdict.attempts)
+            }
+        }),
+        Action::BringHome { plugin, at_most } => {
+            let whose = plugin.map_or("all".to_owned(), |plugin| plugin.to_string());
+            Some(format!("bring home {whose}{}", at_most.map(|most| format!(" at most {most}")).unwrap_or_default()))
+        }
         Action::Stopped => Some("stopped".to_owned()),
     };
     actions.into_iter().filter_map(line).collect::<Vec<_>>().join("; ")
@@ -265,14 +278,14 @@ fn a_task_that_nobody_has_fares_as_it_is_configured() {
     dispatcher.remember_served([TaskName::parse("tasks.gone").expect("a name")]);
     let mut bench = Bench(dispatcher);
     bench.step(NOW, received(1, "tasks.nosuch", "a"), "commit 1: FAILURE, reject");
-    bench.step(NOW, received(2, "tasks.gone", "b"), "commit 2: publish, ack");
+    bench.step(NOW, received(2, "tasks.gone", "b"), "commit 2: shelve in celery.parked, ack");
 
     // It comes back from where it was kept, marked as given back, and its task is not there yet.
     bench.step(NOW, committed(2), "");
     let mut back = request("tasks.gone", "b");
     back.message.headers.set(PUT_BACK_HEADER, HeaderValue::Bool(true));
     bench.step(NOW, Input::Received(DeliveryId(3), Ok(Box::new(back))), "look up b for 3");
-    bench.step(NOW, Input::LookedUp(DeliveryId(3), Lookup::default()), "commit 3: publish, ack");
+    bench.step(NOW, Input::LookedUp(DeliveryId(3), Lookup::default()), "commit 3: shelve in celery.parked, ack");
 
     let requeue = Limits { unknown_task: Disposition::Requeue, ..limits(1) };
     let mut bench = Bench(Dispatcher::new(requeue, catalog(), 1));
@@ -537,7 +550,7 @@ fn a_message_that_is_delivered_again_and_again_is_kept_aside() {
     let mut bench = Bench(dispatcher(1));
     let count = |count| [(DELIVERY_COUNT_HEADER, HeaderValue::Int(count))];
     bench.step(NOW, with_headers(1, "a", None, &count(19)), "start 1 as 1");
-    bench.step(NOW, with_headers(2, "b", None, &count(20)), "commit 2: publish, FAILURE, ack");
+    bench.step(NOW, with_headers(2, "b", None, &count(20)), "commit 2: shelve in celery.dead, FAILURE, ack");
 }
 
 #[test]

@@ -1,17 +1,19 @@
 //! What every outcome and refusal comes to.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use expect_test::{Expect, expect};
 
 use super::*;
 use crate::dispatcher::fixture::{request, spec};
+use crate::message::VERSION_HEADER;
 use crate::outcome::{AttemptId, DeliveryId, RetryDelay, Trap};
 use crate::protocol::codec::Codec;
 use crate::protocol::content::JsonError;
 use crate::protocol::v2;
 use crate::record::ResultRecord;
-use crate::task::{Disposition, RetryKwargs, TaskOptions};
+use crate::task::{Disposition, PluginVersion, RetryKwargs, RetryOn, TaskOptions};
 use crate::usage::Usage;
 
 const NOW: Timestamp = Timestamp::from_micros(1_795_343_528_000_000);
@@ -26,6 +28,7 @@ fn attempt(options: TaskOptions) -> Attempt {
         started: NOW,
         time_limit: Duration::from_secs(9),
         soft_time_limit: None,
+        pinned: None,
         policy: Policy::default(),
     }
 }
@@ -742,4 +745,63 @@ fn a_state_of_a_running_task_is_stored_whatever_becomes_of_its_result() {
     let records = vec![updated(&attempt, state, Json::object([("current", Json::int(1))]))];
     let settlement = Settlement { records, ..Settlement::default() };
     assert_eq!(render(&settlement), "store PROGRESS {\"current\": 1} (not done)\n");
+}
+
+#[test]
+fn a_task_is_retried_for_what_its_retry_on_names() {
+    let trap = || Outcome::Trapped(Trap::StackOverflow);
+    let memory = || Outcome::Trapped(Trap::MemoryLimit { limit_bytes: 1 });
+    let cpu = || Outcome::Trapped(Trap::CpuTimeLimit { limit: Duration::from_secs(1) });
+    let hard = || Outcome::TimedOut(Limit::Hard(Duration::from_secs(1)));
+    let soft = || Outcome::TimedOut(Limit::Soft(Duration::from_secs(1)));
+    let wrong = || Outcome::Trapped(Trap::InvalidResult("x".to_owned()));
+    let on = |trap, memory, time| RetryOn { trap, memory, time };
+    let state = |retry_on, retries, outcome| {
+        let mut attempt = attempt(TaskOptions { retry_on, ..TaskOptions::default() });
+        Arc::make_mut(&mut attempt.request).retries = retries;
+        let settlement =
+            settle(&attempt, Finished { outcome, effects: Vec::new(), usage: Usage::default() }, NOW, Jitter(0.0));
+        settlement.records[0].state.as_str().to_owned()
+    };
+    for (retry_on, outcome, expected) in [
+        (on(true, false, false), trap(), "RETRY"),
+        (on(false, true, true), trap(), "FAILURE"),
+        (on(false, true, false), memory(), "RETRY"),
+        (on(true, false, true), memory(), "FAILURE"),
+        (on(false, false, true), cpu(), "RETRY"),
+        (on(false, false, true), hard(), "RETRY"),
+        (on(false, false, true), soft(), "RETRY"),
+        (on(true, true, false), hard(), "FAILURE"),
+        (on(true, true, true), wrong(), "FAILURE"),
+    ] {
+        assert_eq!(state(retry_on, 0, outcome.clone()), expected, "{retry_on:?} {outcome:?}");
+        assert_eq!(state(retry_on, 3, outcome.clone()), "FAILURE", "no retry is left: {outcome:?}");
+    }
+}
+
+#[test]
+fn a_pinned_retry_names_its_version_and_any_other_does_not() {
+    let version = |pin_retries, pinned: Option<&str>| {
+        let pinned = pinned.map(PluginVersion::of);
+        let attempt = Attempt { pinned, ..attempt(TaskOptions { pin_retries, ..TaskOptions::default() }) };
+        let finished = Finished { outcome: Outcome::Retry(wish()), effects: Vec::new(), usage: Usage::default() };
+        let settlement = settle(&attempt, finished, NOW, Jitter(0.0));
+        let Some(Step::Send(publication)) = settlement.before.first() else { panic!("{settlement:?}") };
+        publication.message.headers.get(VERSION_HEADER).cloned()
+    };
+    assert_eq!(version(false, None), None);
+    assert_eq!(version(true, None), Some(HeaderValue::Text("a".to_owned())));
+    assert_eq!(version(true, Some("old")), Some(HeaderValue::Text("old".to_owned())));
+}
+
+#[test]
+fn a_task_of_a_plugin_in_quarantine_is_kept_aside() {
+    let plugin = PluginName::parse("demo").expect("a name");
+    let settlement = refuse(Refusal::Quarantined(request("tasks.add", "id-1"), plugin), NOW);
+    assert_eq!(settlement.acknowledgement, Some(Acknowledgement::Ack));
+    assert_eq!(settlement.records, []);
+    let [Step::Shelve { queue, message }] = &settlement.before[..] else { panic!("{settlement:?}") };
+    assert_eq!(queue.as_str(), "celery.parked");
+    let why = dead::reason(&message.headers).expect("it says why");
+    assert_eq!((why.reason, why.error), ("quarantine", "plugin `demo` is in quarantine"));
 }

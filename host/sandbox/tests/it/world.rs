@@ -78,6 +78,7 @@ impl World {
             request: Arc::new(request),
             time_limit: Duration::from_secs(60),
             soft_time_limit: spec.options.soft_time_limit,
+            pinned: None,
             policy: Policy::default(),
             call: None,
             started: T0,

@@ -1,0 +1,127 @@
+//! Which tasks can be run now, and on which version of their plugins.
+//!
+//! An immutable snapshot that is replaced as a whole, whenever a plugin comes, goes or changes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+
+use crate::name::{PluginName, TaskName};
+use crate::task::{PluginVersion, TaskSpec};
+
+/// All tasks that can be run now.
+#[derive(Debug, Clone, Default)]
+pub struct Catalog {
+    tasks: FxHashMap<TaskName, Offer>,
+    rollouts: FxHashMap<PluginName, Rollout>,
+}
+
+/// What there is for one task.
+#[derive(Debug, Clone)]
+struct Offer {
+    spec: Arc<TaskSpec>,
+    /// The task in a version that is on trial.
+    candidate: Option<Arc<TaskSpec>>,
+}
+
+/// A version that is on trial: a share of the attempts runs on it until it has shown itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rollout {
+    pub version: PluginVersion,
+    pub terms: RolloutTerms,
+}
+
+/// How a new version is tried (`[rollout]` of a manifest).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RolloutTerms {
+    /// How much of a hundred attempts runs on it.
+    pub percent: f64,
+    /// For how long it is tried.
+    pub period: Duration,
+    /// It is taken back once more of its attempts fail, between 0 and 1.
+    pub max_failure_rate: f64,
+}
+
+impl Catalog {
+    /// A catalog of these tasks. Of two with the same name the later one is kept; whoever builds a
+    /// catalog refuses a clash before.
+    pub fn new(tasks: impl IntoIterator<Item = TaskSpec>) -> Self {
+        let offer = |spec| Offer { spec: Arc::new(spec), candidate: None };
+        let tasks = tasks.into_iter().map(|spec: TaskSpec| (spec.name.clone(), offer(spec))).collect();
+        Self { tasks, rollouts: FxHashMap::default() }
+    }
+
+    /// Adds a version that is on trial, with its tasks. Those that the version before it does not have run
+    /// on it alone; those that it does not have any more run on the one before.
+    pub fn try_out(&mut self, plugin: PluginName, rollout: Rollout, tasks: impl IntoIterator<Item = TaskSpec>) {
+        for spec in tasks {
+            let spec = Arc::new(spec);
+            match self.tasks.get_mut(&spec.name) {
+                Some(offer) => offer.candidate = Some(spec),
+                None => drop(self.tasks.insert(spec.name.clone(), Offer { spec, candidate: None })),
+            }
+        }
+        self.rollouts.insert(plugin, rollout);
+    }
+
+    /// The task of that name.
+    pub fn get(&self, name: &TaskName) -> Option<&Arc<TaskSpec>> {
+        self.tasks.get(name).map(|offer| &offer.spec)
+    }
+
+    /// The task of that name in the version that is on trial, if it is in both.
+    pub fn candidate(&self, name: &TaskName) -> Option<&Arc<TaskSpec>> {
+        self.tasks.get(name).and_then(|offer| offer.candidate.as_ref())
+    }
+
+    /// What is on trial.
+    pub fn rollouts(&self) -> impl Iterator<Item = (&PluginName, &Rollout)> {
+        self.rollouts.iter()
+    }
+
+    /// True if nothing is on trial.
+    pub fn is_settled(&self) -> bool {
+        self.rollouts.is_empty()
+    }
+
+    /// All tasks, in no order.
+    pub fn tasks(&self) -> impl Iterator<Item = &Arc<TaskSpec>> {
+        self.tasks.values().map(|offer| &offer.spec)
+    }
+
+    /// True if there is nothing to run.
+    pub fn is_empty(&self) -> bool {
+        self.tasks.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dispatcher::fixture::spec;
+    use crate::task::TaskOptions;
+
+    fn of(version: &str, task: &str) -> TaskSpec {
+        TaskSpec { version: PluginVersion::of(version), ..spec(task, TaskOptions::default()) }
+    }
+
+    #[test]
+    fn a_version_on_trial_stands_beside_the_one_before() {
+        let mut catalog = Catalog::new([of("old", "both"), of("old", "gone")]);
+        assert!(catalog.is_settled());
+        let terms = RolloutTerms { percent: 10.0, period: Duration::from_secs(60), max_failure_rate: 0.1 };
+        let rollout = Rollout { version: PluginVersion::of("new"), terms };
+        let demo = PluginName::parse("demo").expect("a name");
+        catalog.try_out(demo.clone(), rollout.clone(), [of("new", "both"), of("new", "added")]);
+
+        let name = |text: &str| TaskName::parse(text).expect("a name");
+        let now = |task: &str| catalog.get(&name(task)).map(|spec| spec.version.to_string());
+        let next = |task: &str| catalog.candidate(&name(task)).map(|spec| spec.version.to_string());
+        assert_eq!((now("both"), next("both")), (Some("old".to_owned()), Some("new".to_owned())));
+        assert_eq!((now("gone"), next("gone")), (Some("old".to_owned()), None));
+        assert_eq!((now("added"), next("added")), (Some("new".to_owned()), None));
+        assert_eq!(catalog.rollouts().collect::<Vec<_>>(), [(&demo, &rollout)]);
+        assert_eq!(catalog.tasks().count(), 3);
+    }
+}
