@@ -65,6 +65,15 @@ impl Catalog {
         self.rollouts.insert(plugin, rollout);
     }
 
+    /// The same tasks with other options, or whatever else this does to them.
+    pub fn map(&self, adjust: impl Fn(&TaskSpec) -> TaskSpec) -> Self {
+        let adjust = |spec: &Arc<TaskSpec>| Arc::new(adjust(spec));
+        let offer =
+            |offer: &Offer| Offer { spec: adjust(&offer.spec), candidate: offer.candidate.as_ref().map(adjust) };
+        let tasks = self.tasks.iter().map(|(name, task)| (name.clone(), offer(task))).collect();
+        Self { tasks, rollouts: self.rollouts.clone() }
+    }
+
     /// The task of that name.
     pub fn get(&self, name: &TaskName) -> Option<&Arc<TaskSpec>> {
         self.tasks.get(name).map(|offer| &offer.spec)

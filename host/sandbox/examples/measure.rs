@@ -30,9 +30,14 @@ async fn main() {
     let dir = tempfile::TempDir::new().expect("a temporary folder");
     std::fs::write(dir.path().join("measured.wasm"), bytes).expect("a file");
     let hostname = NodeName::parse("taskhost@here").expect("a name");
-    let sandbox =
-        Sandbox::new(Config { concurrency: 16, hostname, limits: Limits::default(), grants: Default::default() })
-            .expect("a sandbox");
+    let sandbox = Sandbox::new(Config {
+        concurrency: 16,
+        hostname,
+        limits: Limits::default(),
+        grants: Default::default(),
+        cache: None,
+    })
+    .expect("a sandbox");
     let loaded = sandbox.load_folder(dir.path()).await;
     assert!(loaded.refused.is_empty(), "{:?}", loaded.refused);
     let compiled = loaded.plugins[0].compile_time;

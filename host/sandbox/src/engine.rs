@@ -2,6 +2,8 @@
 //!
 //! Knows nothing of plugins or attempts.
 
+use std::error::Error;
+use std::sync::Arc;
 use std::thread;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -9,6 +11,7 @@ use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, Strategy, WasmFeatures};
 
 use crate::abi;
+use crate::cache::CompileCache;
 use crate::capability;
 use crate::clock::GuestClock;
 use crate::instance::Guest;
@@ -40,6 +43,10 @@ pub(crate) struct Engine {
     pub(crate) linker: Linker<Guest>,
     /// True if instances come from a pool of reserved addresses.
     pub(crate) pooled: bool,
+    /// Compiled code from earlier.
+    pub(crate) cache: Option<Arc<CompileCache>>,
+    /// Threads that compile one plugin: half of the machine, since tasks run meanwhile.
+    pub(crate) compiler_threads: usize,
     /// One permit for each instance in the pool: an exhausted pool is an error, this is a wait.
     instances: Semaphore,
 }
@@ -58,7 +65,16 @@ impl Engine {
         start_ticker(&wasm).map_err(EngineError::Ticker)?;
         let linker = link(&wasm).map_err(EngineError::Setup)?;
         let instances = Semaphore::new(instances.min(Semaphore::MAX_PERMITS));
-        Ok(Self { wasm, linker, pooled, instances })
+        let cache = config.cache.as_ref().and_then(|config| match CompileCache::open(config) {
+            Ok(cache) => Some(Arc::new(cache)),
+            Err(error) => {
+                let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+                tracing::warn!("plugins are compiled anew at every start, compiled code is not kept: {error}{cause}");
+                None
+            }
+        });
+        let compiler_threads = thread::available_parallelism().map_or(1, |cpus| cpus.get().div_ceil(2));
+        Ok(Self { wasm, linker, pooled, cache, compiler_threads, instances })
     }
 
     /// Waits until there is room for one more instance.

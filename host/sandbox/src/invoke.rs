@@ -29,7 +29,8 @@ impl Sandbox {
     /// limit is told before and has a moment to come to an end of its own.
     pub async fn invoke(&self, attempt: Attempt, cancel: impl Future<Output = ()> + Send) -> Finished {
         let started = Instant::now();
-        let Some(plugin) = self.plugin(&attempt.spec.plugin) else {
+        let version = attempt.pinned.as_ref().unwrap_or(&attempt.spec.version);
+        let Some(plugin) = self.plugin(&attempt.spec.plugin, version) else {
             let why = format!("plugin `{}` is not loaded", attempt.spec.plugin);
             return Finished {
                 outcome: Outcome::Trapped(Trap::NotInstantiated(why)),

@@ -5,12 +5,14 @@
 
 mod abi;
 mod answer;
+mod cache;
 mod calls;
 mod capability;
 mod ceiling;
 mod clock;
 mod cpu;
 mod engine;
+mod folder;
 mod grant;
 mod instance;
 mod invoke;
@@ -21,10 +23,13 @@ mod memory;
 mod options;
 mod plugin;
 mod sandbox;
+mod shelf;
 mod states;
 mod tasks;
 mod usage;
+mod watch;
 
+pub use cache::CacheConfig;
 pub use capability::CapabilityError;
 pub use engine::EngineError;
 pub use grant::{GRANT_OPTIONS, Grant, HttpPattern, Mode, Need, Power, SocketPattern};
@@ -33,5 +38,7 @@ pub use manifest::ManifestError;
 pub use options::OptionError;
 pub use plugin::{Import, LoadError, PluginReport, TaskReport};
 pub use sandbox::{Loaded, Refused, Sandbox};
+pub use shelf::{Look, Refreshed, SETTLE};
 pub use states::StateSink;
 pub use usage::{PluginUsage, Sum};
+pub use watch::Watch;

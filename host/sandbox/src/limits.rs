@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use taskhost_core::{NodeName, PluginName};
 
+use crate::cache::CacheConfig;
 use crate::grant::Grant;
 
 const KIB: usize = 1024;
@@ -53,6 +54,8 @@ pub struct Config {
     pub limits: Limits,
     /// What the operator grants, by plugin. Nobody else is granted anything.
     pub grants: BTreeMap<PluginName, Grant>,
+    /// Where compiled code is kept from one start to the next.
+    pub cache: Option<CacheConfig>,
 }
 
 /// The ceiling for an attempt. A manifest can only lower these.

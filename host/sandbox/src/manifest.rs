@@ -2,6 +2,8 @@
 //!
 //! Does not look at the component.
 
+mod rollout;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::num::{NonZeroU64, NonZeroUsize};
@@ -10,13 +12,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::de::{self, Deserialize, Deserializer, Visitor};
-use taskhost_core::{Json, PluginName, TaskName, TaskOptions};
+use sha2::{Digest, Sha256};
+use taskhost_core::{Json, PluginName, RolloutTerms, TaskName, TaskOptions};
 use toml::Spanned;
 
 use crate::ceiling::Wanted;
 use crate::grant::{CAPABILITIES, Need, Needs};
 use crate::limits::MANIFEST_BYTES_MAX;
 use crate::options::{self, Effect};
+use crate::plugin::hexadecimal;
 
 /// The manifest's file name.
 pub(crate) const FILE_NAME: &str = "plugin.toml";
@@ -29,6 +33,10 @@ pub(crate) struct Manifest {
     /// The component, a file beside the manifest.
     pub(crate) component: PathBuf,
     pub(crate) limits: Wanted,
+    /// How a new version is tried before it serves alone.
+    pub(crate) rollout: Option<RolloutTerms>,
+    /// Of the whole text, in hexadecimal.
+    pub(crate) sha256: String,
     /// What the plugin declares that it needs.
     pub(crate) needs: Needs,
     /// Modules besides Python's and Celery's that the plugin's exceptions may claim.
@@ -101,6 +109,8 @@ impl Manifest {
             version: file.version,
             component: path.with_file_name(component),
             limits: file.limits.into_wanted(),
+            rollout: file.rollout.map(rollout::File::into_terms),
+            sha256: hexadecimal(Sha256::digest(text)),
             needs,
             exception_modules: file.exception_modules,
             tasks,
@@ -154,6 +164,7 @@ struct File {
     _build: Option<toml::Table>,
     #[serde(default)]
     limits: FileLimits,
+    rollout: Option<rollout::File>,
     #[serde(default)]
     needs: BTreeMap<Spanned<String>, Vec<Spanned<String>>>,
     #[serde(default)]
@@ -208,6 +219,10 @@ const KEYS: &[&str] = &[
     "component",
     "build",
     "limits",
+    "rollout",
+    "percent",
+    "for",
+    "max_failure_rate",
     "needs",
     "exception_modules",
     "tasks",

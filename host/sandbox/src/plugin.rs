@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
-use taskhost_core::{NameError, PluginName, TaskName, TaskSpec, Trap};
+use taskhost_core::{NameError, PluginName, PluginVersion, RolloutTerms, TaskName, TaskSpec, Trap};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre};
@@ -33,8 +33,9 @@ use crate::usage::Totals;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// A plugin that can run attempts.
+/// One version of a plugin that can run attempts. Its code is freed with the last attempt that has it.
 pub(crate) struct Plugin {
+    pub(crate) version: PluginVersion,
     pub(crate) pre: InstancePre<Guest>,
     /// The exported function `run`.
     pub(crate) run: ComponentExportIndex,
@@ -57,6 +58,10 @@ pub struct PluginReport {
     pub path: PathBuf,
     /// In hexadecimal.
     pub sha256: String,
+    /// What tells it from other versions; none, if the component could not be read.
+    pub digest: Option<PluginVersion>,
+    /// How it is tried, while it does not serve alone.
+    pub trial: Option<RolloutTerms>,
     pub size_bytes: u64,
     pub compile_time: Duration,
     pub exports: Vec<String>,
@@ -108,6 +113,8 @@ pub enum LoadError {
     Precompiled,
     #[error("`{}` can be written by every user of this machine; `chmod o-w` takes that away", path.display())]
     Exposed { path: PathBuf },
+    #[error("{why}; the worker has taken this version back, and takes it again once the file changes")]
+    TakenBack { why: String },
     #[error("compile it")]
     Compile(#[source] BoxError),
     #[error("compiling it took longer than {} s; raise limits.compile_time", limit.as_secs_f64())]
@@ -175,6 +182,8 @@ pub enum LoadError {
 #[derive(Debug, Clone)]
 pub(crate) struct Source {
     pub(crate) name: PluginName,
+    /// The file that makes it a plugin: its manifest, or the component if there is none.
+    pub(crate) origin: PathBuf,
     pub(crate) component: PathBuf,
     pub(crate) manifest: Option<Manifest>,
 }
@@ -183,13 +192,15 @@ impl Source {
     /// A component without a manifest, named by its file.
     pub(crate) fn bare(path: &Path) -> Result<Self, LoadError> {
         let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-        Ok(Self { name: PluginName::parse(&stem)?, component: path.to_owned(), manifest: None })
+        let name = PluginName::parse(&stem)?;
+        Ok(Self { name, origin: path.to_owned(), component: path.to_owned(), manifest: None })
     }
 
     /// A folder's manifest and the component that it names.
     pub(crate) fn manifest(path: &Path) -> Result<Self, LoadError> {
         let manifest = Manifest::read(path)?;
-        Ok(Self { name: manifest.name.clone(), component: manifest.component.clone(), manifest: Some(manifest) })
+        let (name, component) = (manifest.name.clone(), manifest.component.clone());
+        Ok(Self { name, origin: path.to_owned(), component, manifest: Some(manifest) })
     }
 }
 
@@ -204,14 +215,15 @@ impl PluginReport {
     }
 }
 
-/// The whole way from a file to a plugin. What is found out on the way goes into the report.
-pub(crate) async fn load(
-    engine: &Engine,
-    config: &Config,
-    surroundings: &Arc<Surroundings>,
-    source: &Source,
-    report: &mut PluginReport,
-) -> Result<Plugin, LoadError> {
+/// A component that has been read and not been looked at.
+pub(crate) struct Opened {
+    bytes: Vec<u8>,
+    limits: Limits,
+    pub(crate) version: PluginVersion,
+}
+
+/// Reads a component, once: what is loaded is what was hashed.
+pub(crate) async fn open(config: &Config, source: &Source, report: &mut PluginReport) -> Result<Opened, LoadError> {
     // Whoever can put another file there inherits what is granted to the name.
     let folder = source.component.parent().unwrap_or(Path::new("."));
     check_exposure(folder)?;
@@ -221,13 +233,32 @@ pub(crate) async fn load(
     let (path, bytes_max) = (source.component.clone(), limits.component_bytes);
     let (bytes, hash) = on_thread(move || read(&path, bytes_max)).await??;
     report.size_bytes = bytes.len() as u64;
+    // The manifest is part of a version: it changes what the plugin may do, and how its tasks are treated.
+    let version = match &source.manifest {
+        Some(manifest) => PluginVersion::of(&hexadecimal(Sha256::digest([&*hash, &manifest.sha256].concat()))),
+        None => PluginVersion::of(&hash),
+    };
     report.sha256 = hash;
+    report.digest = Some(version.clone());
+    Ok(Opened { bytes, limits, version })
+}
+
+/// The rest of the way to a plugin. What is found out on it goes into the report.
+pub(crate) async fn load(
+    engine: &Engine,
+    grant: Option<&Grant>,
+    surroundings: &Arc<Surroundings>,
+    source: &Source,
+    opened: Opened,
+    report: &mut PluginReport,
+) -> Result<Plugin, LoadError> {
+    let Opened { bytes, limits, version } = opened;
     check_kind(&bytes)?;
 
-    let capabilities = empower(config, source, report);
+    let capabilities = empower(grant, source, report);
 
     let started = Instant::now();
-    let component = compile(engine, bytes, limits.compile_time).await?;
+    let component = compile(engine, bytes, &report.sha256, limits.compile_time).await?;
     let component = component.map_err(|error| LoadError::Compile(error.into_boxed_dyn_error()))?;
     report.compile_time = started.elapsed();
 
@@ -236,11 +267,11 @@ pub(crate) async fn load(
     let label = label(report);
     let speaker = Speaker::Plugin(source.name.clone(), Arc::clone(&label));
     let infos = describe(engine, &pre, &limits, surroundings, speaker).await?;
-    report.tasks = tasks::read(infos, source, &mut report.warnings)?;
+    report.tasks = tasks::read(infos, source, &version, &mut report.warnings)?;
     let exception_modules =
         source.manifest.as_ref().map(|manifest| manifest.exception_modules.clone()).unwrap_or_default();
     let totals = Totals::new(report.tasks.iter().map(|task| task.spec.name.clone()));
-    Ok(Plugin { pre: pre.instance_pre().clone(), run, limits, label, exception_modules, capabilities, totals })
+    Ok(Plugin { version, pre: pre.instance_pre().clone(), run, limits, label, exception_modules, capabilities, totals })
 }
 
 /// Refuses what any user of the machine could replace.
@@ -260,14 +291,14 @@ pub(crate) fn check_exposure(_path: &Path) -> Result<(), LoadError> {
 
 /// What the plugin may do: what it declares, if all of that is granted.
 fn empower(
-    config: &Config,
+    grant: Option<&Grant>,
     source: &Source,
     report: &mut PluginReport,
 ) -> Result<Option<Arc<Capabilities>>, LoadError> {
     let plugin = &source.name;
     let (no_needs, no_grant) = (Needs::new(), Grant::default());
     let needs = source.manifest.as_ref().map_or(&no_needs, |manifest| &manifest.needs);
-    let grant = config.grants.get(plugin).unwrap_or(&no_grant);
+    let grant = grant.unwrap_or(&no_grant);
     report.powers = grant::side_by_side(needs, grant);
     let powers = grant::meet(needs, grant, &report.sha256).map_err(|denial| match denial {
         Denial::Missing(missing) => LoadError::NotGranted { plugin: plugin.clone(), missing },
@@ -296,12 +327,30 @@ async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static)
 
 /// Compiles on threads of its own, which nobody waits for once the time is over: a compiler cannot be
 /// stopped, and neither the worker, nor a command that ends, nor the next plugin may hang on one.
-async fn compile(engine: &Engine, bytes: Vec<u8>, limit: Duration) -> Result<wasmtime::Result<Component>, LoadError> {
+async fn compile(
+    engine: &Engine,
+    bytes: Vec<u8>,
+    sha256: &str,
+    limit: Duration,
+) -> Result<wasmtime::Result<Component>, LoadError> {
+    let (wasm, cache, sha256) = (engine.wasm.clone(), engine.cache.clone(), sha256.to_owned());
+    if let Some(cache) = &cache {
+        let (wasm, cache, sha256) = (wasm.clone(), cache.clone(), sha256.clone());
+        if let Some(component) = on_thread(move || cache.get(&wasm, &sha256)).await? {
+            return Ok(Ok(component));
+        }
+    }
     let (done, compiled) = oneshot::channel();
-    let wasm = engine.wasm.clone();
-    let threads = rayon::ThreadPoolBuilder::new().thread_name(|n| format!("wasm-compiler-{n}")).build();
+    let threads = rayon::ThreadPoolBuilder::new().thread_name(|n| format!("wasm-compiler-{n}"));
+    let threads = threads.num_threads(engine.compiler_threads).build();
     // The compiler spreads its work over the pool that it is called in. The threads end when it is done.
-    threads.map_err(LoadError::Threads)?.spawn(move || drop(done.send(Component::from_binary(&wasm, &bytes))));
+    threads.map_err(LoadError::Threads)?.spawn(move || {
+        let component = Component::from_binary(&wasm, &bytes);
+        if let (Some(cache), Ok(component)) = (&cache, &component) {
+            cache.put(&wasm, &sha256, component);
+        }
+        drop(done.send(component));
+    });
     match timeout(limit, compiled).await {
         Ok(compiled) => compiled.map_err(|_panicked| LoadError::CompilerPanicked),
         Err(_elapsed) => Err(LoadError::CompileTimedOut { limit }),
@@ -317,8 +366,12 @@ fn read(path: &Path, bytes_max: usize) -> Result<(Vec<u8>, String), LoadError> {
     if bytes.len() > bytes_max {
         return Err(LoadError::TooLarge { bytes_max });
     }
-    let hash = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = hexadecimal(Sha256::digest(&bytes));
     Ok((bytes, hash))
+}
+
+pub(crate) fn hexadecimal(bytes: impl AsRef<[u8]>) -> String {
+    bytes.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Says what a file is that is not a component. Whether it is a good component shows in compiling it.

@@ -1,31 +1,33 @@
 //! The sandbox: an engine, and the plugins that it serves now.
 //!
-//! The set of plugins is a snapshot that is replaced as a whole; an attempt keeps the version of its
-//! plugin that it started with.
+//! An attempt keeps the version of its plugin that it started with; which versions there are is the shelf's
+//! business.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-use taskhost_core::{Catalog, NodeName, PluginName, TaskName};
+use taskhost_core::{Catalog, NodeName, PluginName, PluginVersion};
+use tokio::sync::Mutex;
 
 use crate::engine::{Engine, EngineError};
+use crate::folder;
+use crate::grant::Grant;
 use crate::limits::Config;
-use crate::manifest;
 use crate::plugin::{self, LoadError, Plugin, PluginReport, Source};
+use crate::shelf::{Look, Refreshed, Served, Shelf};
 use crate::states::StateSink;
 use crate::usage::PluginUsage;
-
-type Plugins = HashMap<PluginName, Arc<Plugin>>;
 
 /// Loads plugins and runs attempts.
 pub struct Sandbox {
     engine: Engine,
     config: Config,
+    grants: RwLock<Arc<BTreeMap<PluginName, Grant>>>,
     surroundings: Arc<Surroundings>,
-    plugins: RwLock<Arc<Plugins>>,
+    shelf: Mutex<Shelf>,
+    served: RwLock<Arc<Served>>,
 }
 
 /// What all guests have around them.
@@ -39,22 +41,24 @@ pub(crate) struct Surroundings {
 pub struct Loaded {
     /// The tasks of all plugins that are served.
     pub catalog: Catalog,
-    /// Those plugins, by name.
+    /// Those plugins, by name; a version that is on trial comes after the one that serves.
     pub plugins: Vec<PluginReport>,
-    /// The others.
+    /// What is there and not served.
     pub refused: Vec<Refused>,
 }
 
-/// A plugin that is not served.
+/// A file that is not served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
     pub path: PathBuf,
     pub reason: String,
+    /// The plugin of which an earlier version goes on serving in its place.
+    pub kept: Option<(PluginName, PluginVersion)>,
 }
 
 impl Refused {
-    fn new(path: &Path, error: &LoadError) -> Self {
-        Self { path: path.to_owned(), reason: reason(error) }
+    pub(crate) fn new(path: &Path, error: &LoadError) -> Self {
+        Self { path: path.to_owned(), reason: reason(error), kept: None }
     }
 }
 
@@ -63,7 +67,14 @@ impl Sandbox {
     pub fn new(config: Config) -> Result<Self, EngineError> {
         let engine = Engine::new(&config)?;
         let surroundings = Surroundings { hostname: config.hostname.clone(), states: OnceLock::new() };
-        Ok(Self { engine, config, surroundings: Arc::new(surroundings), plugins: RwLock::default() })
+        Ok(Self {
+            engine,
+            grants: RwLock::new(Arc::new(config.grants.clone())),
+            config,
+            surroundings: Arc::new(surroundings),
+            shelf: Mutex::default(),
+            served: RwLock::default(),
+        })
     }
 
     /// Says where the states go that running tasks give themselves. Until then, tasks are told that there
@@ -84,56 +95,42 @@ impl Sandbox {
     /// One that cannot be loaded is refused with a reason and does not keep the others from serving. Of
     /// two that claim the same name or task, the one whose name sorts later is refused.
     pub async fn load_folder(&self, dir: &Path) -> Loaded {
-        let mut loaded = Loaded::default();
-        let mut sources = match plugin::check_exposure(dir) {
-            Ok(()) => find(dir, &mut loaded.refused),
-            Err(error) => {
-                loaded.refused.push(Refused::new(dir, &error));
-                Vec::new()
-            }
-        };
-        sources.sort_by(|a, b| (a.name.as_str(), &a.component).cmp(&(b.name.as_str(), &b.component)));
+        self.refresh(dir, Look::Now).await.loaded
+    }
 
-        let mut plugins = HashMap::new();
-        let mut paths: HashMap<PluginName, PathBuf> = HashMap::new();
-        let mut owners: HashMap<TaskName, PluginName> = HashMap::new();
-        for source in sources {
-            let path = match paths.entry(source.name.clone()) {
-                Entry::Vacant(entry) => entry.insert(source.component.clone()).clone(),
-                Entry::Occupied(entry) => {
-                    let error = LoadError::SameName { name: source.name.clone(), path: entry.get().clone() };
-                    loaded.refused.push(Refused::new(&source.component, &error));
-                    continue;
-                }
-            };
-            let mut report = PluginReport::new(&source);
-            let plugin = match self.load(&source, &mut report).await {
-                Ok(plugin) => plugin,
-                Err(error) => {
-                    loaded.refused.push(Refused::new(&path, &error));
-                    continue;
-                }
-            };
-            let taken = report.tasks.iter().find_map(|task| owners.get_key_value(&task.spec.name));
-            if let Some((task, by)) = taken {
-                let error = LoadError::SameTask { task: task.clone(), by: by.clone() };
-                loaded.refused.push(Refused::new(&path, &error));
-                continue;
-            }
-            owners.extend(report.tasks.iter().map(|task| (task.spec.name.clone(), source.name.clone())));
-            plugins.insert(source.name, Arc::new(plugin));
-            loaded.plugins.push(report);
-        }
-        let specs = loaded.plugins.iter().flat_map(|report| &report.tasks).map(|task| task.spec.clone());
-        loaded.catalog = Catalog::new(specs);
-        *self.plugins.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(plugins);
-        loaded
+    /// Looks at a folder again, and loads what has changed beside what runs. What cannot be loaded is refused
+    /// with a reason, and the version before it goes on serving; what is gone is not served any more. Attempts
+    /// that run end on the version that they have.
+    pub async fn refresh(&self, dir: &Path, look: Look) -> Refreshed {
+        let mut shelf = self.shelf.lock().await;
+        let refreshed = shelf.refresh(self, dir, look).await;
+        self.serve(&shelf);
+        refreshed
+    }
+
+    /// A version that was on trial serves alone from now on, or is not served any more and refused for this
+    /// reason. None, if that version is not on trial.
+    pub async fn end_trial(
+        &self,
+        plugin: &PluginName,
+        version: &PluginVersion,
+        taken_back: Option<String>,
+    ) -> Option<Loaded> {
+        let mut shelf = self.shelf.lock().await;
+        let loaded = shelf.end_trial(plugin, version, taken_back)?;
+        self.serve(&shelf);
+        Some(loaded)
+    }
+
+    /// Grants this from now on; plugins are looked at with the next [`Self::refresh`].
+    pub fn grant(&self, grants: BTreeMap<PluginName, Grant>) {
+        *self.grants.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(grants);
     }
 
     /// Finds out everything about one plugin, given its component, its manifest or its folder, without
     /// serving it.
     pub async fn check(&self, path: &Path) -> PluginReport {
-        let source = match source_of(path) {
+        let source = match folder::source_of(path) {
             Ok(source) => source,
             Err(error) => {
                 let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -142,20 +139,26 @@ impl Sandbox {
             }
         };
         let mut report = PluginReport::new(&source);
-        if let Err(error) = self.load(&source, &mut report).await {
-            report.refused = Some(reason(&error));
-        }
+        let loaded = match plugin::open(&self.config, &source, &mut report).await {
+            Ok(opened) => self.build(&source, opened, &mut report).await.map(drop),
+            Err(error) => Err(error),
+        };
+        report.refused = loaded.err().map(|error| reason(&error));
         report
     }
 
-    /// What the attempts of each plugin have used since it was loaded, in the order of their names.
+    /// What the attempts of each version of a plugin that is there have used since it was loaded, in the order
+    /// of their names, the version that serves first.
     pub fn usage(&self) -> Vec<PluginUsage> {
-        let plugins = Arc::clone(&self.plugins.read().unwrap_or_else(PoisonError::into_inner));
-        let read = |(name, plugin): (&PluginName, &Arc<Plugin>)| PluginUsage {
-            plugin: name.clone(),
-            tasks: plugin.totals.read(),
-        };
-        let mut usage: Vec<_> = plugins.iter().map(read).collect();
+        let served = Arc::clone(&self.served.read().unwrap_or_else(PoisonError::into_inner));
+        let mut usage: Vec<_> = served
+            .versions()
+            .map(|(name, plugin)| PluginUsage {
+                plugin: name.clone(),
+                version: plugin.version.clone(),
+                tasks: plugin.totals.read(),
+            })
+            .collect();
         usage.sort_by(|a, b| a.plugin.as_str().cmp(b.plugin.as_str()));
         usage
     }
@@ -164,79 +167,40 @@ impl Sandbox {
         &self.engine
     }
 
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
     pub(crate) fn surroundings(&self) -> &Arc<Surroundings> {
         &self.surroundings
     }
 
-    /// The version of a plugin that is served now.
-    pub(crate) fn plugin(&self, name: &PluginName) -> Option<Arc<Plugin>> {
-        self.plugins.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    pub(crate) fn granted(&self, plugin: &PluginName) -> Option<Grant> {
+        self.grants.read().unwrap_or_else(PoisonError::into_inner).get(plugin).cloned()
     }
 
-    async fn load(&self, source: &Source, report: &mut PluginReport) -> Result<Plugin, LoadError> {
-        plugin::load(&self.engine, &self.config, &self.surroundings, source, report).await
+    /// The plugin in this version, or as it is served now if that is gone.
+    pub(crate) fn plugin(&self, name: &PluginName, version: &PluginVersion) -> Option<Arc<Plugin>> {
+        self.served.read().unwrap_or_else(PoisonError::into_inner).find(name, version)
     }
-}
 
-/// All plugins of a folder, in the order of the file system.
-fn find(dir: &Path, refused: &mut Vec<Refused>) -> Vec<Source> {
-    let entries = match dir.read_dir() {
-        Ok(entries) => entries,
-        Err(error) => {
-            refused.push(Refused { path: dir.to_owned(), reason: format!("read the folder: {error}") });
-            return Vec::new();
-        }
-    };
-    let mut sources = Vec::new();
-    let mut take = |path: &Path, source: Result<Source, LoadError>| match source {
-        Ok(source) => sources.push(source),
-        Err(error) => refused.push(Refused::new(path, &error)),
-    };
-    let own = dir.join(manifest::FILE_NAME);
-    let mut own_component = None;
-    if own.is_file() {
-        let source = Source::manifest(&own);
-        own_component = source.as_ref().ok().map(|source| source.component.clone());
-        take(&own, source);
+    pub(crate) async fn build(
+        &self,
+        source: &Source,
+        opened: plugin::Opened,
+        report: &mut PluginReport,
+    ) -> Result<Plugin, LoadError> {
+        let grant = self.granted(&source.name);
+        plugin::load(&self.engine, grant.as_ref(), &self.surroundings, source, opened, report).await
     }
-    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    paths.sort();
-    for path in paths {
-        // Tools that copy into a folder write hidden files first.
-        let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-        if hidden || own_component.as_ref() == Some(&path) {
-            continue;
-        }
-        let manifest = path.join(manifest::FILE_NAME);
-        if manifest.is_file() {
-            take(&manifest, Source::manifest(&manifest));
-        } else if path.extension().is_some_and(|extension| extension == "wasm") && path.is_file() {
-            take(&path, Source::bare(&path));
-        }
-    }
-    sources
-}
 
-fn source_of(path: &Path) -> Result<Source, LoadError> {
-    if path.is_dir() {
-        return Source::manifest(&path.join(manifest::FILE_NAME));
+    fn serve(&self, shelf: &Shelf) {
+        *self.served.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(shelf.served());
     }
-    if path.file_name().is_some_and(|name| name == manifest::FILE_NAME) {
-        return Source::manifest(path);
-    }
-    // A component with its manifest beside it is checked as it would be loaded.
-    let manifest = path.with_file_name(manifest::FILE_NAME);
-    if manifest.is_file() {
-        let source = Source::manifest(&manifest)?;
-        if source.component == path {
-            return Ok(source);
-        }
-    }
-    Source::bare(path)
 }
 
 /// The error with its causes, in one line.
-fn reason(error: &LoadError) -> String {
+pub(crate) fn reason(error: &LoadError) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use taskhost_core::{Json, TaskName, TaskOptions, TaskSpec};
+use taskhost_core::{Json, PluginVersion, TaskName, TaskOptions, TaskSpec};
 
 use crate::abi::exports::taskhost::task::tasks::TaskInfo;
 use crate::options::{self, Effect};
@@ -15,6 +15,7 @@ const SUMMARY_CHARS_MAX: usize = 200;
 pub(crate) fn read(
     infos: Vec<TaskInfo>,
     source: &Source,
+    version: &PluginVersion,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<TaskReport>, LoadError> {
     if infos.is_empty() {
@@ -27,7 +28,7 @@ pub(crate) fn read(
         if !names.insert(name.as_str().to_owned()) {
             return Err(LoadError::TaskTwice(name));
         }
-        tasks.push(task(name, info, source, warnings)?);
+        tasks.push(task(name, info, source, version, warnings)?);
     }
     let overridden = source.manifest.iter().flat_map(|manifest| manifest.tasks.keys());
     for task in overridden.filter(|task| !names.contains(task.as_str())) {
@@ -36,7 +37,13 @@ pub(crate) fn read(
     Ok(tasks)
 }
 
-fn task(name: TaskName, info: TaskInfo, source: &Source, warnings: &mut Vec<String>) -> Result<TaskReport, LoadError> {
+fn task(
+    name: TaskName,
+    info: TaskInfo,
+    source: &Source,
+    version: &PluginVersion,
+    warnings: &mut Vec<String>,
+) -> Result<TaskReport, LoadError> {
     let mut given = Vec::with_capacity(info.options.len());
     for (option, value) in info.options {
         let json = Json::parse(value.clone());
@@ -62,6 +69,6 @@ fn task(name: TaskName, info: TaskInfo, source: &Source, warnings: &mut Vec<Stri
     }
     let summary = info.summary.lines().next().unwrap_or_default();
     let summary = summary.chars().filter(|char| !char.is_control()).take(SUMMARY_CHARS_MAX).collect();
-    let spec = TaskSpec { name, plugin: source.name.clone(), summary, options };
+    let spec = TaskSpec { name, plugin: source.name.clone(), version: version.clone(), summary, options };
     Ok(TaskReport { spec, schema: info.schema, options: set })
 }

@@ -6,12 +6,13 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use taskhost_core::{Finished, Outcome, PluginName, TaskName};
+use taskhost_core::{Finished, Outcome, PluginName, PluginVersion, TaskName};
 
-/// The tasks of one plugin with what they used since it was loaded.
+/// The tasks of one version of a plugin with what they used since it was loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PluginUsage {
     pub plugin: PluginName,
+    pub version: PluginVersion,
     pub tasks: Vec<(TaskName, Sum)>,
 }
 
@@ -146,7 +147,7 @@ mod tests {
         add("unknown", Outcome::Ignored, 1000);
 
         let plugin = PluginName::parse("p").expect("a name");
-        let usage = PluginUsage { plugin, tasks: totals.read() };
+        let usage = PluginUsage { plugin, version: PluginVersion::of("a"), tasks: totals.read() };
         let told: Vec<_> = usage.tasks.iter().map(|(task, sum)| (task.as_str(), sum.attempts, sum.traps)).collect();
         assert_eq!(told, [("a", 2, 1), ("b", 1, 1)]);
         let whole = usage.whole();

@@ -13,8 +13,8 @@ use taskhost_core::dispatcher::{Limits, Shutdown, TaskDefaults};
 use taskhost_core::settle::Step;
 use taskhost_core::{
     Attempt, Catalog, Codec, Disposition, Finished, HeaderValue, Headers, Json, Message, NodeName, Outcome, PluginName,
-    Publication, Queue, QueueName, Request, ResultRecord, RetryDelay, RetryRequest, Route, State, StoredResult, TaskId,
-    TaskName, TaskOptions, TaskSpec, Timestamp, Usage, dead, settle,
+    PluginVersion, Publication, Queue, QueueName, Request, ResultRecord, RetryDelay, RetryRequest, Route, State,
+    StoredResult, TaskId, TaskName, TaskOptions, TaskSpec, Timestamp, Usage, dead, settle,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};

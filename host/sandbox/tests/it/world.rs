@@ -45,7 +45,8 @@ impl World {
             write(dir.path(), name, bytes);
         }
         let hostname = NodeName::parse("taskhost@test").expect("a name");
-        let sandbox = Sandbox::new(Config { concurrency: 2, hostname, limits, grants }).expect("a sandbox");
+        let sandbox =
+            Sandbox::new(Config { concurrency: 2, hostname, limits, grants, cache: None }).expect("a sandbox");
         let loaded = sandbox.load_folder(dir.path()).await;
         Self { dir, sandbox, loaded }
     }
