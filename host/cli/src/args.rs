@@ -233,6 +233,7 @@ Examples:
 pub(crate) enum PluginCommand {
     Check(PluginCheckArgs),
     List(PluginListArgs),
+    Reload(PluginReloadArgs),
     Grant(PluginGrantArgs),
 }
 
@@ -253,21 +254,59 @@ Examples:
   host plugin check plugins/images
       Exits with 1 if a worker would refuse the plugin, and says why.";
 
-/// List the plugins of a folder with their tasks, and those that are refused with the reason
+/// List plugins with their tasks, and those that are refused with the reason
 #[derive(Debug, Args)]
 #[command(after_help = LIST_EXAMPLES)]
 pub(crate) struct PluginListArgs {
-    /// Folder with plugins: *.wasm files, and folders with a plugin.toml [default: plugins]
+    /// Folder with plugins to look into, whatever a worker serves: *.wasm files, and folders with a plugin.toml
     #[arg(long, value_name = "DIR")]
     pub(crate) plugins: Option<String>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
     #[command(flatten)]
     pub(crate) settings: SettingsArgs,
 }
 
 const LIST_EXAMPLES: &str = "\
 Examples:
+  host plugin list
+      As the worker that runs here serves them, with what their tasks have used; if none runs, the folder.
   host plugin list --plugins ./plugins
       Exits with 1 if a plugin is refused.";
+
+/// Make the running worker load its plugins anew
+#[derive(Debug, Args)]
+#[command(after_help = RELOAD_EXAMPLES)]
+pub(crate) struct PluginReloadArgs {
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+    #[command(flatten)]
+    pub(crate) settings: SettingsArgs,
+}
+
+const RELOAD_EXAMPLES: &str = "\
+Examples:
+  host plugin reload
+      A worker loads files that change by itself. This makes it read secrets and the grants in host.toml again, too.
+  host plugin reload -n images@%h
+      Exits with 1 if a plugin is refused; the version before it goes on serving.";
+
+/// Which worker on this machine
+#[derive(Debug, Args)]
+pub(crate) struct NodeArgs {
+    /// Name of the worker, as it was given to `host run` [default: taskhost@%h]
+    #[arg(short = 'n', long = "hostname", value_name = "NODE")]
+    pub(crate) hostname: Option<String>,
+    /// Its file of state, beside which it listens [default: the name of the worker with .state.db]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) statedb: Option<String>,
+}
 
 /// Grant a plugin what it declares, by writing it into host.toml
 #[derive(Debug, Args)]
@@ -463,6 +502,10 @@ impl Flags {
         self.add("--broker", "broker.url", &args.broker)
     }
 
+    fn node(self, args: &NodeArgs) -> Self {
+        self.add("--hostname", "worker.hostname", &args.hostname).add("--statedb", "worker.state_db", &args.statedb)
+    }
+
     fn backend(self, args: &BackendArgs) -> Self {
         self.add("--result-backend", "result.backend", &args.result_backend)
     }
@@ -512,7 +555,14 @@ impl PurgeArgs {
 impl PluginListArgs {
     /// The settings that these options stand for.
     pub(crate) fn flags(&self) -> Vec<Flag> {
-        Flags::default().add("--plugins", "plugins.dir", &self.plugins).0
+        Flags::default().add("--plugins", "plugins.dir", &self.plugins).node(&self.node).0
+    }
+}
+
+impl PluginReloadArgs {
+    /// The settings that these options stand for.
+    pub(crate) fn flags(&self) -> Vec<Flag> {
+        Flags::default().node(&self.node).0
     }
 }
 

@@ -6,9 +6,12 @@ mod args;
 mod command;
 mod config;
 mod exit;
+mod local;
 mod logging;
+mod reload;
 mod security;
 mod signals;
+mod status;
 mod wiring;
 
 use std::process::ExitCode;

@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, anyhow};
 use async_trait::async_trait;
 use broker::{Broker, BrokerError};
-use sandbox::{Sandbox, StateSink};
+use sandbox::{CacheConfig, Sandbox, StateSink};
 use store::state::{NodeState, StateFile, StateMemory};
 use store::{ReplySender, ResultStore, SharedRates, StoreOptions};
 use taskhost_core::protocol::auth::Seal;
@@ -184,6 +184,7 @@ pub(crate) fn sandbox(config: &Config) -> Result<Arc<Sandbox>, Failure> {
         hostname: config.worker.hostname.clone(),
         limits: limits(&config.limits),
         grants: config.grants.clone(),
+        cache: config.plugins.cache.clone().map(|(dir, key)| CacheConfig { dir, key }),
     });
     Ok(Arc::new(sandbox.context("cannot set up the sandbox")?))
 }

@@ -95,7 +95,11 @@ impl Sandbox {
     /// One that cannot be loaded is refused with a reason and does not keep the others from serving. Of
     /// two that claim the same name or task, the one whose name sorts later is refused.
     pub async fn load_folder(&self, dir: &Path) -> Loaded {
-        self.refresh(dir, Look::Now).await.loaded
+        let mut shelf = self.shelf.lock().await;
+        *shelf = Shelf::default();
+        let refreshed = shelf.refresh(self, dir, Look::Now).await;
+        self.serve(&shelf);
+        refreshed.loaded
     }
 
     /// Looks at a folder again, and loads what has changed beside what runs. What cannot be loaded is refused

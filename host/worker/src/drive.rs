@@ -12,10 +12,11 @@ use store::{ResultStore, SharedRates};
 use taskhost_core::dispatcher::{Action, Dispatcher, Input, Limits, Lookup, Shutdown};
 use taskhost_core::rate::Rate;
 use taskhost_core::{
-    Acknowledgement, Catalog, Codec, DeliveryId, NodeName, Queue, QueueName, TaskId, TaskName, Timestamp,
+    Acknowledgement, Catalog, Codec, DeliveryId, NodeName, PluginName, Queue, QueueName, TaskId, TaskName, TaskSpec,
+    Timestamp,
 };
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{info, warn};
@@ -29,7 +30,8 @@ use crate::journal::{self, Journal};
 use crate::log;
 use crate::look_up;
 use crate::orders::{Order, Orders, Reports};
-use crate::parked;
+use crate::parked::{self, Homecoming};
+use crate::plugins::{self, Plugins};
 use crate::put_back::Wait;
 use crate::receipts::{Held, Receipts};
 use crate::supervise::{Link, Received, Supervisor, Want};
@@ -85,7 +87,10 @@ pub struct Ports {
     pub invoker: Arc<dyn Invoker>,
     /// Where the invoker hands over what running tasks report.
     pub reports: Arc<Reports>,
-    pub catalog: Arc<Catalog>,
+    /// What can be run now, and whenever that changes.
+    pub catalogs: watch::Receiver<Arc<Catalog>>,
+    /// Who has the plugins.
+    pub plugins: Arc<dyn Plugins>,
     /// The threads on which guests run.
     pub guests: Handle,
     /// The wall clock.
@@ -102,12 +107,13 @@ pub enum RunError {
 }
 
 /// Runs until a shutdown is complete. The first error of a broker that can never work ends it as well.
-pub async fn run(settings: Settings, ports: Ports, shutdowns: mpsc::Receiver<Shutdown>) -> Result<(), RunError> {
+pub async fn run(settings: Settings, mut ports: Ports, shutdowns: mpsc::Receiver<Shutdown>) -> Result<(), RunError> {
     let (links_in, links) = mpsc::channel(1);
     let (deliveries_in, deliveries) = mpsc::channel(DELIVERIES_MAX);
     let (inputs_in, inputs) = mpsc::channel(INPUTS_MAX);
     let committing_max = settings.limits.committing_max;
-    let mut dispatcher = Dispatcher::new(settings.limits, ports.catalog.clone(), settings.seed);
+    let catalog = ports.catalogs.borrow_and_update().clone();
+    let mut dispatcher = Dispatcher::new(settings.limits, catalog.clone(), settings.seed);
     dispatcher.remember_served(settings.once_served);
     dispatcher.recall(ports.state.revocations().await?);
     let queues = settings.queues.iter().map(|queue| queue.name.clone()).collect();
@@ -151,8 +157,11 @@ pub async fn run(settings: Settings, ports: Ports, shutdowns: mpsc::Receiver<Shu
         looking_up: JoinSet::new(),
         connection: ports.connection,
         queues,
-        catalog: ports.catalog,
+        catalog,
+        plugins: ports.plugins,
+        looking_through: Arc::default(),
         bringing_home: JoinSet::new(),
+        remembering: JoinSet::new(),
         rates: ports.rates,
         asking: JoinSet::new(),
         inputs: inputs_in,
@@ -168,7 +177,7 @@ pub async fn run(settings: Settings, ports: Ports, shutdowns: mpsc::Receiver<Shu
     // On a thread of the runtime, where the receivers and the committer run as well: the one that called us
     // has to be woken for every input. A set, since it ends its task when it is dropped.
     let mut driving = JoinSet::new();
-    driving.spawn(driver.run(links, deliveries, inputs, shutdowns));
+    driving.spawn(driver.run(links, deliveries, inputs, ports.catalogs, shutdowns));
     let result = match driving.join_next().await.expect("it was spawned above") {
         Ok(result) => result,
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
@@ -207,7 +216,11 @@ struct Driver {
     connection: Arc<Connection>,
     queues: Vec<QueueName>,
     catalog: Arc<Catalog>,
+    plugins: Arc<dyn Plugins>,
+    /// One looks through parked messages at a time: two would shove them at each other.
+    looking_through: Arc<Mutex<()>>,
     bringing_home: JoinSet<()>,
+    remembering: JoinSet<()>,
     rates: Option<Arc<dyn SharedRates>>,
     asking: JoinSet<()>,
     inputs: mpsc::Sender<Input>,
@@ -227,6 +240,7 @@ impl Driver {
         mut links: mpsc::Receiver<Link>,
         mut deliveries: mpsc::Receiver<Received>,
         mut inputs: mpsc::Receiver<Input>,
+        mut catalogs: watch::Receiver<Arc<Catalog>>,
         mut shutdowns: mpsc::Receiver<Shutdown>,
     ) -> Result<(), RunError> {
         let mut finished = Vec::with_capacity(INPUTS_BATCH);
@@ -238,7 +252,7 @@ impl Driver {
                 Some(link) = links.recv() => match link {
                     Link::Up(Capabilities { puts_back, times_out, clock_is_wrong }) => {
                         self.handle(Input::BrokerBack { puts_back, times_out, clock_is_wrong });
-                        self.bring_home();
+                        self.bring_home(None, None);
                     }
                     Link::Lost(heard) => {
                         // What the old connection delivered and nobody has looked at is void as well.
@@ -249,6 +263,8 @@ impl Driver {
                     }
                     Link::Failed(error) => return Err(RunError::Broker(error)),
                 },
+                // An error is the end of whoever changes plugins: they stay as they are.
+                Ok(()) = catalogs.changed() => self.change_catalog(catalogs.borrow_and_update().clone()),
                 _ = inputs.recv_many(&mut finished, INPUTS_BATCH) => {
                     let now = (self.clock)();
                     for input in finished.drain(..) {
@@ -367,16 +383,43 @@ impl Driver {
                 self.give_up.get_or_insert(Instant::now() + COLD_SHUTDOWN_MAX);
             }
             Action::Announce(event) => log::event(&event),
+            Action::Plugin(event) => {
+                plugins::log(&event);
+                self.plugins.happened(event);
+            }
+            Action::BringHome { plugin, at_most } => self.bring_home(plugin.as_ref(), at_most),
             Action::Stopped => self.stopped = true,
         }
     }
 
-    /// Parked messages whose task is there now.
-    fn bring_home(&mut self) {
+    fn change_catalog(&mut self, catalog: Arc<Catalog>) {
+        while self.remembering.try_join_next().is_some() {}
+        let names = catalog.tasks().map(|task| task.name.clone()).collect();
+        let state = self.state.clone();
+        self.remembering.spawn(async move {
+            if let Err(error) = state.serve(names).await {
+                warn!("cannot remember which tasks this worker has: {}", chain(&error));
+            }
+        });
+        self.catalog = catalog.clone();
+        self.handle(Input::CatalogChanged(catalog));
+    }
+
+    /// Parked messages whose task can run now.
+    fn bring_home(&mut self, plugin: Option<&PluginName>, at_most: Option<u64>) {
         while self.bringing_home.try_join_next().is_some() {}
         // Lost again already: the next connection does it.
         let Ok(broker) = self.connection.broker() else { return };
-        self.bringing_home.spawn(parked::bring_home(broker, self.queues.clone(), self.catalog.clone()));
+        let can_run = |spec: &&Arc<TaskSpec>| {
+            plugin.is_none_or(|plugin| spec.plugin == *plugin) && !self.dispatcher.is_quarantined(spec)
+        };
+        let tasks = self.catalog.tasks().filter(can_run).map(|spec| spec.name.clone()).collect();
+        let homecoming = Homecoming { tasks, at_most: at_most.unwrap_or(u64::MAX) };
+        let (turn, queues) = (self.looking_through.clone(), self.queues.clone());
+        self.bringing_home.spawn(async move {
+            let _turn = turn.lock().await;
+            parked::bring_home(broker, queues, homecoming).await;
+        });
     }
 
     fn acquire(&mut self, delivery: DeliveryId, task: TaskName, rate: Rate) {

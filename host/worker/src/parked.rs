@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broker::{Acknowledgement, Broker, BrokerError, Delivery};
+use rustc_hash::FxHashSet;
 use taskhost_core::message::PUT_BACK_HEADER;
-use taskhost_core::{Catalog, HeaderValue, Publication, Queue, QueueName, Route, TaskName, dead};
+use taskhost_core::{HeaderValue, Publication, Queue, QueueName, Route, TaskName, dead};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
@@ -22,13 +23,26 @@ const BATCH: u32 = 100;
 /// the same.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// Which messages may go home.
+#[derive(Debug, Clone)]
+pub(crate) struct Homecoming {
+    /// Those of these tasks.
+    pub(crate) tasks: FxHashSet<TaskName>,
+    /// No more than so many.
+    pub(crate) at_most: u64,
+}
+
 /// Looks through the parked messages of these queues, once.
-pub(crate) async fn bring_home(broker: Arc<dyn Broker>, queues: Vec<QueueName>, catalog: Arc<Catalog>) {
+pub(crate) async fn bring_home(broker: Arc<dyn Broker>, queues: Vec<QueueName>, homecoming: Homecoming) {
+    let Homecoming { tasks, at_most: mut left } = homecoming;
     for queue in queues {
         let Some(parked) = dead::parked_queue(&queue) else { continue };
-        match look_through(&*broker, &parked, &catalog).await {
+        match look_through(&*broker, &parked, &tasks, left).await {
             Ok(0) => {}
-            Ok(count) => info!("{count} parked messages of `{queue}` go back to it: a plugin has their tasks"),
+            Ok(count) => {
+                info!("{count} parked messages of `{queue}` go back to it: a plugin has their tasks");
+                left = left.saturating_sub(count);
+            }
             Err(error) => {
                 warn!("cannot look through `{parked}`, its messages stay where they are: {}", chain(&error));
             }
@@ -36,14 +50,22 @@ pub(crate) async fn bring_home(broker: Arc<dyn Broker>, queues: Vec<QueueName>, 
     }
 }
 
-async fn look_through(broker: &dyn Broker, parked: &QueueName, catalog: &Catalog) -> Result<u64, BrokerError> {
+async fn look_through(
+    broker: &dyn Broker,
+    parked: &QueueName,
+    tasks: &FxHashSet<TaskName>,
+    at_most: u64,
+) -> Result<u64, BrokerError> {
+    if tasks.is_empty() || at_most == 0 {
+        return Ok(0);
+    }
     let mut left = broker.depth(parked).await?;
     if left == 0 {
         return Ok(0);
     }
     let consumer = broker.consume(&Queue::named(parked.clone()), BATCH).await?;
     let mut home = 0;
-    while left > 0 {
+    while left > 0 && home < at_most {
         let Ok(batch) = timeout(PATIENCE, consumer.next()).await else { break };
         let Some(mut batch) = batch? else { break };
         // What came after the count may be what we put there ourselves.
@@ -56,8 +78,9 @@ async fn look_through(broker: &dyn Broker, parked: &QueueName, catalog: &Catalog
                 Some(HeaderValue::Text(task)) => TaskName::parse(task).ok(),
                 _ => None,
             };
-            let revived =
-                task.filter(|task| catalog.get(task).is_some()).and_then(|_| dead::revive(message.clone(), parked));
+            let revived = task
+                .filter(|task| home < at_most && tasks.contains(task))
+                .and_then(|_| dead::revive(message.clone(), parked));
             match revived {
                 Some(mut publication) => {
                     // A crash before the acknowledgement leaves two of one execution: the mark tells.

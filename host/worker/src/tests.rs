@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use broker::{Broker, BrokerError, Capabilities, Consumer, Delivery, MemoryBroker, PutBack, PutBackFailed};
 use store::state::StateMemory;
 use store::{MemoryStore, ResultStore, StoreError};
-use taskhost_core::dispatcher::{Limits, Shutdown, TaskDefaults};
+use taskhost_core::dispatcher::{Limits, PluginEvent, Shutdown, TaskDefaults};
 use taskhost_core::settle::Step;
 use taskhost_core::{
     Attempt, Catalog, Codec, Disposition, Finished, HeaderValue, Headers, Json, Message, NodeName, Outcome, PluginName,
@@ -17,11 +17,11 @@ use taskhost_core::{
     StoredResult, TaskId, TaskName, TaskOptions, TaskSpec, Timestamp, Usage, dead, settle,
 };
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::{Cancel, Connection, Connector, Invoker, Ports, Reports, RunError, Settings, run};
+use crate::{Cancel, Connection, Connector, Invoker, Plugins, Ports, Reports, RunError, Settings, run};
 
 mod state;
 
@@ -244,6 +244,7 @@ struct World {
     journal: Journal,
     gate: Arc<Notify>,
     shutdowns: mpsc::Sender<Shutdown>,
+    catalogs: watch::Sender<Arc<Catalog>>,
     worker: JoinHandle<Result<(), RunError>>,
 }
 
@@ -269,6 +270,7 @@ fn limits() -> Limits {
         committing_max: 10,
         remembered_max: std::num::NonZeroUsize::new(100).expect("not zero"),
         time_limit_max: Duration::from_secs(60),
+        quarantine: None,
         look_up: true,
         result_extended: None,
         started_meta: Json::null(),
@@ -290,6 +292,24 @@ fn limits() -> Limits {
     }
 }
 
+fn catalog(names: &[&str]) -> Arc<Catalog> {
+    let spec = |name: &&str| TaskSpec {
+        name: TaskName::parse(name).expect("valid"),
+        plugin: PluginName::parse("script").expect("valid"),
+        version: PluginVersion::of("a"),
+        summary: String::new(),
+        options: TaskOptions::default(),
+    };
+    Arc::new(Catalog::new(names.iter().map(spec)))
+}
+
+/// Hears nothing.
+struct Nobody;
+
+impl Plugins for Nobody {
+    fn happened(&self, _event: PluginEvent) {}
+}
+
 impl World {
     async fn start() -> Self {
         Self::start_with(Arc::new(StateMemory::default())).await
@@ -302,13 +322,7 @@ impl World {
         client.declare(&queue().into()).await.expect("memory");
         let store =
             Arc::new(NotingStore { inner: MemoryStore::new(), journal: journal.clone(), down: AtomicBool::new(false) });
-        let spec = |name: &str| TaskSpec {
-            name: TaskName::parse(name).expect("valid"),
-            plugin: PluginName::parse("script").expect("valid"),
-            version: PluginVersion::of("a"),
-            summary: String::new(),
-            options: TaskOptions::default(),
-        };
+        let (catalogs, catalogs_out) = watch::channel(catalog(&["add", "call", "gate", "retry", "panic", "report"]));
         let (shutdowns, shutdowns_out) = mpsc::channel(2);
         let settings = Settings {
             node: NodeName::parse("test@host").expect("valid"),
@@ -327,13 +341,14 @@ impl World {
             state: state.clone(),
             invoker: Arc::new(Script { journal: journal.clone(), gate: gate.clone(), reports: reports.clone() }),
             reports,
-            catalog: Arc::new(Catalog::new(["add", "call", "gate", "retry", "panic", "report"].map(spec))),
+            catalogs: catalogs_out,
+            plugins: Arc::new(Nobody),
             rates: None,
             guests: Handle::current(),
             clock,
         };
         let worker = tokio::spawn(run(settings, ports, shutdowns_out));
-        Self { broker, client, store, state, journal, gate, shutdowns, worker }
+        Self { broker, client, store, state, journal, gate, shutdowns, catalogs, worker }
     }
 
     async fn send(&self, task: &str, id: &str) {
@@ -648,7 +663,8 @@ async fn a_broker_that_can_never_work_ends_the_worker() {
         invoker: Arc::new(Script { journal: Journal::default(), gate: Arc::default(), reports: reports.clone() }),
         reports,
         rates: None,
-        catalog: Arc::default(),
+        catalogs: watch::channel(Arc::default()).1,
+        plugins: Arc::new(Nobody),
         guests: Handle::current(),
         clock,
     };
@@ -709,5 +725,23 @@ async fn a_message_that_loses_worker_after_worker_is_kept_aside() {
     let client = world.broker.connect().expect("not told to refuse");
     assert_eq!(client.depth(&dead).await.expect("memory"), 1);
     assert_eq!(world.journal.count("run b #0"), 0);
+    world.stop(Shutdown::Warm).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_whose_plugin_goes_waits_aside_and_runs_when_it_is_back() {
+    let world = World::start().await;
+    world.send("add", "a").await;
+    world.until_state("a", State::Success).await;
+    world.catalogs.send_replace(catalog(&["gate"]));
+    world.send("add", "b").await;
+    let parked = QueueName::parse("celery.parked").expect("valid");
+    let depth = async || world.broker.connect().expect("not told to refuse").depth(&parked).await.unwrap_or(0);
+    while depth().await == 0 {
+        sleep(Duration::from_millis(5)).await;
+    }
+    world.catalogs.send_replace(catalog(&["gate", "add"]));
+    world.until_state("b", State::Success).await;
+    assert_eq!(depth().await, 0);
     world.stop(Shutdown::Warm).await;
 }

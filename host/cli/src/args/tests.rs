@@ -213,10 +213,10 @@ fn help_of_plugin() {
             Usage: host plugin <COMMAND>
 
             Commands:
-              check  Say whether a plugin can be loaded, and which tasks it has
-              list   List the plugins of a folder with their tasks, and those that are refused
-                     with the reason
-              grant  Grant a plugin what it declares, by writing it into host.toml
+              check   Say whether a plugin can be loaded, and which tasks it has
+              list    List plugins with their tasks, and those that are refused with the reason
+              reload  Make the running worker load its plugins anew
+              grant   Grant a plugin what it declares, by writing it into host.toml
 
             Options:
               -h, --help  Print help
@@ -247,20 +247,27 @@ fn help_of_plugin() {
     check_help(
         &["plugin", "list"],
         expect![[r#"
-            List the plugins of a folder with their tasks, and those that are refused with the
-            reason
+            List plugins with their tasks, and those that are refused with the reason
 
             Usage: host plugin list [OPTIONS]
 
             Options:
-                  --plugins <DIR>     Folder with plugins: *.wasm files, and folders with a
-                                      plugin.toml [default: plugins]
+                  --plugins <DIR>     Folder with plugins to look into, whatever a worker
+                                      serves: *.wasm files, and folders with a plugin.toml
+                  --json              Print one JSON object
+              -n, --hostname <NODE>   Name of the worker, as it was given to `host run`
+                                      [default: taskhost@%h]
+                  --statedb <FILE>    Its file of state, beside which it listens [default: the
+                                      name of the worker with .state.db]
                   --config <FILE>     Configuration file [default: host.toml, if there is one]
                   --set <NAME=VALUE>  Any setting by its name, such as task_acks_late=false; may
                                       be repeated. `host config --help` lists them
               -h, --help              Print help
 
             Examples:
+              host plugin list
+                  As the worker that runs here serves them, with what their tasks have used; if
+                  none runs, the folder.
               host plugin list --plugins ./plugins
                   Exits with 1 if a plugin is refused.
         "#]],

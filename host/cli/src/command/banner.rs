@@ -97,7 +97,7 @@ mod tests {
     fn check(broker: &str, loaded: &Loaded, expected: Expect) {
         let sources = Sources {
             sets: vec![format!("broker_url={broker}")],
-            machine: Machine { host_name: "box".to_owned(), cpus: 4 },
+            machine: Machine { host_name: "box".to_owned(), cpus: 4, ..Machine::default() },
             ..Sources::default()
         };
         let text = text(&Config::resolve(&sources).unwrap(), loaded);
@@ -119,7 +119,7 @@ mod tests {
         let loaded = Loaded {
             catalog: Catalog::new(images.tasks.iter().map(|task| task.spec.clone())),
             plugins: vec![images],
-            refused: vec![Refused { path: "plugins/old.wasm".into(), reason: "it is empty".to_owned() }],
+            refused: vec![Refused { path: "plugins/old.wasm".into(), reason: "it is empty".to_owned(), kept: None }],
         };
         check(
             "amqp://me:secret@box//",

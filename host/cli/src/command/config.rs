@@ -48,7 +48,7 @@ mod tests {
             environment: vec![("CELERY_BROKER_URL".into(), "amqp://me:secret@box//".into())],
             sets: vec!["task_acks_late=false".into()],
             flags: vec![Flag { name: "--queues", key: "task.queues", text: "a,b".into() }],
-            machine: Machine { host_name: "box.example.org".into(), cpus: 8 },
+            machine: Machine { host_name: "box.example.org".into(), cpus: 8, ..Machine::default() },
         };
         Config::resolve(&sources).unwrap()
     }
@@ -56,83 +56,90 @@ mod tests {
     #[test]
     fn the_table_shows_every_setting_with_its_origin_and_no_secret() {
         expect![[r#"
-            SETTING                                    VALUE                              FROM
-            broker.url                                 amqp://me:**@box//                 CELERY_BROKER_URL
-            broker.consumer_timeout                    30m                                default
-            broker.connection_timeout                  4s                                 default
-            broker.transport_options                   none                               default
-            broker.native_delayed_delivery_queue_type  quorum                             default
-            result.backend                             rpc://                             default
-            result.backend_transport_options           none                               default
-            result.expires                             1d                                 default
-            result.failure_expires                     none                               default
-            result.serializer                          json                               default
-            result.extended                            false                              default
-            result.usage                               false                              default
-            task.acks_late                             false                              --set task_acks_late
-            task.acks_on_failure_or_timeout            true                               default
-            task.acks_on_failure                       none                               default
-            task.acks_on_timeout                       none                               default
-            task.reject_on_worker_lost                 false                              default
-            task.retry_on_worker_lost                  false                              default
-            task.track_started                         false                              default
-            task.ignore_result                         false                              default
-            task.store_errors_even_if_ignored          false                              default
-            task.time_limit                            none                               default
-            task.soft_time_limit                       none                               default
-            task.default_rate_limit                    none                               default
-            task.delivery_limit                        20                                 default
-            task.default_queue                         celery                             default
-            task.queues                                a,b                                --queues
-            task.exclude_queues                        none                               default
-            task.create_missing_queues                 true                               default
-            task.default_queue_type                    classic                            default
-            task.queue_max_priority                    none                               default
-            worker.concurrency                         8                                  default
-            worker.prefetch_multiplier                 4                                  default
-            worker.prefetch_max                        256                                default
-            worker.disable_prefetch                    false                              default
-            worker.limited_task_limit                  10000                              default
-            worker.eta_task_limit                      none                               default
-            worker.eta_hold                            1m                                 default
-            worker.rate_limit_store                    none                               default
-            worker.direct                              false                              default
-            worker.unknown_task                        reject                             default
-            worker.removed_task                        park                               default
-            worker.soft_shutdown_timeout               none                               default
-            worker.hostname                            taskhost@box.example.org           default
-            worker.state_db                            taskhost@box.example.org.state.db  default
-            accept.content                             json                               default
-            security.key                               none                               default
-            security.key_password                      none                               default
-            security.certificate                       none                               default
-            security.cert_store                        none                               default
-            security.digest                            sha256                             default
-            limits.memory                              128MiB                             default
-            limits.time                                30m                                default
-            limits.stack                               1MiB                               default
-            limits.handles                             1000                               default
-            limits.host_calls                          1000000                            default
-            limits.host_call_bytes                     32MiB                              default
-            limits.cpu_time                            none                               default
-            limits.body                                64MiB                              default
-            limits.result                              16MiB                              default
-            limits.log                                 64KiB                              default
-            limits.log_line                            8KiB                               default
-            limits.state                               64KiB                              default
-            limits.state_interval                      0.1s                               default
-            limits.component                           64MiB                              default
-            limits.compile_time                        1m                                 default
-            limits.describe_time                       5s                                 default
-            limits.sockets                             64                                 default
-            limits.http_requests                       16                                 default
-            limits.http_request_body                   16MiB                              default
-            limits.http_response_body                  16MiB                              default
-            limits.http_timeout                        1m                                 default
-            plugins.dir                                plugins                            default
-            log.level                                  info                               default
-            log.format                                 text                               default
-            tasks."images.resize".rate_limit           5/s                                host.toml:2
+            SETTING                                    VALUE                                   FROM
+            broker.url                                 amqp://me:**@box//                      CELERY_BROKER_URL
+            broker.consumer_timeout                    30m                                     default
+            broker.connection_timeout                  4s                                      default
+            broker.transport_options                   none                                    default
+            broker.native_delayed_delivery_queue_type  quorum                                  default
+            result.backend                             rpc://                                  default
+            result.backend_transport_options           none                                    default
+            result.expires                             1d                                      default
+            result.failure_expires                     none                                    default
+            result.serializer                          json                                    default
+            result.extended                            false                                   default
+            result.usage                               false                                   default
+            task.acks_late                             false                                   --set task_acks_late
+            task.acks_on_failure_or_timeout            true                                    default
+            task.acks_on_failure                       none                                    default
+            task.acks_on_timeout                       none                                    default
+            task.reject_on_worker_lost                 false                                   default
+            task.retry_on_worker_lost                  false                                   default
+            task.track_started                         false                                   default
+            task.ignore_result                         false                                   default
+            task.store_errors_even_if_ignored          false                                   default
+            task.time_limit                            none                                    default
+            task.soft_time_limit                       none                                    default
+            task.default_rate_limit                    none                                    default
+            task.delivery_limit                        20                                      default
+            task.default_queue                         celery                                  default
+            task.queues                                a,b                                     --queues
+            task.exclude_queues                        none                                    default
+            task.create_missing_queues                 true                                    default
+            task.default_queue_type                    classic                                 default
+            task.queue_max_priority                    none                                    default
+            worker.concurrency                         8                                       default
+            worker.prefetch_multiplier                 4                                       default
+            worker.prefetch_max                        256                                     default
+            worker.disable_prefetch                    false                                   default
+            worker.limited_task_limit                  10000                                   default
+            worker.eta_task_limit                      none                                    default
+            worker.eta_hold                            1m                                      default
+            worker.rate_limit_store                    none                                    default
+            worker.direct                              false                                   default
+            worker.unknown_task                        reject                                  default
+            worker.removed_task                        park                                    default
+            worker.soft_shutdown_timeout               none                                    default
+            worker.hostname                            taskhost@box.example.org                default
+            worker.state_db                            taskhost@box.example.org.state.db       default
+            worker.control_socket                      taskhost@box.example.org.state.db.sock  default
+            accept.content                             json                                    default
+            security.key                               none                                    default
+            security.key_password                      none                                    default
+            security.certificate                       none                                    default
+            security.cert_store                        none                                    default
+            security.digest                            sha256                                  default
+            limits.memory                              128MiB                                  default
+            limits.time                                30m                                     default
+            limits.stack                               1MiB                                    default
+            limits.handles                             1000                                    default
+            limits.host_calls                          1000000                                 default
+            limits.host_call_bytes                     32MiB                                   default
+            limits.cpu_time                            none                                    default
+            limits.body                                64MiB                                   default
+            limits.result                              16MiB                                   default
+            limits.log                                 64KiB                                   default
+            limits.log_line                            8KiB                                    default
+            limits.state                               64KiB                                   default
+            limits.state_interval                      0.1s                                    default
+            limits.component                           64MiB                                   default
+            limits.compile_time                        1m                                      default
+            limits.describe_time                       5s                                      default
+            limits.sockets                             64                                      default
+            limits.http_requests                       16                                      default
+            limits.http_request_body                   16MiB                                   default
+            limits.http_response_body                  16MiB                                   default
+            limits.http_timeout                        1m                                      default
+            plugins.dir                                plugins                                 default
+            plugins.watch                              true                                    default
+            plugins.cache                              none                                    default
+            plugins.cache_key                          none                                    default
+            quarantine.violations                      10                                      default
+            quarantine.window                          1m                                      default
+            quarantine.pause                           1m                                      default
+            log.level                                  info                                    default
+            log.format                                 text                                    default
+            tasks."images.resize".rate_limit           5/s                                     host.toml:2
         "#]]
         .assert_eq(&as_table(&config().rows()));
     }

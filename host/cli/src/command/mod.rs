@@ -29,6 +29,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Result(args) => result::run(&args),
         Command::Plugin(PluginCommand::Check(args)) => plugin::check(&args),
         Command::Plugin(PluginCommand::List(args)) => plugin::list(&args),
+        Command::Plugin(PluginCommand::Reload(args)) => plugin::reload(&args),
         Command::Plugin(PluginCommand::Grant(args)) => grant::run(&args),
         Command::Purge(args) => purge::run(&args),
         Command::Dead(command) => dead::run(&command),

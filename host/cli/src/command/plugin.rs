@@ -1,15 +1,17 @@
-//! `host plugin check` and `host plugin list`: plugins without a worker.
+//! `host plugin check`, `list` and `reload`: plugins with and without a worker.
 
 use std::process::ExitCode;
 
 use anyhow::anyhow;
 use sandbox::{Loaded, PluginReport, Power, Sandbox};
 
-use super::{banner, wiring};
-use crate::args::{PluginCheckArgs, PluginListArgs};
+use super::wiring;
+use crate::args::{PluginCheckArgs, PluginListArgs, PluginReloadArgs};
 use crate::config::{self, Config};
-use crate::exit::Failure;
+use crate::exit::{Failure, OrHint};
+use crate::local::{self, LocalError, Request};
 use crate::logging::print;
+use crate::status;
 
 /// Says everything about one plugin.
 pub(crate) fn check(args: &PluginCheckArgs) -> Result<ExitCode, Failure> {
@@ -23,17 +25,51 @@ pub(crate) fn check(args: &PluginCheckArgs) -> Result<ExitCode, Failure> {
     Ok(if report.refused.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Lists the plugins of a folder.
+/// Lists the plugins of the worker that runs here, or else of a folder.
 pub(crate) fn list(args: &PluginListArgs) -> Result<ExitCode, Failure> {
     let config = config::load(args.settings.config.as_deref(), &args.settings.sets, args.flags())?;
-    check_folder(&config)?;
-    let sandbox = wiring::sandbox(&config)?;
-    let loaded = wiring::client_runtime()?.block_on(load(&config, &sandbox));
-    let nothing = loaded.plugins.is_empty() && loaded.refused.is_empty();
-    let text =
-        if nothing { format!("no plugins in {}\n", config.plugins.dir.display()) } else { banner::plugins(&loaded) };
+    let runtime = wiring::client_runtime()?;
+    // Whoever names a folder wants to know what is in it.
+    let socket = config.worker.control_socket.as_ref().filter(|_| args.plugins.is_none());
+    let served = socket.map(|path| runtime.block_on(local::ask(path, Request::Plugins)));
+    let plugins: status::Plugins = match served {
+        Some(Ok(plugins)) => plugins,
+        None | Some(Err(LocalError::Nobody { .. })) => {
+            check_folder(&config)?;
+            let sandbox = wiring::sandbox(&config)?;
+            status::Plugins::new(&runtime.block_on(load(&config, &sandbox)))
+        }
+        Some(Err(error)) => return Err(error.into()),
+    };
+    show(&config, &plugins, args.json)
+}
+
+/// Makes the worker that runs here load its plugins anew.
+pub(crate) fn reload(args: &PluginReloadArgs) -> Result<ExitCode, Failure> {
+    let config = config::load(args.settings.config.as_deref(), &args.settings.sets, args.flags())?;
+    let Some(socket) = &config.worker.control_socket else {
+        let error = anyhow!("worker.control_socket is none, so no worker can be reached");
+        return Err(Failure::usage(error).hint("name it as for the worker, with --statedb or --set"));
+    };
+    match wiring::client_runtime()?.block_on(local::ask::<status::Plugins>(socket, Request::Reload)) {
+        Ok(plugins) => show(&config, &plugins, args.json),
+        Err(error @ LocalError::Nobody { .. }) => {
+            let hint = "name the worker as it was started, with -n or --statedb, in the folder where it was started";
+            Err(error).or_hint(hint)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn show(config: &Config, plugins: &status::Plugins, json: bool) -> Result<ExitCode, Failure> {
+    let nothing = plugins.plugins.is_empty() && plugins.refused.is_empty();
+    let text = match (json, nothing) {
+        (true, _) => serde_json::to_string(plugins)? + "\n",
+        (false, true) => format!("no plugins in {}\n", config.plugins.dir.display()),
+        (false, false) => plugins.text(),
+    };
     print(&text)?;
-    Ok(if loaded.refused.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if plugins.refused.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// A folder that somebody named must be there.
@@ -130,6 +166,8 @@ mod tests {
             version: Some("1.2.0".to_owned()),
             path: "plugins/images/images.wasm".into(),
             sha256: "ab12".to_owned(),
+            digest: Some(PluginVersion::of("ab12")),
+            trial: None,
             size_bytes: 70_000,
             compile_time: Duration::from_millis(80),
             exports: vec!["taskhost:task/tasks@0.1.0".to_owned()],

@@ -1,5 +1,6 @@
 //! `host run`: prepares everything, says what it found, and hands over to the worker.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,17 +11,21 @@ use store::SharedRates;
 use taskhost_core::dispatcher::{Limits, Shutdown, TaskDefaults};
 use taskhost_core::protocol::content::Json;
 use taskhost_core::rate::RateScope;
-use taskhost_core::{Catalog, PluginName, Queue, TaskSpec};
+use taskhost_core::{Catalog, PluginName, Queue, TaskName, TaskSpec};
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tracing::{info, warn};
 use worker::{Connection, Ports, Reports, RunError, Settings};
 
 use super::{banner, plugin, purge, wiring};
 use crate::args::RunArgs;
-use crate::config::{self, Config, Format};
+use crate::config::{self, Config, Format, TaskOverrides};
 use crate::exit::{Failure, OrHint};
+#[cfg(unix)]
+use crate::local;
 use crate::logging::{self, print};
+use crate::reload::{self, Board, ReadGrants, Reloader};
 use crate::signals::{Signals, Stop};
 
 /// Wishes to stop that the worker has not heard yet: there are only two.
@@ -43,18 +48,27 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
 
     let host = wiring::host_runtime()?;
     let guests = wiring::guest_runtime()?;
-    let result = host.block_on(serve(&config, args.purge, guests.handle().clone()));
+    let sets = settings.sets.clone();
+    let (file, flags) = (settings.config.clone(), args.worker.flags());
+    let read_grants: ReadGrants = Box::new(move || {
+        let config = config::load(file.as_deref(), &sets, flags.clone());
+        config.map(|config| config.grants).map_err(|errors| {
+            let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            format!("the configuration is wrong, grants stay as they are: {}", errors.join("; "))
+        })
+    });
+    let result = host.block_on(serve(&config, args.purge, guests.handle().clone(), read_grants));
     // A guest that ignores everything must not keep the process alive.
     guests.shutdown_background();
     result.map(|()| ExitCode::SUCCESS)
 }
 
-async fn serve(config: &Config, purge: bool, guests: Handle) -> Result<(), Failure> {
+async fn serve(config: &Config, purge: bool, guests: Handle, read_grants: ReadGrants) -> Result<(), Failure> {
     let signals = Signals::listen().context("cannot listen for signals")?;
     let (stop, shutdowns) = mpsc::channel(SHUTDOWNS_MAX);
     // From the beginning: whoever stops a worker that compiles plugins is heard when it is done.
     let listening = tokio::spawn(forward(signals, stop));
-    let result = work(config, purge, guests, shutdowns).await;
+    let result = work(config, purge, guests, read_grants, shutdowns).await;
     listening.abort();
     result
 }
@@ -63,11 +77,13 @@ async fn work(
     config: &Config,
     purge: bool,
     guests: Handle,
+    read_grants: ReadGrants,
     shutdowns: mpsc::Receiver<Shutdown>,
 ) -> Result<(), Failure> {
     let sandbox = wiring::sandbox(config)?;
     let loaded = plugin::load(config, &sandbox).await;
-    let catalog = override_options(config, &loaded.catalog);
+    warn_of_options(config, &loaded.catalog);
+    let catalog = override_options(&config.tasks, &loaded.catalog);
     warn_of_grants(config, &loaded);
     announce(config, &loaded)?;
     if loaded.catalog.is_empty() {
@@ -103,6 +119,26 @@ async fn work(
         once_served,
         seed: uuid::Uuid::new_v4().as_u64_pair().0,
     };
+    let board = Arc::new(Board::new(config.worker.hostname.to_string(), sandbox.clone(), loaded));
+    let rates = shared_rates(config, &catalog).await?;
+    let (catalogs, catalogs_out) = watch::channel(Arc::new(catalog));
+    let (questions, questions_out) = mpsc::channel(reload::QUESTIONS_MAX);
+    let overrides = config.tasks.clone();
+    let reloader = Reloader {
+        sandbox: sandbox.clone(),
+        board: board.clone(),
+        dir: config.plugins.dir.clone(),
+        watches: config.plugins.watch,
+        read_grants,
+        adjust: Box::new(move |catalog| override_options(&overrides, catalog)),
+        catalogs,
+        questions: questions_out,
+    };
+    // Sets, since they end their tasks when they are dropped. Where guests run, since plugins are asked what
+    // their tasks are.
+    let mut beside = JoinSet::new();
+    beside.spawn_on(reloader.run(), &guests);
+    listen(config, questions, &mut beside).await;
     let reports = Arc::new(Reports::default());
     let ports = Ports {
         connector: wiring::connector(config),
@@ -111,8 +147,9 @@ async fn work(
         state,
         invoker: Arc::new(wiring::SandboxInvoker::new(sandbox, reports.clone())),
         reports,
-        rates: shared_rates(config, &catalog).await?,
-        catalog: Arc::new(catalog),
+        rates,
+        catalogs: catalogs_out,
+        plugins: board,
         guests,
         clock: wiring::now,
     };
@@ -124,6 +161,22 @@ async fn work(
         ran => Ok(ran?),
     }
 }
+
+/// Answers commands on this machine. A worker that cannot do so works all the same.
+#[cfg(unix)]
+async fn listen(config: &Config, questions: mpsc::Sender<reload::Question>, beside: &mut JoinSet<()>) {
+    let Some(path) = &config.worker.control_socket else { return };
+    match local::Socket::open(path).await {
+        Ok(socket) => drop(beside.spawn(socket.serve(questions))),
+        Err(error) => {
+            let (path, origin) = (path.display(), config.origin("worker.control_socket"));
+            warn!("`host plugin reload` cannot reach this worker: {path}: {error}; the path comes from: {origin}");
+        }
+    }
+}
+
+#[cfg(not(unix))]
+async fn listen(_config: &Config, _questions: mpsc::Sender<reload::Question>, _beside: &mut JoinSet<()>) {}
 
 fn queues(config: &Config) -> Result<Vec<Queue>, Failure> {
     let mut queues: Vec<Queue> = config.task.queues.iter().map(|name| config.queues.get(name)).collect();
@@ -150,14 +203,18 @@ async fn shared_rates(config: &Config, catalog: &Catalog) -> Result<Option<Arc<d
     }
 }
 
-/// The operator's options come last and win.
-fn override_options(config: &Config, catalog: &Catalog) -> Catalog {
+/// Options for a task that is not there may be for one that comes.
+fn warn_of_options(config: &Config, catalog: &Catalog) {
     for name in config.tasks.keys().filter(|name| catalog.get(name).is_none()) {
         warn!(task.name = %name, "[tasks.\"{name}\"] is configured, but no plugin has a task of this name");
     }
-    Catalog::new(catalog.tasks().map(|spec| {
+}
+
+/// The operator's options come last and win.
+fn override_options(tasks: &BTreeMap<TaskName, TaskOverrides>, catalog: &Catalog) -> Catalog {
+    catalog.map(|spec| {
         let mut spec = TaskSpec::clone(spec);
-        if let Some(overrides) = config.tasks.get(&spec.name) {
+        if let Some(overrides) = tasks.get(&spec.name) {
             overrides.apply(&mut spec.options);
         }
         if spec.options.concurrency_key.is_some() && spec.options.concurrency.is_none() {
@@ -165,7 +222,7 @@ fn override_options(config: &Config, catalog: &Catalog) -> Catalog {
             warn!(task.name = %name, "`{name}` has a concurrency_key, which limits nothing without concurrency");
         }
         spec
-    }))
+    })
 }
 
 /// A grant to nobody is a name that is spelled wrongly, or a plugin that is gone.
@@ -217,6 +274,7 @@ fn limits(config: &Config, look_up: bool, journals: bool) -> Limits {
         committing_max: COMMITTING_MAX,
         remembered_max: REMEMBERED_MAX,
         time_limit_max: config.limits.time,
+        quarantine: config.quarantine,
         look_up,
         result_extended: config.result.extended.then(|| config.worker.hostname.clone()),
         started_meta,

@@ -67,6 +67,8 @@ pub(crate) enum Kind {
     Pairs,
     OptionalPairs,
     Texts,
+    /// What the sandbox can do to a task.
+    RetryOn,
     /// Names or mime types; JSON is among them.
     Serializers,
     Serializer,
@@ -167,6 +169,10 @@ impl Kind {
                 .map(Value::Texts)
                 .ok_or_else(unexpected),
             Self::Texts => texts(raw).map(Value::Texts).ok_or_else(unexpected),
+            Self::RetryOn => texts(raw)
+                .filter(|names| names.iter().all(|name| matches!(name.as_str(), "trap" | "memory" | "time")))
+                .map(Value::Texts)
+                .ok_or_else(unexpected),
             Self::Serializer => {
                 let name = text(raw).ok_or_else(unexpected)?;
                 Serializer::parse(name).map(Value::Serializer).map_err(|error| error.to_string())
@@ -234,6 +240,7 @@ impl Kind {
             Self::OptionalPairs => "a list such as [\"global_keyprefix=app:\"], or \"none\"",
             Self::Pairs => "a list such as [\"x-match=all\", \"region=eu\"]",
             Self::Texts => "a list of texts",
+            Self::RetryOn => "a list of \"trap\", \"memory\" and \"time\", or some of them",
             Self::Serializer => "a serializer, such as \"json\"",
             Self::OptionalPath => "a path, or \"none\"",
             Self::Secret => "a text, or \"none\"",

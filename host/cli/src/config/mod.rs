@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sandbox::Grant;
+use taskhost_core::breaker::BreakerRule;
 use taskhost_core::protocol::auth::Digest;
 use taskhost_core::protocol::codec::Serializer;
 use taskhost_core::rate::Rate;
@@ -56,6 +57,8 @@ pub(crate) struct Config {
     pub(crate) plugins: PluginsConfig,
     pub(crate) log: LogConfig,
     pub(crate) tasks: BTreeMap<TaskName, TaskOverrides>,
+    /// When a plugin comes into quarantine; never, without it.
+    pub(crate) quarantine: Option<BreakerRule>,
     /// What plugins may do.
     pub(crate) grants: BTreeMap<PluginName, Grant>,
     /// What queues look like.
@@ -133,6 +136,8 @@ pub(crate) struct WorkerConfig {
     pub(crate) hostname: NodeName,
     /// `None` keeps nothing.
     pub(crate) state_db: Option<PathBuf>,
+    /// `None` answers nobody.
+    pub(crate) control_socket: Option<PathBuf>,
 }
 
 /// Group `[accept]`.
@@ -185,6 +190,9 @@ pub(crate) struct PluginsConfig {
     pub(crate) dir: PathBuf,
     /// Somebody named the folder, so it should exist.
     pub(crate) dir_is_given: bool,
+    pub(crate) watch: bool,
+    /// Where compiled code is kept, and the key that seals it.
+    pub(crate) cache: Option<(PathBuf, PathBuf)>,
 }
 
 /// Group `[log]`.
@@ -265,6 +273,7 @@ impl Config {
                 soft_shutdown_timeout: of.optional_duration("worker.soft_shutdown_timeout"),
                 hostname: of.node("worker.hostname"),
                 state_db: of.optional_text("worker.state_db").map(PathBuf::from),
+                control_socket: of.optional_text("worker.control_socket").map(PathBuf::from),
             },
             accept: AcceptConfig { content: of.serializers("accept.content") },
             security: security(&of)?,
@@ -294,7 +303,17 @@ impl Config {
             plugins: PluginsConfig {
                 dir: of.text("plugins.dir").into(),
                 dir_is_given: *resolved.origin("plugins.dir") != Origin::Default,
+                watch: of.bool("plugins.watch"),
+                cache: of
+                    .optional_text("plugins.cache")
+                    .zip(of.optional_text("plugins.cache_key"))
+                    .map(|(dir, key)| (PathBuf::from(dir), PathBuf::from(key))),
             },
+            quarantine: of.optional_count("quarantine.violations").map(|violations| BreakerRule {
+                violations,
+                window: of.duration("quarantine.window"),
+                pause: of.duration("quarantine.pause"),
+            }),
             log: LogConfig { level: of.level("log.level"), format: of.format("log.format") },
             tasks: resolved.options.iter().map(|(task, of)| (task.clone(), TaskOverrides::new(of))).collect(),
             grants: grants::read(&resolved)?,
@@ -447,5 +466,12 @@ fn environment() -> Vec<(String, String)> {
 
 fn machine() -> Machine {
     let cpus = std::thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(u32::MAX));
-    Machine { host_name: gethostname::gethostname().to_string_lossy().into_owned(), cpus }
+    let host_name = gethostname::gethostname().to_string_lossy().into_owned();
+    // The XDG base directory specification, which all our users' systems can follow.
+    let folder = |variable: &str, at_home: &str| {
+        let given = std::env::var(variable).ok().filter(|path| Path::new(path).is_absolute());
+        given.or_else(|| std::env::home_dir().map(|home| home.join(at_home).to_string_lossy().into_owned()))
+    };
+    let (cache_dir, state_dir) = (folder("XDG_CACHE_HOME", ".cache"), folder("XDG_STATE_HOME", ".local/state"));
+    Machine { host_name, cpus, cache_dir, state_dir }
 }

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
+use taskhost_core::RetryOn;
 use taskhost_core::TaskOptions;
 
 use crate::config::origin::Origin;
@@ -48,6 +49,11 @@ impl TaskOverrides {
                 ("retry_backoff", Value::Factor(factor)) => options.retry_backoff = *factor,
                 ("retry_backoff_max", Value::Duration(longest)) => options.retry_backoff_max = *longest,
                 ("retry_jitter", Value::Bool(value)) => options.retry_jitter = *value,
+                ("pin_retries", Value::Bool(value)) => options.pin_retries = *value,
+                ("retry_on", Value::Texts(violations)) => {
+                    let has = |name: &str| violations.iter().any(|violation| violation == name);
+                    options.retry_on = RetryOn { trap: has("trap"), memory: has("memory"), time: has("time") };
+                }
                 ("retry_on_worker_lost", Value::Bool(value)) => options.retry_on_worker_lost = Some(*value),
                 ("soft_time_limit", Value::Duration(limit)) => options.soft_time_limit = Some(*limit),
                 ("soft_time_limit", Value::None) => options.soft_time_limit = None,

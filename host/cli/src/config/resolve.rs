@@ -29,7 +29,7 @@ pub(crate) struct Sources {
 }
 
 /// An option of the command line that stands for a setting.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Flag {
     pub(crate) name: &'static str,
     pub(crate) key: &'static str,
@@ -41,6 +41,9 @@ pub(crate) struct Flag {
 pub(crate) struct Machine {
     pub(crate) host_name: String,
     pub(crate) cpus: u32,
+    /// Folders of the user, if there is one.
+    pub(crate) cache_dir: Option<String>,
+    pub(crate) state_dir: Option<String>,
 }
 
 /// Every setting with its value, in the order of the table, and the options of single tasks and queues.
@@ -160,6 +163,12 @@ fn default(setting: &Setting, before: &[(&'static Setting, Value, Origin)], mach
             },
             ("worker.concurrency", ..) => Value::Count(machine.cpus.max(1)),
             ("worker.state_db", ..) => Value::Text("%p.state.db".to_owned()),
+            ("worker.control_socket", ..) => match value("worker.state_db") {
+                Some(Value::Text(state)) => Value::Text(format!("{state}.sock")),
+                _ => Value::None,
+            },
+            ("plugins.cache", ..) => in_folder(machine.cache_dir.as_deref(), "taskhost/compiled"),
+            ("plugins.cache_key", ..) => in_folder(machine.state_dir.as_deref(), "taskhost/cache.key"),
             (key, ..) => unreachable!("`{key}` has no computed default"),
         },
     }
@@ -177,6 +186,10 @@ fn default_backend(broker: &SecretUrl) -> SecretUrl {
         scheme if scheme.starts_with("redis") => broker.clone(),
         _ => SecretUrl::new("rpc://"),
     }
+}
+
+fn in_folder(dir: Option<&str>, path: &str) -> Value {
+    dir.map_or(Value::None, |dir| Value::Text(format!("{dir}/{path}")))
 }
 
 /// Fills in the name of this worker.

@@ -212,6 +212,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "file for what this worker alone must remember; none: nothing outlives it. %p name, %n name before the @, \
          %h host, %d domain",
     ),
+    computed(
+        "worker.control_socket",
+        Kind::OptionalPath,
+        "worker.state_db with .sock behind it",
+        "where this worker answers `host plugin list` and `host plugin reload`; none: it does not",
+    ),
     fixed("accept.content", Kind::Serializers, "json", "how clients may write bodies: json, yaml, msgpack, auth"),
     fixed("security.key", Kind::OptionalPath, "none", "this worker's private key (RSA, PEM), for signed messages"),
     fixed("security.key_password", Kind::Secret, "none", "what the private key is encrypted with"),
@@ -265,6 +271,32 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "how long it waits for a connection, for the response, and for each part of that",
     ),
     fixed("plugins.dir", Kind::Folder, "plugins", "folder with plugins: *.wasm files, and folders with a plugin.toml"),
+    fixed("plugins.watch", Kind::Bool, "true", "load plugins that come, change or go while the worker runs"),
+    computed(
+        "plugins.cache",
+        Kind::OptionalPath,
+        "the user's cache folder, taskhost/compiled in it",
+        "where compiled code is kept from one start to the next; none: nowhere",
+    ),
+    computed(
+        "plugins.cache_key",
+        Kind::OptionalPath,
+        "the user's state folder, taskhost/cache.key in it",
+        "file with the key that seals it, made if it is missing",
+    ),
+    fixed(
+        "quarantine.violations",
+        Kind::OptionalPositive,
+        "10",
+        "so many traps, time-outs or exhausted memories of a plugin park its tasks; none: never",
+    ),
+    fixed("quarantine.window", Kind::PositiveDuration, "1m", "the time within which they come"),
+    fixed(
+        "quarantine.pause",
+        Kind::PositiveDuration,
+        "1m",
+        "after which one task shows whether the plugin is better now",
+    ),
     fixed("log.level", Kind::Level, "info", "how much the worker logs: debug, info, warning, error or critical"),
     fixed("log.format", Kind::Format, "text", "text, or json with one object a line"),
 ];
@@ -296,6 +328,12 @@ pub(crate) const TASK_OPTIONS: &[TaskOption] = &[
     ),
     option("retry_backoff_max", Kind::Duration, "longest wait of automatic retries"),
     option("retry_jitter", Kind::Bool, "draw the wait of automatic retries at random"),
+    option("pin_retries", Kind::Bool, "a retry runs on the version of the plugin that asked for it"),
+    option(
+        "retry_on",
+        Kind::RetryOn,
+        "retry a task that ended by a trap, memory or time, such as [\"trap\", \"memory\"]",
+    ),
     option("retry_on_worker_lost", Kind::Bool, "as task.retry_on_worker_lost, for this task"),
     option("soft_time_limit", Kind::OptionalDuration, "as task.soft_time_limit, for this task"),
     option("store_errors_even_if_ignored", Kind::Bool, "as task.store_errors_even_if_ignored, for this task"),
@@ -480,6 +518,8 @@ mod tests {
                       name of this worker: %h host, %n host without domain, %d domain [default: taskhost@%h]
               worker.state_db
                       file for what this worker alone must remember; none: nothing outlives it. %p name, %n name before the @, %h host, %d domain [default: the name of the worker with .state.db]
+              worker.control_socket
+                      where this worker answers `host plugin list` and `host plugin reload`; none: it does not [default: worker.state_db with .sock behind it]
               accept.content
                       how clients may write bodies: json, yaml, msgpack, auth [default: json]
               security.key
@@ -536,6 +576,18 @@ mod tests {
                       how long it waits for a connection, for the response, and for each part of that [default: 1m]
               plugins.dir
                       folder with plugins: *.wasm files, and folders with a plugin.toml [default: plugins]
+              plugins.watch
+                      load plugins that come, change or go while the worker runs [default: true]
+              plugins.cache
+                      where compiled code is kept from one start to the next; none: nowhere [default: the user's cache folder, taskhost/compiled in it]
+              plugins.cache_key
+                      file with the key that seals it, made if it is missing [default: the user's state folder, taskhost/cache.key in it]
+              quarantine.violations
+                      so many traps, time-outs or exhausted memories of a plugin park its tasks; none: never [default: 10]
+              quarantine.window
+                      the time within which they come [default: 1m]
+              quarantine.pause
+                      after which one task shows whether the plugin is better now [default: 1m]
               log.level
                       how much the worker logs: debug, info, warning, error or critical [default: info]
               log.format
@@ -576,6 +628,10 @@ mod tests {
                       longest wait of automatic retries
               retry_jitter
                       draw the wait of automatic retries at random
+              pin_retries
+                      a retry runs on the version of the plugin that asked for it
+              retry_on
+                      retry a task that ended by a trap, memory or time, such as ["trap", "memory"]
               retry_on_worker_lost
                       as task.retry_on_worker_lost, for this task
               soft_time_limit

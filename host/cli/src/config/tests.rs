@@ -12,7 +12,7 @@ fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 fn machine() -> Machine {
-    Machine { host_name: "box.example.org".to_owned(), cpus: 8 }
+    Machine { host_name: "box.example.org".to_owned(), cpus: 8, ..Machine::default() }
 }
 
 fn file(text: &str) -> Sources {
@@ -351,6 +351,8 @@ concurrency_key = "kwargs.tenant"
         acks_on_timeout = "none"
         dont_autoretry_for = ["FileNotFoundError"]
         reject_on_worker_lost = true
+        pin_retries = true
+        retry_on = ["trap", "time"]
         retry_on_worker_lost = true
 
         [tasks.tasks.add]
@@ -397,6 +399,12 @@ concurrency_key = "kwargs.tenant"
             retry_on_worker_lost: Some(
                 true,
             ),
+            retry_on: RetryOn {
+                trap: true,
+                memory: false,
+                time: true,
+            },
+            pin_retries: true,
             ignore_result: Some(
                 true,
             ),
