@@ -85,7 +85,7 @@ struct Tried {
 }
 
 enum Fresh {
-    New(Plugin),
+    New(Arc<Plugin>),
     /// What is served already.
     Same,
 }
@@ -227,7 +227,7 @@ impl Shelf {
                 }
                 return round.note(&mut slot.trouble, None);
             }
-            Ok(Fresh::New(plugin)) => Arc::new(plugin),
+            Ok(Fresh::New(plugin)) => plugin,
             Err(error) => {
                 // What may do less than before must not go on with what it was given before.
                 if grant_changed && matches!(error, LoadError::NotGranted { .. } | LoadError::OtherComponent { .. }) {
@@ -401,7 +401,7 @@ async fn try_one(
     let mut report = PluginReport::new(&source);
     let result = match plugin::open(sandbox.config(), &source, &mut report).await {
         Ok(opened) if known.as_ref() == Some(&opened.version) && grant == granted_before => Ok(Fresh::Same),
-        Ok(opened) => sandbox.build(&source, opened, &mut report).await.map(Fresh::New),
+        Ok(opened) => sandbox.build(&source, opened, &mut report).await.map(|plugin| Fresh::New(Arc::new(plugin))),
         Err(error) => Err(error),
     };
     Tried { source, stamp, grant, report, result }
