@@ -7,6 +7,8 @@ mod host;
 mod http;
 mod need;
 mod networks;
+#[cfg(test)]
+mod properties;
 mod sockets;
 #[cfg(test)]
 mod tests;
