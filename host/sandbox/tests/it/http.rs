@@ -279,6 +279,10 @@ async fn no_wait_is_for_ever_or_for_no_time() {
         fetch(&world, &server, &format!(r#""path": "{path}", "timeouts": {timeouts}"#)).await
     };
     const MS: u64 = 1_000_000;
+    let limits = Limits { http_timeout: Duration::from_secs(1), ..limits };
+    let address = format!("http://{}", server.address);
+    let needs = format!("http = [\"{address}\"]");
+    let Some(patient) = crate::http::world(limits, &needs, &[("http", &[&address])]).await else { return };
     let max = u64::MAX;
     // The guest's own time has the code of the interface, the host's names the key.
     says(&ask("/silent", &format!("[{max}, {}, {max}]", 50 * MS)).await, &["ConnectionReadTimeout"]);
@@ -287,6 +291,9 @@ async fn no_wait_is_for_ever_or_for_no_time() {
     says(&ask("/silent", "null").await, &[response]);
     says(&ask("/silent", &format!("[{max}, {max}, {max}]")).await, &[response]);
     says(&ask("/stalled", "null").await, &["waited 0.3 s for the next bytes; raise limits.http_timeout"]);
+    // The server is waited for when it has heard all: two seconds of sending are none of waiting.
+    let slowly = r#""path": "/hear", "method": "POST", "send": 20480, "pause_ms": 100"#;
+    says(&fetch(&patient, &server, slowly).await, &[r#""text":"hello""#]);
     for zero in ["[0, 0, 0]", "[1, 1, 1]"] {
         for path in ["/silent", "/stalled", "/drip"] {
             let report = ask(path, zero).await;

@@ -140,6 +140,15 @@ async fn answer(stream: &mut TcpStream, path: &str) -> std::io::Result<()> {
             while stream.read(&mut piece).await? > 0 {}
             return Ok(());
         }
+        // Hears all of a body of this length before it answers.
+        "/hear" => {
+            let mut left = 20_480;
+            let mut piece = [0; 4096];
+            while left > 0 {
+                left -= stream.read(&mut piece).await?.min(left);
+            }
+            whole("", "hello")
+        }
         // Claims to be compressed.
         "/gzip" => whole("content-encoding: gzip\r\n", "\u{1f}not really"),
         "/nonsense" => "SSH-2.0-OpenSSH_9.9\r\n\r\n".to_owned(),

@@ -1,5 +1,8 @@
 //! HTTP requests.
 
+use std::thread;
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use taskhost::task;
 use wasip2::http::outgoing_handler::{ErrorCode, FutureIncomingResponse, OutgoingRequest, RequestOptions, handle};
@@ -28,6 +31,9 @@ pub(crate) struct Order {
     /// Length of the body to send.
     #[serde(default)]
     send: u64,
+    /// Between the parts of 1 KiB of it.
+    #[serde(default)]
+    pause_ms: u64,
     /// Connect, first byte and between bytes, in nanoseconds.
     #[serde(default)]
     timeouts: Option<(u64, u64, u64)>,
@@ -126,7 +132,7 @@ fn send(order: &Order) -> Result<FutureIncomingResponse, String> {
     });
     let body = request.body().map_err(|()| "body".to_owned())?;
     let sent = handle(request, options).map_err(|error| shown(&error))?;
-    let written = write(&body, order.send);
+    let written = write(&body, order);
     match written {
         Ok(()) => OutgoingBody::finish(body, None).map_err(|error| format!("finish: {error:?}"))?,
         // The host has ended it; the response says why.
@@ -145,16 +151,21 @@ fn method(text: &str) -> Method {
     }
 }
 
-fn write(body: &OutgoingBody, mut left: u64) -> Result<(), ()> {
+fn write(body: &OutgoingBody, order: &Order) -> Result<(), ()> {
+    let mut left = order.send;
     if left == 0 {
         return Ok(());
     }
     let stream: OutputStream = body.write()?;
     let piece = [b'x'; PIECE_BYTES];
+    let most = if order.pause_ms > 0 { 1024 } else { PIECE_BYTES as u64 };
     while left > 0 {
-        let bytes = left.min(PIECE_BYTES as u64);
+        let bytes = left.min(most);
         stream.blocking_write_and_flush(&piece[..bytes as usize]).map_err(|_closed| ())?;
         left -= bytes;
+        if order.pause_ms > 0 {
+            thread::sleep(Duration::from_millis(order.pause_ms));
+        }
     }
     Ok(())
 }

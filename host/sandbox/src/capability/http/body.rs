@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 use wasmtime_wasi::runtime::AbortOnDropJoinHandle;
 use wasmtime_wasi_http::{Error, WasiBody};
 
@@ -24,6 +24,8 @@ pub(super) struct RequestBody {
     pub(super) limit_bytes: u64,
     pub(super) left_bytes: u64,
     pub(super) verdict: Verdict,
+    /// Told whenever a part of it is sent.
+    pub(super) moved: Arc<Notify>,
 }
 
 impl RequestBody {
@@ -39,6 +41,7 @@ impl Body for RequestBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let polled = Pin::new(&mut self.inner).poll_frame(cx);
         let Poll::Ready(Some(Ok(frame))) = &polled else { return polled };
+        self.moved.notify_one();
         let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
         if bytes <= self.left_bytes {
             self.left_bytes -= bytes;

@@ -15,7 +15,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Request, Response};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::timeout;
 use wasmtime_wasi::runtime::{AbortOnDropJoinHandle, spawn};
 use wasmtime_wasi_http::io::TokioIo;
@@ -65,17 +65,24 @@ impl Exchange {
             connected = Box::pin(self.connect()) => connected?,
             error = &mut waiting => return Err(error),
         };
-        let verdict = Verdict::default();
+        let (verdict, moved) = (Verdict::default(), Arc::new(Notify::new()));
         let limit_bytes = self.request_bytes_max;
         let request = request.map(|inner| RequestBody {
             inner,
             limit_bytes,
             left_bytes: limit_bytes,
             verdict: Arc::clone(&verdict),
+            moved: Arc::clone(&moved),
         });
-        let response = tokio::select! {
-            response = sender.send_request(request) => response,
-            error = self.first_byte.begin("the response") => return Err(error),
+        let mut sending = std::pin::pin!(sender.send_request(request));
+        let mut waiting = self.first_byte.begin("the response");
+        let response = loop {
+            tokio::select! {
+                response = &mut sending => break response,
+                // A server need not answer what it has not heard to the end.
+                () = moved.notified() => waiting = self.first_byte.begin("the response"),
+                error = &mut waiting => return Err(error),
+            }
         };
         let response = response.map_err(|error| match verdict.get() {
             Some(text) => Error::InternalError(Some(self.remarks.make(text.clone()))),
