@@ -4,21 +4,22 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, anyhow};
 use async_trait::async_trait;
 use broker::{Broker, BrokerError};
-use sandbox::{CacheConfig, Sandbox, StateSink};
+use sandbox::{CacheConfig, Outlet, PublishSink, ResultSource, Sandbox, StateSink};
 use store::state::{NodeState, StateFile, StateMemory};
 use store::{ReplySender, ResultStore, SharedRates, StoreOptions};
 use taskhost_core::protocol::auth::Seal;
-use taskhost_core::protocol::codec::Format;
-use taskhost_core::{Attempt, Codec, Finished, ResultRecord, Timestamp};
+use taskhost_core::protocol::codec::{Format, Serializer};
+use taskhost_core::settle::Step;
+use taskhost_core::{Attempt, Codec, Finished, ResultRecord, StoredResult, TaskId, Timestamp};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 use tracing::warn;
-use worker::{Cancel, Connector, Invoker, Reports};
+use worker::{Cancel, Connection, Connector, Invoker, Publisher, Reports};
 
 use crate::config::{Config, LimitsConfig, Origin, SecretUrl};
 use crate::exit::{Failure, OrHint};
@@ -196,6 +197,7 @@ fn limits(limits: &LimitsConfig) -> sandbox::Limits {
         stack_bytes: size(limits.stack_bytes),
         handles: limits.handles as usize,
         host_calls: limits.host_calls.into(),
+        publish: limits.publish,
         host_call_bytes: size(limits.host_call_bytes),
         cpu_time: limits.cpu_time,
         result_bytes: size(limits.result_bytes),
@@ -218,10 +220,48 @@ fn limits(limits: &LimitsConfig) -> sandbox::Limits {
 pub(crate) struct SandboxInvoker(Arc<Sandbox>);
 
 impl SandboxInvoker {
-    /// What running tasks report goes into `reports`.
-    pub(crate) fn new(sandbox: Arc<Sandbox>, reports: Arc<Reports>) -> Self {
+    /// What running tasks report goes into `reports`, what they publish through the worker's connection, and
+    /// what they ask about other tasks to the store.
+    pub(crate) fn new(
+        config: &Config,
+        sandbox: Arc<Sandbox>,
+        reports: Arc<Reports>,
+        connection: Arc<Connection>,
+        store: Arc<dyn ResultStore>,
+    ) -> Result<Self, Failure> {
         sandbox.report_states_to(Arc::new(ReportSink(reports)));
-        Self(sandbox)
+        let seal = seal(config)?;
+        sandbox.publish_through(Outlet {
+            signs: seal.is_some() && config.accept.content.contains(&Serializer::Auth),
+            sink: Arc::new(BrokerSink(Publisher::new(connection, seal))),
+            router: config.router(),
+        });
+        sandbox.read_results_from(Arc::new(StoreSource(store)));
+        Ok(Self(sandbox))
+    }
+}
+
+/// Publishes for running tasks.
+struct BrokerSink(Publisher);
+
+#[async_trait]
+impl PublishSink for BrokerSink {
+    async fn publish(&self, step: Step) -> Result<(), String> {
+        self.0.publish(&[step]).await.map_err(|error| format!("cannot {:#}", anyhow!(error)))
+    }
+}
+
+/// Looks up results for running tasks.
+struct StoreSource(Arc<dyn ResultStore>);
+
+#[async_trait]
+impl ResultSource for StoreSource {
+    async fn get(&self, id: &TaskId) -> Result<Option<StoredResult>, String> {
+        self.0.get(id).await.map_err(|error| format!("cannot {:#}", anyhow!(error)))
+    }
+
+    async fn changed(&self, id: &TaskId, within: Duration) {
+        self.0.changed(id, within).await;
     }
 }
 

@@ -171,6 +171,8 @@ pub struct StoredResult {
     pub result: Json,
     pub traceback: Option<String>,
     pub date_done: Option<String>,
+    /// Who called the task, where the store keeps that.
+    pub parent_id: Option<String>,
     /// What `result_extended` added, in the order of [`CALL_FIELDS`], and [`USAGE_FIELD`] last; nothing if
     /// neither is there.
     pub call: Vec<(&'static str, Json)>,

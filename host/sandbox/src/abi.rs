@@ -12,7 +12,12 @@ use self::exports::taskhost::task::tasks::Failure;
 wasmtime::component::bindgen!({
     path: "../../wit",
     world: "plugin",
-    imports: { "taskhost:task/context.update-state": async },
+    imports: {
+        "taskhost:task/context.update-state": async,
+        "taskhost:task/publish.immediately": async,
+        "taskhost:task/results.get": async,
+        "taskhost:task/results.wait": async,
+    },
     exports: { default: async },
 });
 
@@ -40,6 +45,8 @@ pub(crate) const TASKS_NAME: &str = "taskhost:task/tasks";
 /// The interfaces that are linked for every component: name, and the version that they grow within.
 const LINKED: &[(&str, &str)] = &[
     ("taskhost:task/context", "0.1"),
+    ("taskhost:task/publish", "0.1"),
+    ("taskhost:task/results", "0.1"),
     ("taskhost:task/secrets", "0.1"),
     ("taskhost:task/types", "0.1"),
     ("wasi:cli/environment", "0.2"),

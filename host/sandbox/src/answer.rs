@@ -26,7 +26,7 @@ const MODULES: &[&str] = &["builtins", "celery.exceptions"];
 const FRAMES_MAX: usize = 5;
 
 /// The outcome of a call that came back.
-pub(crate) fn outcome(answer: Answer, plugin: &Plugin) -> Outcome {
+pub(crate) fn outcome(answer: Answer, plugin: &Plugin, guest: &Guest) -> Outcome {
     let limit_bytes = plugin.limits.result_bytes;
     if bytes(&answer) > limit_bytes {
         return Outcome::Trapped(Trap::ResultTooLarge { limit_bytes: limit_bytes as u64 });
@@ -39,10 +39,7 @@ pub(crate) fn outcome(answer: Answer, plugin: &Plugin) -> Outcome {
         Err(Failure::Retry(wish)) => retry(wish, plugin).map(Outcome::Retry),
         Err(Failure::Reject(requeue)) => Ok(Outcome::Rejected { requeue }),
         Err(Failure::Ignore) => Ok(Outcome::Ignored),
-        Err(Failure::Replace(_)) => {
-            let denied = "replace publishes a signature, and this host grants no plugin to publish";
-            Ok(Outcome::Trapped(Trap::CapabilityDenied(denied.to_owned())))
-        }
+        Err(Failure::Replace(signature)) => Ok(guest.replaced(signature)),
     };
     outcome.unwrap_or_else(|what| Outcome::Trapped(Trap::InvalidResult(what)))
 }

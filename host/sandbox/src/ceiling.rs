@@ -17,6 +17,7 @@ pub(crate) struct Wanted {
     pub(crate) host_call_bytes: Option<usize>,
     pub(crate) handles: Option<usize>,
     pub(crate) host_calls: Option<u64>,
+    pub(crate) publish: Option<u32>,
     pub(crate) cpu_time: Option<Duration>,
     pub(crate) sockets: Option<usize>,
     pub(crate) http_requests: Option<usize>,
@@ -45,6 +46,7 @@ pub(crate) fn lower(ceiling: &Limits, wanted: &Wanted, warnings: &mut Vec<String
     one("sockets", "", wanted.sockets, &mut limits.sockets, warnings);
     one("http_requests", "", wanted.http_requests, &mut limits.http_requests, warnings);
     time("http_timeout", wanted.http_timeout, &mut limits.http_timeout, warnings);
+    one("publish", "", wanted.publish, &mut limits.publish, warnings);
     match (wanted.cpu_time, limits.cpu_time) {
         (Some(wanted), Some(mut limit)) => {
             time("cpu_time", Some(wanted), &mut limit, warnings);
@@ -116,6 +118,7 @@ mod tests {
         );
         let http_timeout = Duration::from_secs(12);
         check(Wanted { http_timeout: Some(http_timeout), ..Wanted::default() }, Limits { http_timeout, ..all }, &[]);
+        check(Wanted { publish: Some(8), ..Wanted::default() }, Limits { publish: 8, ..all }, &[]);
         let second = Some(Duration::from_secs(1));
         check(Wanted { cpu_time: second, ..Wanted::default() }, Limits { cpu_time: second, ..all }, &[]);
     }

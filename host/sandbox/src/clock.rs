@@ -118,6 +118,46 @@ impl Notice {
     }
 }
 
+/// How long host functions may keep one guest waiting.
+#[derive(Debug, Clone)]
+pub(crate) struct Patience {
+    deadlines: Deadlines,
+    notice: Option<Arc<Notice>>,
+}
+
+/// Why a wait ended before what was waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// So much time has passed.
+    Time(Duration),
+    /// The guest was told to end.
+    Told,
+}
+
+impl Patience {
+    pub(crate) fn new(deadlines: Deadlines, notice: Option<Arc<Notice>>) -> Self {
+        Self { deadlines, notice }
+    }
+
+    /// Waits as long as the guest has time, but not longer than that. A wait that begins after the guest was
+    /// told to end is not cut short: it knows what it does.
+    pub(crate) async fn wait<T>(&self, at_most: Duration, what: impl Future<Output = T>) -> Result<T, Cut> {
+        let time = at_most.min(self.deadlines.patience());
+        let told = async {
+            match self.notice.as_ref().filter(|notice| !notice.is_given()) {
+                Some(notice) => notice.arrived().await,
+                None => future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            value = what => Ok(value),
+            () = told => Err(Cut::Told),
+            () = tokio::time::sleep(time) => Err(Cut::Time(time)),
+        }
+    }
+}
+
 /// `wasi:clocks/monotonic-clock` in place of wasmtime's own: a sleep ends early at the soft deadline
 /// of a task that handles it, and when it is told to end, since a guest that sleeps cannot ask whether
 /// it is cancelled. Sleeps that begin after that are not cut short.

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use taskhost_core::settle::Step;
 use taskhost_core::{Json, State, settle};
 use wasmtime::Store;
 use wasmtime::component::ResourceTable;
@@ -16,11 +17,12 @@ use crate::abi::taskhost::task::context::UpdateError;
 use crate::abi::taskhost::task::{context, types};
 use crate::calls::{self, Calls};
 use crate::capability::{self, Capabilities, CapabilityError, Http, Remarks, Sockets, Traffic, TrafficMeter};
-use crate::clock::{Deadlines, Ending, Notice};
+use crate::clock::{Deadlines, Ending, Notice, Patience};
 use crate::engine::Engine;
 use crate::limits::{Limits, RANDOM_BYTES_MAX};
 use crate::logs::{Output, Speaker};
 use crate::memory::MemoryMeter;
+use crate::publish::Sent;
 use crate::sandbox::Surroundings;
 use crate::states::States;
 
@@ -39,6 +41,7 @@ pub(crate) struct Guest {
     /// What the plugin was granted; whether this task may use it is another question.
     granted: Option<Arc<Capabilities>>,
     states: Option<Box<States>>,
+    sent: Option<Box<Sent>>,
     output: Option<Output>,
     wasi: Option<WasiCtx>,
     http: Option<Box<Http>>,
@@ -74,6 +77,7 @@ impl Guest {
             surroundings,
             granted,
             states: None,
+            sent: None,
             output: None,
             wasi: None,
             http: None,
@@ -96,6 +100,42 @@ impl Guest {
         store.epoch_deadline_callback(calls::tick);
         store.call_hook(calls::watch);
         store
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    pub(crate) fn speaker(&self) -> &Speaker {
+        &self.speaker
+    }
+
+    pub(crate) fn surroundings(&self) -> &Surroundings {
+        &self.surroundings
+    }
+
+    pub(crate) fn deadlines(&self) -> Deadlines {
+        self.deadlines
+    }
+
+    /// What the guest has published so far.
+    pub(crate) fn sent(&mut self) -> &mut Sent {
+        self.sent.get_or_insert_default()
+    }
+
+    /// What waits to be published when the attempt has ended well.
+    pub(crate) fn take_effects(&mut self) -> Vec<Step> {
+        self.sent.take().map(|sent| sent.effects).unwrap_or_default()
+    }
+
+    /// For host functions that keep the guest waiting.
+    pub(crate) fn waiting(&self) -> Patience {
+        Patience::new(self.deadlines, self.notice.clone())
+    }
+
+    /// True once the guest should come to an end.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.deadlines.cancelled() || self.notice.as_ref().is_some_and(|notice| notice.is_given())
     }
 
     /// What one call into the host may hand over.
@@ -256,7 +296,7 @@ impl context::Host for Guest {
     }
 
     fn cancelled(&mut self) -> bool {
-        self.deadlines.cancelled() || self.notice.as_ref().is_some_and(|notice| notice.is_given())
+        self.is_cancelled()
     }
 
     fn remaining_ms(&mut self) -> u64 {

@@ -74,7 +74,7 @@ impl Sandbox {
         let outcome = match ended {
             Ended::Returned(Ok(answer)) => {
                 bytes_out = answer::bytes(&answer) as u64;
-                answer::outcome(answer, &plugin)
+                answer::outcome(answer, &plugin, store.data())
             }
             Ended::Returned(Err(error)) => Outcome::Trapped(answer::trap(&error, store.data(), &plugin.limits)),
             Ended::Soft => Outcome::TimedOut(Limit::Soft(attempt.soft_time_limit.unwrap_or_default())),
@@ -87,11 +87,12 @@ impl Sandbox {
         let memory_bytes_peak = store.data().memory.peak_bytes() as u64;
         let host_calls = store.data().calls.made();
         let traffic = store.data().traffic();
+        let effects = store.data_mut().take_effects();
         drop(store);
         let wall = started.elapsed();
         let (bytes_in, bytes_out) = (bytes_in + traffic.received_bytes, bytes_out + traffic.sent_bytes);
         let usage = Usage { wall, cpu, memory_bytes_peak, host_calls, bytes_in, bytes_out };
-        let finished = Finished { outcome, effects: Vec::new(), usage };
+        let finished = Finished { outcome, effects, usage };
         plugin.totals.add(&attempt.spec.name, &finished);
         finished
     }

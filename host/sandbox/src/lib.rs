@@ -22,6 +22,7 @@ mod manifest;
 mod memory;
 mod options;
 mod plugin;
+mod publish;
 mod sandbox;
 mod shelf;
 mod states;
@@ -30,15 +31,18 @@ mod usage;
 mod watch;
 
 pub use cache::CacheConfig;
-pub use capability::CapabilityError;
+pub use capability::{CapabilityError, ResultSource};
 pub use engine::EngineError;
-pub use grant::{GRANT_OPTIONS, Grant, HttpPattern, Mode, Need, Power, SocketPattern};
+pub use grant::{Calls, GRANT_OPTIONS, Grant, HttpPattern, Mode, Need, Power, Scope, SocketPattern};
 pub use limits::{Config, Limits};
 pub use manifest::ManifestError;
 pub use options::OptionError;
 pub use plugin::{Import, LoadError, PluginReport, TaskReport};
+pub use publish::{Outlet, PublishSink};
 pub use sandbox::{Loaded, Refused, Sandbox};
 pub use shelf::{Look, Refreshed, SETTLE};
 pub use states::StateSink;
 pub use usage::{PluginUsage, Sum};
+/// For those who implement the ports.
+pub use wasmtime_wasi::async_trait;
 pub use watch::Watch;

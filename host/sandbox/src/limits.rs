@@ -36,6 +36,15 @@ pub(crate) const HOST_STACK_BYTES: usize = MIB;
 pub(crate) const STATE_WAIT: Duration = Duration::from_secs(3);
 /// How long the result store is left alone after that went wrong.
 pub(crate) const STATE_PAUSE: Duration = Duration::from_secs(10);
+/// How long a guest waits until the broker has what it publishes at once.
+pub(crate) const PUBLISH_WAIT: Duration = Duration::from_secs(5);
+/// How long it waits for the result store when it asks for a result.
+pub(crate) const RESULT_WAIT: Duration = Duration::from_secs(3);
+/// How long a guest that waits for a result lets it be between two looks: at first, and at last.
+pub(crate) const RESULT_PAUSE_MIN: Duration = Duration::from_millis(20);
+pub(crate) const RESULT_PAUSE_MAX: Duration = Duration::from_secs(2);
+/// How many parents of a task are looked at to see whether it descends from another.
+pub(crate) const ANCESTORS_MAX: usize = 16;
 /// How long a task that handles its soft limit may take to come to an end when the worker stops at once.
 /// Longer than it can wait for the result store, shorter than the worker waits for it.
 pub(crate) const CANCEL_GRACE: Duration = Duration::from_secs(5);
@@ -83,6 +92,8 @@ pub struct Limits {
     pub state_bytes: usize,
     /// Of the states that a task reports within this time only the last is stored.
     pub state_interval: Duration,
+    /// Tasks that an attempt may publish.
+    pub publish: u32,
     /// Largest component that is loaded.
     pub component_bytes: usize,
     /// Time for compiling a component.
@@ -115,6 +126,7 @@ impl Default for Limits {
             log_line_bytes: 8 * KIB,
             state_bytes: 64 * KIB,
             state_interval: Duration::from_millis(100),
+            publish: 1_000,
             component_bytes: 64 * MIB,
             compile_time: Duration::from_secs(60),
             describe_time: Duration::from_secs(5),

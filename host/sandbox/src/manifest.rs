@@ -6,7 +6,7 @@ mod rollout;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::num::{NonZeroU64, NonZeroUsize};
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -183,6 +183,7 @@ struct FileLimits {
     host_call_bytes: Option<Size>,
     handles: Option<NonZeroUsize>,
     host_calls: Option<NonZeroU64>,
+    publish: Option<NonZeroU32>,
     cpu_time: Option<Seconds>,
     sockets: Option<NonZeroUsize>,
     http_requests: Option<NonZeroUsize>,
@@ -202,6 +203,7 @@ impl FileLimits {
             host_call_bytes: bytes(self.host_call_bytes),
             handles: self.handles.map(NonZeroUsize::get),
             host_calls: self.host_calls.map(NonZeroU64::get),
+            publish: self.publish.map(NonZeroU32::get),
             cpu_time: self.cpu_time.map(|seconds| seconds.0),
             sockets: self.sockets.map(NonZeroUsize::get),
             http_requests: self.http_requests.map(NonZeroUsize::get),
@@ -233,6 +235,7 @@ const KEYS: &[&str] = &[
     "host_call_bytes",
     "handles",
     "host_calls",
+    "publish",
     "cpu_time",
     "sockets",
     "http_requests",

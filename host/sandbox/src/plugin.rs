@@ -304,10 +304,14 @@ fn empower(
         Denial::Missing(missing) => LoadError::NotGranted { plugin: plugin.clone(), missing },
         Denial::OtherComponent { pinned } => LoadError::OtherComponent { pinned, found: report.sha256.clone() },
     })?;
-    let worth_pinning: Vec<&str> = [(!powers.secrets.is_empty(), "secrets"), (powers.sockets.is_some(), "sockets")]
-        .into_iter()
-        .filter_map(|(is_granted, what)| is_granted.then_some(what))
-        .collect();
+    let worth_pinning: Vec<&str> = [
+        (!powers.secrets.is_empty(), "secrets"),
+        (powers.sockets.is_some(), "sockets"),
+        (!powers.publish.is_empty(), "calls of other tasks"),
+    ]
+    .into_iter()
+    .filter_map(|(is_granted, what)| is_granted.then_some(what))
+    .collect();
     if !worth_pinning.is_empty() && grant.sha256.is_none() {
         let what = worth_pinning.join(" and ");
         report.warnings.push(format!(

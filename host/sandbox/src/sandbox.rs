@@ -11,11 +11,13 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use taskhost_core::{Catalog, NodeName, PluginName, PluginVersion};
 use tokio::sync::Mutex;
 
+use crate::capability::ResultSource;
 use crate::engine::{Engine, EngineError};
 use crate::folder;
 use crate::grant::Grant;
 use crate::limits::Config;
 use crate::plugin::{self, LoadError, Plugin, PluginReport, Source};
+use crate::publish::Outlet;
 use crate::shelf::{Look, Refreshed, Served, Shelf};
 use crate::states::StateSink;
 use crate::usage::PluginUsage;
@@ -34,6 +36,8 @@ pub struct Sandbox {
 pub(crate) struct Surroundings {
     pub(crate) hostname: NodeName,
     pub(crate) states: OnceLock<Arc<dyn StateSink>>,
+    pub(crate) outlet: OnceLock<Arc<Outlet>>,
+    pub(crate) results: OnceLock<Arc<dyn ResultSource>>,
 }
 
 /// What came of a folder.
@@ -66,7 +70,12 @@ impl Sandbox {
     /// Sets up the engine, its pool and its ticker.
     pub fn new(config: Config) -> Result<Self, EngineError> {
         let engine = Engine::new(&config)?;
-        let surroundings = Surroundings { hostname: config.hostname.clone(), states: OnceLock::new() };
+        let surroundings = Surroundings {
+            hostname: config.hostname.clone(),
+            states: OnceLock::new(),
+            outlet: OnceLock::new(),
+            results: OnceLock::new(),
+        };
         Ok(Self {
             engine,
             grants: RwLock::new(Arc::new(config.grants.clone())),
@@ -81,6 +90,17 @@ impl Sandbox {
     /// is no result store. Of two, the first stays.
     pub fn report_states_to(&self, sink: Arc<dyn StateSink>) {
         let _ = self.surroundings.states.set(sink);
+    }
+
+    /// Says how running tasks publish others. Until then they are told that there is no broker. Of two, the
+    /// first stays.
+    pub fn publish_through(&self, outlet: Outlet) {
+        let _ = self.surroundings.outlet.set(Arc::new(outlet));
+    }
+
+    /// Says where running tasks look for results. Of two, the first stays.
+    pub fn read_results_from(&self, source: Arc<dyn ResultSource>) {
+        let _ = self.surroundings.results.set(source);
     }
 
     /// True if instances come from a pool, which is the fast way; false if the machine or

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use taskhost::{Context, Json, Retry, TaskError, task};
 
+mod calling;
 mod granted;
 mod hostile;
 
@@ -27,6 +28,10 @@ taskhost::plugin!(
     report,
     limited,
     soft_limited,
+    calling::publish,
+    calling::replace,
+    calling::relay,
+    calling::result,
     granted::variable,
     granted::setting,
     granted::length,

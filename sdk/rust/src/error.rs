@@ -95,8 +95,7 @@ impl TaskError {
         Self(Box::new(End::Ignore))
     }
 
-    /// Puts another task in this one's place, under its id: Celery's map of a signature.
-    pub fn replace(signature: Json) -> Self {
+    pub(crate) fn replace_by(signature: Json) -> Self {
         Self(Box::new(End::Replace(signature)))
     }
 

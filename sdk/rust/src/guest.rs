@@ -151,7 +151,7 @@ mod tests {
         Err(match args {
             "[0]" => TaskError::reject(true),
             "[1]" => TaskError::ignore(),
-            "[2]" => TaskError::replace(Json::from_text("{}")),
+            "[2]" => TaskError::replace_by(Json::from_text("{}")),
             _ => Retry::new().kwargs(std::collections::BTreeMap::from([((1, 2), 3)])).into(),
         })
     }

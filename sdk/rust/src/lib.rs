@@ -40,6 +40,7 @@ extern crate self as taskhost;
 
 #[doc(hidden)]
 pub mod bindings;
+mod call;
 mod context;
 mod elements;
 mod error;
@@ -53,6 +54,7 @@ mod signature;
 
 pub use taskhost_macros::task;
 
+pub use crate::call::{PublishError, ResultError, Signature, TaskResult};
 pub use crate::context::{Context, UpdateError};
 pub use crate::error::TaskError;
 pub use crate::guest::{Definition, Task};

@@ -23,6 +23,7 @@ macro_rules! on_every_engine {
 }
 
 mod acks;
+mod calls;
 mod commands;
 mod configuration;
 mod connection;

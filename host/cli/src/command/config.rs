@@ -114,6 +114,7 @@ mod tests {
             limits.stack                               1MiB                                    default
             limits.handles                             1000                                    default
             limits.host_calls                          1000000                                 default
+            limits.publish                             1000                                    default
             limits.host_call_bytes                     32MiB                                   default
             limits.cpu_time                            none                                    default
             limits.body                                64MiB                                   default

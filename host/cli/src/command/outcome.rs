@@ -114,6 +114,7 @@ mod tests {
             result: Json::parse(result.to_owned()).unwrap(),
             traceback: traceback.map(str::to_owned),
             date_done: None,
+            parent_id: None,
             call: Vec::new(),
         })
     }

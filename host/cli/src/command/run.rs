@@ -140,12 +140,13 @@ async fn work(
     beside.spawn_on(reloader.run(), &guests);
     listen(config, questions, &mut beside).await;
     let reports = Arc::new(Reports::default());
+    let invoker = wiring::SandboxInvoker::new(config, sandbox, reports.clone(), connection.clone(), store.clone())?;
     let ports = Ports {
         connector: wiring::connector(config),
         connection,
         store,
         state,
-        invoker: Arc::new(wiring::SandboxInvoker::new(sandbox, reports.clone())),
+        invoker: Arc::new(invoker),
         reports,
         rates,
         catalogs: catalogs_out,

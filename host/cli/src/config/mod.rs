@@ -165,6 +165,7 @@ pub(crate) struct LimitsConfig {
     pub(crate) stack_bytes: u64,
     pub(crate) handles: u32,
     pub(crate) host_calls: u32,
+    pub(crate) publish: u32,
     pub(crate) host_call_bytes: u64,
     /// `None` is no limit.
     pub(crate) cpu_time: Option<Duration>,
@@ -283,6 +284,7 @@ impl Config {
                 stack_bytes: of.bytes("limits.stack"),
                 handles: of.count("limits.handles"),
                 host_calls: of.count("limits.host_calls"),
+                publish: of.count("limits.publish"),
                 host_call_bytes: of.bytes("limits.host_call_bytes"),
                 cpu_time: of.optional_duration("limits.cpu_time"),
                 body_bytes: of.bytes("limits.body"),

@@ -234,6 +234,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     fixed("limits.stack", Kind::Bytes, "1MiB", "stack of a running task, for recursion"),
     fixed("limits.handles", Kind::Positive, "1000", "timers, streams and files that a running task may hold"),
     fixed("limits.host_calls", Kind::Positive, "1000000", "how often a running task may call the host"),
+    fixed("limits.publish", Kind::Positive, "1000", "how many other tasks a running task may publish"),
     fixed("limits.host_call_bytes", Kind::Bytes, "32MiB", "what it may hand over in one such call"),
     fixed(
         "limits.cpu_time",
@@ -542,6 +543,8 @@ mod tests {
                       timers, streams and files that a running task may hold [default: 1000]
               limits.host_calls
                       how often a running task may call the host [default: 1000000]
+              limits.publish
+                      how many other tasks a running task may publish [default: 1000]
               limits.host_call_bytes
                       what it may hand over in one such call [default: 32MiB]
               limits.cpu_time
@@ -670,6 +673,10 @@ mod tests {
                       where it may send requests, such as ["https://*.example.com", "http://10.1.2.3:8080"]
               networks
                       what names may lead to beside the Internet: loopback, private, link-local, shared, metadata, or "10.1.0.0/16"
+              publish
+                      tasks that it may call, such as ["images.*"], or ["mail.send@mail"] by a queue that it names
+              results
+                      results that it may see: ["own"] those of tasks that descend from its own, or ["any"]
               secrets
                       secrets, such as ["key=env:VARIABLE", "token=file:/run/secrets/token"]
               sha256

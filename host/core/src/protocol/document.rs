@@ -99,6 +99,7 @@ pub fn decode_as(stored: &[u8], format: &Format) -> Result<StoredResult, BodyErr
         result: Json::null(),
         traceback: None,
         date_done: None,
+        parent_id: None,
         call: Vec::new(),
     };
     for (key, value) in document.members() {
@@ -108,6 +109,7 @@ pub fn decode_as(stored: &[u8], format: &Format) -> Result<StoredResult, BodyErr
             "result" => stored.result = value,
             "traceback" => stored.traceback = text(),
             "date_done" => stored.date_done = text(),
+            "parent_id" => stored.parent_id = text(),
             key => {
                 let mut known = CALL_FIELDS.iter().chain([&USAGE_FIELD]);
                 if let Some(field) = known.find(|field| **field == key) {

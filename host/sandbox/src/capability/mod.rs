@@ -9,7 +9,9 @@ mod fs;
 mod http;
 mod logging;
 mod network;
+mod publish;
 mod remarks;
+mod results;
 mod secrets;
 mod sockets;
 
@@ -18,7 +20,7 @@ use std::collections::BTreeMap;
 use wasmtime::component::Linker;
 use wasmtime_wasi::WasiCtxBuilder;
 
-use crate::grant::{self, HttpPowers, Powers, SocketPowers};
+use crate::grant::{self, Calls, HttpPowers, Powers, Scope, SocketPowers};
 use crate::instance::Guest;
 use crate::logs::Speaker;
 
@@ -27,6 +29,7 @@ pub(crate) use http::Http;
 pub(crate) use logging::VERSION as LOGGING_VERSION;
 pub(crate) use network::{Traffic, TrafficMeter};
 pub(crate) use remarks::Remarks;
+pub use results::ResultSource;
 pub(crate) use sockets::Sockets;
 
 use fs::Directory;
@@ -63,6 +66,8 @@ pub(crate) struct Capabilities {
     directories: Vec<Directory>,
     http: Option<HttpPowers>,
     sockets: Option<SocketPowers>,
+    publish: Vec<Calls>,
+    results: Option<Scope>,
 }
 
 impl Capabilities {
@@ -79,6 +84,8 @@ impl Capabilities {
             directories: fs::open(powers.fs)?,
             http: powers.http,
             sockets: powers.sockets,
+            publish: powers.publish,
+            results: powers.results,
         }))
     }
 

@@ -9,6 +9,7 @@ mod need;
 mod networks;
 #[cfg(test)]
 mod properties;
+mod publish;
 mod sockets;
 #[cfg(test)]
 mod tests;
@@ -23,8 +24,9 @@ pub(crate) use host::Host;
 pub use http::HttpPattern;
 pub(crate) use http::{Destination, HttpPowers, Scheme};
 pub(crate) use need::CAPABILITIES;
-pub use need::{Mode, Need};
+pub use need::{Mode, Need, Scope};
 pub(crate) use networks::{Networks, Range, entry as network_entry};
+pub use publish::Calls;
 pub use sockets::SocketPattern;
 pub(crate) use sockets::{Protocol, Refusal, SocketPowers};
 
@@ -48,6 +50,10 @@ pub struct Grant {
     pub(crate) sockets: Vec<SocketPattern>,
     /// Networks that names may lead to beside the Internet.
     pub(crate) networks: Networks,
+    /// Tasks that it may call.
+    pub(crate) publish: BTreeSet<Calls>,
+    /// Whose results it may see.
+    pub(crate) results: Option<Scope>,
 }
 
 /// Where the worker finds a secret.
@@ -67,6 +73,8 @@ pub const GRANT_OPTIONS: &[(&str, &str)] = &[
         "networks",
         "what names may lead to beside the Internet: loopback, private, link-local, shared, metadata, or \"10.1.0.0/16\"",
     ),
+    ("publish", "tasks that it may call, such as [\"images.*\"], or [\"mail.send@mail\"] by a queue that it names"),
+    ("results", "results that it may see: [\"own\"] those of tasks that descend from its own, or [\"any\"]"),
     ("secrets", "secrets, such as [\"key=env:VARIABLE\", \"token=file:/run/secrets/token\"]"),
     ("sha256", "the component that all this is for; any file of that name, if not given"),
     ("sockets", "machines to talk to, such as [\"tcp://db.example.com:5432\", \"udp://10.0.0.0/8:53\"]"),
@@ -88,6 +96,11 @@ impl Grant {
                 self.sockets = values.iter().map(|text| SocketPattern::parse(text)).collect::<Result<_, _>>()?
             }
             "networks" => self.networks = Networks::parse(values)?,
+            "publish" => self.publish = values.iter().map(|text| Calls::read(text)).collect::<Result<_, _>>()?,
+            "results" => {
+                self.results =
+                    values.iter().map(|text| Scope::read(text)).collect::<Result<Vec<_>, _>>()?.into_iter().max()
+            }
             _ => return Err(format!("a grant has no `{option}`")),
         }
         Ok(())
@@ -102,6 +115,8 @@ impl Grant {
             Need::Directory(guest, wanted) => self.fs.get(guest).is_some_and(|(_, mode)| mode >= wanted),
             Need::Http(wanted) => self.http.iter().any(|granted| granted.covers(wanted)),
             Need::Socket(wanted) => self.sockets.iter().any(|granted| granted.covers(wanted)),
+            Need::Publish(calls) => self.publish.iter().any(|entry| entry.covers(calls)),
+            Need::Results(wanted) => self.results.is_some_and(|scope| scope >= *wanted),
         }
     }
 
@@ -113,7 +128,9 @@ impl Grant {
         let fs = self.fs.iter().map(|(guest, (_, mode))| Need::Directory(guest.clone(), *mode));
         let http = self.http.iter().cloned().map(Need::Http);
         let sockets = self.sockets.iter().cloned().map(Need::Socket);
-        env.chain(config).chain(secrets).chain(fs).chain(http).chain(sockets).collect()
+        let publish = self.publish.iter().cloned().map(Need::Publish);
+        let results = self.results.map(Need::Results);
+        env.chain(config).chain(secrets).chain(fs).chain(http).chain(sockets).chain(publish).chain(results).collect()
     }
 }
 
@@ -127,6 +144,8 @@ pub(crate) struct Powers {
     pub(crate) fs: Vec<(String, PathBuf, Mode)>,
     pub(crate) http: Option<HttpPowers>,
     pub(crate) sockets: Option<SocketPowers>,
+    pub(crate) publish: Vec<Calls>,
+    pub(crate) results: Option<Scope>,
 }
 
 /// Why a plugin is not given what it declares.
@@ -167,6 +186,8 @@ pub(crate) fn meet(needs: &Needs, grant: &Grant, sha256: &str) -> Result<Powers,
                 let sockets = powers.sockets.get_or_insert_with(|| SocketPowers::new(&grant.sockets, &grant.networks));
                 sockets.declare(pattern.clone());
             }
+            Need::Publish(calls) => powers.publish.push(calls.clone()),
+            Need::Results(scope) => powers.results = powers.results.max(Some(*scope)),
         }
     }
     Ok(powers)

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{HttpPattern, SocketPattern, entry};
+use super::{Calls, HttpPattern, SocketPattern, entry};
 
 /// Whether a directory can only be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,10 +25,39 @@ pub enum Need {
     Secret(String),
     /// Which machines it talks to.
     Socket(SocketPattern),
+    /// Calls of tasks.
+    Publish(Calls),
+    /// To see results.
+    Results(Scope),
+}
+
+/// Whose results a plugin sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    /// Those of tasks that descend from the one that asks.
+    Own,
+    Any,
+}
+
+impl Scope {
+    pub(super) fn read(text: &str) -> Result<Self, String> {
+        match text {
+            "own" => Ok(Self::Own),
+            "any" => Ok(Self::Any),
+            _ => Err(format!("expected \"own\" or \"any\", found \"{}\"", text.escape_debug())),
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Own => "own",
+            Self::Any => "any",
+        }
+    }
 }
 
 /// The keys of `[needs]`.
-pub(crate) const CAPABILITIES: &[&str] = &["config", "env", "fs", "http", "secrets", "sockets"];
+pub(crate) const CAPABILITIES: &[&str] = &["config", "env", "fs", "http", "publish", "results", "secrets", "sockets"];
 
 impl Need {
     /// The key in `[needs]` and in the grant.
@@ -40,6 +69,8 @@ impl Need {
             Self::Http(_) => "http",
             Self::Socket(_) => "sockets",
             Self::Secret(_) => "secrets",
+            Self::Publish(_) => "publish",
+            Self::Results(_) => "results",
         }
     }
 
@@ -51,6 +82,8 @@ impl Need {
             Self::Directory(guest, Mode::ReadWrite) => format!("{guest}:rw"),
             Self::Http(pattern) => pattern.to_string(),
             Self::Socket(pattern) => pattern.to_string(),
+            Self::Publish(calls) => calls.to_string(),
+            Self::Results(scope) => scope.as_str().to_owned(),
         }
     }
 
@@ -64,6 +97,7 @@ impl Need {
             Self::Directory(guest, Mode::ReadWrite) => format!("{guest}=/FOLDER:rw"),
             Self::Http(pattern) => pattern.to_string(),
             Self::Socket(pattern) => pattern.to_string(),
+            Self::Publish(_) | Self::Results(_) => self.name(),
         }
     }
 
@@ -73,6 +107,7 @@ impl Need {
             Self::Env(name) => Some(name.clone()),
             Self::Http(pattern) => Some(pattern.to_string()),
             Self::Socket(pattern) => Some(pattern.to_string()),
+            Self::Publish(_) | Self::Results(_) => Some(self.name()),
             Self::Config(_) | Self::Secret(_) | Self::Directory(..) => None,
         }
     }
@@ -83,6 +118,8 @@ impl Need {
             // One entry of a grant may give what several needs name.
             (Self::Http(pattern), Self::Http(granted)) => granted.covers(pattern),
             (Self::Socket(pattern), Self::Socket(granted)) => granted.covers(pattern),
+            (Self::Publish(calls), Self::Publish(other)) => calls == other || other.covers(calls),
+            (Self::Results(_), Self::Results(_)) => true,
             _ => self == other,
         }
     }
@@ -95,6 +132,8 @@ impl Need {
             // `/data`, or `/data:rw`.
             "fs" => entry::needed_directory(text).map(|(guest, mode)| Self::Directory(guest, mode)),
             "http" => HttpPattern::parse(text).map(Self::Http),
+            "publish" => Calls::read(text).map(Self::Publish),
+            "results" => Scope::read(text).map(Self::Results),
             "secrets" => entry::name(text).map(Self::Secret),
             "sockets" => SocketPattern::parse(text).map(Self::Socket),
             _ => Err(format!("there is no capability `{capability}`")),

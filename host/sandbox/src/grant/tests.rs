@@ -1,3 +1,5 @@
+//! What becomes of what a plugin declares and its operator grants.
+
 use super::*;
 
 fn grant(options: &[(&str, &[&str])]) -> Grant {

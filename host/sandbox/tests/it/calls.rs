@@ -113,9 +113,6 @@ async fn the_other_failures_are_taken_over() {
     check(&Answer::failure(2).byte(16, 1).guest(), Outcome::Rejected { requeue: true }).await;
     check(&Answer::failure(2).guest(), Outcome::Rejected { requeue: false }).await;
     check(&Answer::failure(3).guest(), Outcome::Ignored).await;
-    let denied = "replace publishes a signature, and this host grants no plugin to publish";
-    let outcome = Outcome::Trapped(Trap::CapabilityDenied(denied.to_owned()));
-    check(&Answer::failure(4).text(16, "{\"task\": \"x\"}").guest(), outcome).await;
 }
 
 #[tokio::test]

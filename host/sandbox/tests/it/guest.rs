@@ -428,3 +428,42 @@ pub(crate) const LOGGING: Import = Import {
 (import "libc" "put" (func $put (param i32 i32)))
 "#,
 };
+
+/// `$send` and `$immediately` (signature pointer and length, return pointer), `$get` (id pointer and length, return
+/// pointer), `$wait` (the same, with milliseconds before the return pointer): as `$update` with memory. All
+/// answer with a text, whatever it is: that of a success lies 4 bytes after the answer, of an error 8.
+pub(crate) const CALLS: Import = Import {
+    component: r#"
+(core module $shared (memory (export "memory") 32)
+  (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1048576)))
+(core instance $shared (instantiate $shared))
+(import "taskhost:task/publish@0.1.0" (instance $publish
+  (type $publish-error-def (variant (case "denied" string) (case "invalid" string) (case "limited" string)
+    (case "unavailable" string)))
+  (export "publish-error" (type $publish-error (eq $publish-error-def)))
+  (export "send" (func (param "signature" string) (result (result string (error $publish-error)))))
+  (export "immediately" (func (param "signature" string) (result (result string (error $publish-error)))))))
+(import "taskhost:task/results@0.1.0" (instance $results
+  (type $result-error-def (variant (case "denied" string) (case "invalid" string) (case "unpublished" string)
+    (case "timed-out" string) (case "cancelled" string) (case "unavailable" string)))
+  (export "result-error" (type $result-error (eq $result-error-def)))
+  (export "get" (func (param "id" string) (result (result string (error $result-error)))))
+  (export "wait" (func (param "id" string) (param "timeout-ms" u64) (result (result string (error $result-error)))))))
+(core func $send (canon lower (func $publish "send")
+  (memory (core memory $shared "memory")) (realloc (core func $shared "realloc"))))
+(core func $immediately (canon lower (func $publish "immediately")
+  (memory (core memory $shared "memory")) (realloc (core func $shared "realloc"))))
+(core func $get (canon lower (func $results "get")
+  (memory (core memory $shared "memory")) (realloc (core func $shared "realloc"))))
+(core func $wait (canon lower (func $results "wait")
+  (memory (core memory $shared "memory")) (realloc (core func $shared "realloc"))))
+"#,
+    with: r#"(with "calls" (instance (export "send" (func $send)) (export "immediately" (func $immediately))
+      (export "get" (func $get)) (export "wait" (func $wait)))) (with "shared" (instance $shared))"#,
+    core: r#"
+(import "calls" "send" (func $send (param i32 i32 i32)))
+(import "calls" "immediately" (func $immediately (param i32 i32 i32)))
+(import "calls" "get" (func $get (param i32 i32 i32)))
+(import "calls" "wait" (func $wait (param i32 i32 i64 i32)))
+"#,
+};

@@ -7,6 +7,7 @@ mod http;
 mod loading;
 mod logs;
 mod net_hostile;
+mod publish;
 mod reload;
 mod server;
 mod sockets;

@@ -114,6 +114,8 @@ fn read(connection: &Connection, id: &TaskId, format: &Format) -> Result<Option<
         result: result.map_or(Ok(Json::null()), |bytes| parse(bytes, format))?,
         traceback,
         date_done: date_done.map(|text| Timestamp::parse(&text).map(Timestamp::isoformat).unwrap_or(text)),
+        // Celery's tables have no column for it.
+        parent_id: None,
         call: told,
     }))
 }
