@@ -186,6 +186,7 @@ pub(crate) fn sandbox(config: &Config) -> Result<Arc<Sandbox>, Failure> {
         limits: limits(&config.limits),
         grants: config.grants.clone(),
         cache: config.plugins.cache.clone().map(|(dir, key)| CacheConfig { dir, key }),
+        scratch_dir: config.sandbox.scratch_dir.clone(),
     });
     Ok(Arc::new(sandbox.context("cannot set up the sandbox")?))
 }

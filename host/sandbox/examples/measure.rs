@@ -36,6 +36,7 @@ async fn main() {
         limits: Limits::default(),
         grants: Default::default(),
         cache: None,
+        scratch_dir: None,
     })
     .expect("a sandbox");
     let loaded = sandbox.load_folder(dir.path()).await;

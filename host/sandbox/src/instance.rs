@@ -16,7 +16,7 @@ use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 use crate::abi::taskhost::task::context::UpdateError;
 use crate::abi::taskhost::task::{context, types};
 use crate::calls::{self, Calls};
-use crate::capability::{self, Capabilities, CapabilityError, Http, Remarks, Sockets, Traffic, TrafficMeter};
+use crate::capability::{self, Capabilities, CapabilityError, Http, Remarks, Scratch, Sockets, Traffic, TrafficMeter};
 use crate::clock::{Deadlines, Ending, Notice, Patience};
 use crate::engine::Engine;
 use crate::limits::{Limits, RANDOM_BYTES_MAX};
@@ -44,6 +44,7 @@ pub(crate) struct Guest {
     sent: Option<Box<Sent>>,
     output: Option<Output>,
     wasi: Option<WasiCtx>,
+    scratch: Option<Arc<Scratch>>,
     http: Option<Box<Http>>,
     sockets: Option<Arc<Sockets>>,
     /// What was said about what the guest did not get.
@@ -80,6 +81,7 @@ impl Guest {
             sent: None,
             output: None,
             wasi: None,
+            scratch: None,
             http: None,
             sockets: None,
             remarks: None,
@@ -150,9 +152,15 @@ impl Guest {
 
     /// Gives the guest what it cannot get when it asks: folders, whose opening may fail.
     pub(crate) fn prepare(&mut self) -> Result<(), CapabilityError> {
-        if self.capabilities().is_some_and(Capabilities::needs_preparation) {
-            self.wasi = Some(self.make_wasi()?);
+        if !self.capabilities().is_some_and(Capabilities::needs_preparation) {
+            return Ok(());
         }
+        if self.capabilities().is_some_and(Capabilities::has_scratch) {
+            let remarks = self.remarks();
+            let made = self.capabilities().map(|capabilities| capabilities.make_scratch(remarks)).transpose()?;
+            self.scratch = made.flatten().map(Arc::new);
+        }
+        self.wasi = Some(self.make_wasi()?);
         Ok(())
     }
 
@@ -206,7 +214,7 @@ impl Guest {
         let mut builder = WasiCtx::builder();
         builder.stdout(stdout).stderr(stderr).max_random_size(RANDOM_BYTES_MAX);
         if let Some(capabilities) = self.capabilities() {
-            capabilities.furnish(&mut builder)?;
+            capabilities.furnish(&mut builder, self.scratch.as_deref())?;
         }
         if self.capabilities().is_some_and(Capabilities::has_sockets) {
             self.socket_rules().furnish(&mut builder);
@@ -223,6 +231,11 @@ impl Guest {
     /// When it should come to an end, if it is one that listens.
     pub(crate) fn ending(&self) -> Option<Ending> {
         self.notice.clone().map(|notice| Ending::new(self.deadlines, notice))
+    }
+
+    /// The private folder of this attempt, if it has one.
+    pub(crate) fn scratch(&self) -> Option<Arc<Scratch>> {
+        self.scratch.clone()
     }
 
     /// What the guest's clock is made of.

@@ -88,7 +88,11 @@ impl Sandbox {
         let host_calls = store.data().calls.made();
         let traffic = store.data().traffic();
         let effects = store.data_mut().take_effects();
+        let scratch = store.data().scratch();
         drop(store);
+        if let Some(scratch) = scratch {
+            scratch.remove().await;
+        }
         let wall = started.elapsed();
         let (bytes_in, bytes_out) = (bytes_in + traffic.received_bytes, bytes_out + traffic.sent_bytes);
         let usage = Usage { wall, cpu, memory_bytes_peak, host_calls, bytes_in, bytes_out };

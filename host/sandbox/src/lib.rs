@@ -25,6 +25,7 @@ mod plugin;
 mod publish;
 mod sandbox;
 mod shelf;
+mod size;
 mod states;
 mod tasks;
 mod usage;

@@ -4,6 +4,7 @@
 //! module that meets the guest.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use taskhost_core::{NodeName, PluginName};
@@ -65,6 +66,8 @@ pub struct Config {
     pub grants: BTreeMap<PluginName, Grant>,
     /// Where compiled code is kept from one start to the next.
     pub cache: Option<CacheConfig>,
+    /// Where attempts have their scratch folders; none is a folder of this user among the temporary ones.
+    pub scratch_dir: Option<PathBuf>,
 }
 
 /// The ceiling for an attempt. A manifest can only lower these.

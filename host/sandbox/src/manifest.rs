@@ -5,13 +5,12 @@
 mod rollout;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::de::{self, Deserialize, Deserializer, Visitor};
+use serde::de::{self, Deserialize, Deserializer};
 use sha2::{Digest, Sha256};
 use taskhost_core::{Json, PluginName, RolloutTerms, TaskName, TaskOptions};
 use toml::Spanned;
@@ -21,6 +20,7 @@ use crate::grant::{CAPABILITIES, Need, Needs};
 use crate::limits::MANIFEST_BYTES_MAX;
 use crate::options::{self, Effect};
 use crate::plugin::hexadecimal;
+use crate::size::Size;
 
 /// The manifest's file name.
 pub(crate) const FILE_NAME: &str = "plugin.toml";
@@ -94,6 +94,10 @@ impl Manifest {
             }
             for name in names {
                 let need = Need::read(key, name.get_ref()).map_err(|problem| wrong(name.span(), problem))?;
+                let scratch = |need: &Need| matches!(need, Need::Scratch(_));
+                if scratch(&need) && needs.iter().any(scratch) {
+                    return Err(wrong(name.span(), "scratch has one size".to_owned()));
+                }
                 if !needs.insert(need) {
                     return Err(wrong(name.span(), format!("`{}` is needed twice", name.get_ref())));
                 }
@@ -283,50 +287,5 @@ impl<'de> Deserialize<'de> for Seconds {
         let time = Duration::try_from_secs_f64(seconds).ok().filter(|time| !time.is_zero());
         let expected = &"a number of seconds above zero";
         time.map(Self).ok_or_else(|| de::Error::invalid_value(de::Unexpected::Float(seconds), expected))
-    }
-}
-
-/// Bytes, as a number or as a text such as `64MiB`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Size(usize);
-
-impl Size {
-    fn parse(text: &str) -> Option<Self> {
-        let text = text.trim();
-        let unit_at = text.find(|char: char| !char.is_ascii_digit()).unwrap_or(text.len());
-        let factor: usize = match text[unit_at..].trim().to_ascii_lowercase().as_str() {
-            "" | "b" => 1,
-            "kb" => 1_000,
-            "mb" => 1_000_000,
-            "gb" => 1_000_000_000,
-            "kib" | "k" => 1 << 10,
-            "mib" | "m" => 1 << 20,
-            "gib" | "g" => 1 << 30,
-            _ => return None,
-        };
-        text[..unit_at].parse::<usize>().ok()?.checked_mul(factor).filter(|bytes| *bytes > 0).map(Self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Size {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct SizeVisitor;
-        impl Visitor<'_> for SizeVisitor {
-            type Value = Size;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a size such as \"64MiB\", or a number of bytes")
-            }
-
-            fn visit_i64<E: de::Error>(self, bytes: i64) -> Result<Size, E> {
-                let size = usize::try_from(bytes).ok().filter(|bytes| *bytes > 0).map(Size);
-                size.ok_or_else(|| E::invalid_value(de::Unexpected::Signed(bytes), &self))
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Size, E> {
-                Size::parse(text).ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
-            }
-        }
-        deserializer.deserialize_any(SizeVisitor)
     }
 }

@@ -255,7 +255,7 @@ pub(crate) async fn load(
     let Opened { bytes, limits, version } = opened;
     check_kind(&bytes)?;
 
-    let capabilities = empower(grant, source, report);
+    let capabilities = empower(grant, surroundings, source, report);
 
     let started = Instant::now();
     let component = compile(engine, bytes, &report.sha256, limits.compile_time).await?;
@@ -292,6 +292,7 @@ pub(crate) fn check_exposure(_path: &Path) -> Result<(), LoadError> {
 /// What the plugin may do: what it declares, if all of that is granted.
 fn empower(
     grant: Option<&Grant>,
+    surroundings: &Surroundings,
     source: &Source,
     report: &mut PluginReport,
 ) -> Result<Option<Arc<Capabilities>>, LoadError> {
@@ -320,7 +321,7 @@ fn empower(
             report.sha256
         ));
     }
-    let capabilities = Capabilities::fetch(powers, &mut report.warnings)?;
+    let capabilities = Capabilities::fetch(powers, &surroundings.scratches, &mut report.warnings)?;
     Ok(capabilities.map(Arc::new))
 }
 

@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use taskhost_core::{Catalog, NodeName, PluginName, PluginVersion};
 use tokio::sync::Mutex;
 
-use crate::capability::ResultSource;
+use crate::capability::{ResultSource, Scratches};
 use crate::engine::{Engine, EngineError};
 use crate::folder;
 use crate::grant::Grant;
@@ -38,6 +38,7 @@ pub(crate) struct Surroundings {
     pub(crate) states: OnceLock<Arc<dyn StateSink>>,
     pub(crate) outlet: OnceLock<Arc<Outlet>>,
     pub(crate) results: OnceLock<Arc<dyn ResultSource>>,
+    pub(crate) scratches: Arc<Scratches>,
 }
 
 /// What came of a folder.
@@ -70,11 +71,13 @@ impl Sandbox {
     /// Sets up the engine, its pool and its ticker.
     pub fn new(config: Config) -> Result<Self, EngineError> {
         let engine = Engine::new(&config)?;
+        let scratches = Arc::new(Scratches::new(config.scratch_dir.clone()));
         let surroundings = Surroundings {
             hostname: config.hostname.clone(),
             states: OnceLock::new(),
             outlet: OnceLock::new(),
             results: OnceLock::new(),
+            scratches,
         };
         Ok(Self {
             engine,

@@ -22,8 +22,14 @@ const WARM_UP_CALLS: usize = 5_000;
 /// Measures and prints.
 pub(crate) async fn measure(args: &SandboxArgs) -> Result<ExitCode> {
     let hostname = NodeName::parse("bench@localhost")?;
-    let sandbox =
-        Sandbox::new(Config { concurrency: 1, hostname, limits: Limits::default(), grants: Default::default() })?;
+    let sandbox = Sandbox::new(Config {
+        concurrency: 1,
+        hostname,
+        limits: Limits::default(),
+        grants: Default::default(),
+        cache: None,
+        scratch_dir: None,
+    })?;
     let attempt = attempt(&sandbox, args).await?;
     for _ in 0..WARM_UP_CALLS {
         call(&sandbox, &attempt).await?;
@@ -68,6 +74,7 @@ async fn attempt(sandbox: &Sandbox, args: &SandboxArgs) -> Result<Attempt> {
         request: Arc::new(Request::decode(noop(false)?, info, &Codec::default())?),
         spec: Arc::clone(spec),
         call: None,
+        pinned: None,
         started: Timestamp::from_micros(0),
         time_limit: Duration::from_secs(60),
         soft_time_limit: None,

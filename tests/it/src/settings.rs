@@ -9,6 +9,8 @@ pub const HOST: &str = "TASKHOST_TEST_HOST";
 pub const DEMO: &str = "TASKHOST_TEST_DEMO";
 /// The component of the guest that talks to the network.
 pub const NET: &str = "TASKHOST_TEST_NET";
+/// The component of the guest that works with files.
+pub const FILES: &str = "TASKHOST_TEST_FILES";
 /// A Python with Celery.
 pub const PYTHON: &str = "TASKHOST_TEST_PYTHON";
 /// The modules of npm for a client in Node.js; `node` itself is on the PATH.

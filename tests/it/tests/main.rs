@@ -44,6 +44,7 @@ mod progress;
 mod queues;
 mod results;
 mod retries;
+mod scratch;
 mod sharing;
 mod shutdown;
 mod signatures;

@@ -40,6 +40,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     let root = crate::root()?;
     plugins::run(&[])?;
     environment.set("TASKHOST_TEST_DEMO", root.join("plugins/demo/demo.wasm"));
+    environment.set("TASKHOST_TEST_FILES", root.join("tests/guests/files/files.wasm"));
     environment.set("TASKHOST_TEST_NET", root.join("tests/guests/net/net.wasm"));
     say("building the host (the first time takes some minutes)");
     environment.set("TASKHOST_TEST_HOST", cargo::build_host(&root)?);

@@ -131,6 +131,7 @@ mod tests {
             limits.http_request_body                   16MiB                                   default
             limits.http_response_body                  16MiB                                   default
             limits.http_timeout                        1m                                      default
+            sandbox.scratch_dir                        none                                    default
             plugins.dir                                plugins                                 default
             plugins.watch                              true                                    default
             plugins.cache                              none                                    default

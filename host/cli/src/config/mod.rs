@@ -54,6 +54,7 @@ pub(crate) struct Config {
     /// The keys, where anything is signed.
     pub(crate) security: Option<SecurityConfig>,
     pub(crate) limits: LimitsConfig,
+    pub(crate) sandbox: SandboxConfig,
     pub(crate) plugins: PluginsConfig,
     pub(crate) log: LogConfig,
     pub(crate) tasks: BTreeMap<TaskName, TaskOverrides>,
@@ -185,6 +186,13 @@ pub(crate) struct LimitsConfig {
     pub(crate) http_timeout: Duration,
 }
 
+/// Group `[sandbox]`.
+#[derive(Debug)]
+pub(crate) struct SandboxConfig {
+    /// `None` is the usual place.
+    pub(crate) scratch_dir: Option<PathBuf>,
+}
+
 /// Group `[plugins]`.
 #[derive(Debug)]
 pub(crate) struct PluginsConfig {
@@ -302,6 +310,7 @@ impl Config {
                 http_response_bytes: of.bytes("limits.http_response_body"),
                 http_timeout: of.duration("limits.http_timeout"),
             },
+            sandbox: SandboxConfig { scratch_dir: of.optional_text("sandbox.scratch_dir").map(PathBuf::from) },
             plugins: PluginsConfig {
                 dir: of.text("plugins.dir").into(),
                 dir_is_given: *resolved.origin("plugins.dir") != Origin::Default,

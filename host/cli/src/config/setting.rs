@@ -271,6 +271,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "1m",
         "how long it waits for a connection, for the response, and for each part of that",
     ),
+    fixed(
+        "sandbox.scratch_dir",
+        Kind::OptionalPath,
+        "none",
+        "where tasks have their scratch folders; none: a private one among the system's temporary folders",
+    ),
     fixed("plugins.dir", Kind::Folder, "plugins", "folder with plugins: *.wasm files, and folders with a plugin.toml"),
     fixed("plugins.watch", Kind::Bool, "true", "load plugins that come, change or go while the worker runs"),
     computed(
@@ -577,6 +583,8 @@ mod tests {
                       size of what it reads of one response [default: 16MiB]
               limits.http_timeout
                       how long it waits for a connection, for the response, and for each part of that [default: 1m]
+              sandbox.scratch_dir
+                      where tasks have their scratch folders; none: a private one among the system's temporary folders [default: none]
               plugins.dir
                       folder with plugins: *.wasm files, and folders with a plugin.toml [default: plugins]
               plugins.watch
@@ -677,6 +685,8 @@ mod tests {
                       tasks that it may call, such as ["images.*"], or ["mail.send@mail"] by a queue that it names
               results
                       results that it may see: ["own"] those of tasks that descend from its own, or ["any"]
+              scratch
+                      how large the private folder of each attempt may be, such as ["64MiB"]
               secrets
                       secrets, such as ["key=env:VARIABLE", "token=file:/run/secrets/token"]
               sha256

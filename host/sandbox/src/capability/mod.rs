@@ -12,10 +12,13 @@ mod network;
 mod publish;
 mod remarks;
 mod results;
+mod scratch;
 mod secrets;
 mod sockets;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use wasmtime::component::Linker;
 use wasmtime_wasi::WasiCtxBuilder;
@@ -23,6 +26,7 @@ use wasmtime_wasi::WasiCtxBuilder;
 use crate::grant::{self, Calls, HttpPowers, Powers, Scope, SocketPowers};
 use crate::instance::Guest;
 use crate::logs::Speaker;
+use crate::size::Size;
 
 pub(crate) use config::VERSIONS as CONFIG_VERSIONS;
 pub(crate) use http::Http;
@@ -30,6 +34,7 @@ pub(crate) use logging::VERSION as LOGGING_VERSION;
 pub(crate) use network::{Traffic, TrafficMeter};
 pub(crate) use remarks::Remarks;
 pub use results::ResultSource;
+pub(crate) use scratch::{Scratch, Scratches};
 pub(crate) use sockets::Sockets;
 
 use fs::Directory;
@@ -54,6 +59,14 @@ pub enum CapabilityError {
     },
     #[error("`{read}` is granted for reading and `{written}` for writing: one holds the other")]
     Overlap { read: String, written: String },
+    #[error("`{}` is granted as a folder, and is where the scratch folder is", scratch::GUEST_PATH)]
+    ScratchPath,
+    #[error("the scratch folders are in `{}`", dir.display())]
+    Scratch {
+        dir: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
 }
 
 /// The powers of one version of a plugin.
@@ -68,13 +81,25 @@ pub(crate) struct Capabilities {
     sockets: Option<SocketPowers>,
     publish: Vec<Calls>,
     results: Option<Scope>,
+    /// How much may be in the scratch folder of an attempt, and where those are made.
+    scratch: Option<(Size, Arc<Scratches>)>,
 }
 
 impl Capabilities {
     /// Fetches values and opens folders. None if there is nothing to fetch.
-    pub(crate) fn fetch(powers: Powers, warnings: &mut Vec<String>) -> Result<Option<Self>, CapabilityError> {
+    pub(crate) fn fetch(
+        powers: Powers,
+        scratches: &Arc<Scratches>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Option<Self>, CapabilityError> {
         if powers == Powers::default() {
             return Ok(None);
+        }
+        if powers.scratch.is_some() {
+            if powers.fs.iter().any(|(guest, ..)| guest == scratch::GUEST_PATH) {
+                return Err(CapabilityError::ScratchPath);
+            }
+            scratches.prepare()?;
         }
         Ok(Some(Self {
             tasks: powers.tasks,
@@ -86,6 +111,7 @@ impl Capabilities {
             sockets: powers.sockets,
             publish: powers.publish,
             results: powers.results,
+            scratch: powers.scratch.map(|size| (size, Arc::clone(scratches))),
         }))
     }
 
@@ -96,7 +122,7 @@ impl Capabilities {
 
     /// True if there is something that an attempt cannot do without.
     pub(crate) fn needs_preparation(&self) -> bool {
-        !self.directories.is_empty()
+        !self.directories.is_empty() || self.scratch.is_some()
     }
 
     /// True if an attempt may have sockets.
@@ -105,9 +131,30 @@ impl Capabilities {
     }
 
     /// Gives a WASI context what is granted of it.
-    pub(crate) fn furnish(&self, builder: &mut WasiCtxBuilder) -> Result<(), CapabilityError> {
+    pub(crate) fn furnish(
+        &self,
+        builder: &mut WasiCtxBuilder,
+        scratch: Option<&Scratch>,
+    ) -> Result<(), CapabilityError> {
         builder.envs(&self.env);
+        if let Some(scratch) = scratch {
+            scratch.furnish(builder)?;
+            if self.env.iter().all(|(name, _)| name != scratch::VARIABLE) {
+                builder.env(scratch::VARIABLE, scratch::GUEST_PATH);
+            }
+        }
         self.directories.iter().try_for_each(|directory| directory.furnish(builder))
+    }
+
+    /// True if an attempt has a scratch folder.
+    pub(crate) fn has_scratch(&self) -> bool {
+        self.scratch.is_some()
+    }
+
+    /// Makes the scratch folder of an attempt, if it has one.
+    pub(crate) fn make_scratch(&self, remarks: Arc<Remarks>) -> Result<Option<Scratch>, CapabilityError> {
+        let Some((size, scratches)) = &self.scratch else { return Ok(None) };
+        scratches.make(size.0 as u64, remarks).map(Some)
     }
 
     /// The text without the secrets that it holds.
@@ -123,6 +170,7 @@ pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     http::link(linker)?;
     sockets::link(linker)?;
+    scratch::link(linker)?;
     linker.allow_shadowing(false);
     Ok(())
 }

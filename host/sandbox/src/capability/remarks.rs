@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use taskhost_core::PluginName;
+
 use super::{Capabilities, denied};
 use crate::grant::Range;
 use crate::logs::{self, Speaker};
@@ -28,6 +30,10 @@ impl Remarks {
     /// What the guest may use now.
     pub(crate) fn capabilities(&self) -> Option<&Capabilities> {
         self.speaker.task().and_then(|task| self.granted.as_deref().filter(|granted| granted.covers(task)))
+    }
+
+    pub(crate) fn plugin(&self) -> &PluginName {
+        self.speaker.plugin()
     }
 
     /// Says that the guest may not use this.

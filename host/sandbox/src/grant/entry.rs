@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use super::{Mode, SecretSource};
+use crate::size::Size;
 
 /// The name of a variable, a key or a secret, as `[needs]` has it.
 pub(super) fn name(text: &str) -> Result<String, String> {
@@ -84,6 +85,19 @@ fn guest_path(text: &str) -> Result<String, String> {
     match is_plain && !path.is_empty() && !path.contains("//") && !path.chars().any(char::is_control) {
         true => Ok(path.to_owned()),
         false => Err(format!("\"{}\" is no path for a plugin, such as /data", text.escape_debug())),
+    }
+}
+
+/// The size of a scratch folder.
+pub(super) fn size(text: &str) -> Result<Size, String> {
+    Size::parse(text).ok_or_else(|| format!("\"{}\" is no size such as \"64MiB\"", text.escape_debug()))
+}
+
+/// The one size that a grant gives.
+pub(super) fn one_size(values: &[String]) -> Result<Size, String> {
+    match values {
+        [only] => size(only),
+        _ => Err("expected one size, such as [\"64MiB\"]".to_owned()),
     }
 }
 

@@ -19,7 +19,9 @@ use std::path::{Path, PathBuf};
 
 use taskhost_core::PluginName;
 
-use entry::{directory, hash, named, pair, pattern, secret, variable};
+use crate::size::Size;
+
+use entry::{directory, hash, named, one_size, pair, pattern, secret, variable};
 pub(crate) use host::Host;
 pub use http::HttpPattern;
 pub(crate) use http::{Destination, HttpPowers, Scheme};
@@ -54,6 +56,8 @@ pub struct Grant {
     pub(crate) publish: BTreeSet<Calls>,
     /// Whose results it may see.
     pub(crate) results: Option<Scope>,
+    /// How large a scratch folder may be.
+    pub(crate) scratch: Option<Size>,
 }
 
 /// Where the worker finds a secret.
@@ -75,6 +79,7 @@ pub const GRANT_OPTIONS: &[(&str, &str)] = &[
     ),
     ("publish", "tasks that it may call, such as [\"images.*\"], or [\"mail.send@mail\"] by a queue that it names"),
     ("results", "results that it may see: [\"own\"] those of tasks that descend from its own, or [\"any\"]"),
+    ("scratch", "how large the private folder of each attempt may be, such as [\"64MiB\"]"),
     ("secrets", "secrets, such as [\"key=env:VARIABLE\", \"token=file:/run/secrets/token\"]"),
     ("sha256", "the component that all this is for; any file of that name, if not given"),
     ("sockets", "machines to talk to, such as [\"tcp://db.example.com:5432\", \"udp://10.0.0.0/8:53\"]"),
@@ -95,6 +100,7 @@ impl Grant {
             "sockets" => {
                 self.sockets = values.iter().map(|text| SocketPattern::parse(text)).collect::<Result<_, _>>()?
             }
+            "scratch" => self.scratch = Some(one_size(values)?),
             "networks" => self.networks = Networks::parse(values)?,
             "publish" => self.publish = values.iter().map(|text| Calls::read(text)).collect::<Result<_, _>>()?,
             "results" => {
@@ -113,6 +119,7 @@ impl Grant {
             Need::Config(key) => self.config.contains_key(key),
             Need::Secret(name) => self.secrets.contains_key(name),
             Need::Directory(guest, wanted) => self.fs.get(guest).is_some_and(|(_, mode)| mode >= wanted),
+            Need::Scratch(wanted) => self.scratch.is_some_and(|granted| granted >= *wanted),
             Need::Http(wanted) => self.http.iter().any(|granted| granted.covers(wanted)),
             Need::Socket(wanted) => self.sockets.iter().any(|granted| granted.covers(wanted)),
             Need::Publish(calls) => self.publish.iter().any(|entry| entry.covers(calls)),
@@ -130,7 +137,16 @@ impl Grant {
         let sockets = self.sockets.iter().cloned().map(Need::Socket);
         let publish = self.publish.iter().cloned().map(Need::Publish);
         let results = self.results.map(Need::Results);
-        env.chain(config).chain(secrets).chain(fs).chain(http).chain(sockets).chain(publish).chain(results).collect()
+        let scratch = self.scratch.map(Need::Scratch);
+        env.chain(config)
+            .chain(secrets)
+            .chain(fs)
+            .chain(http)
+            .chain(sockets)
+            .chain(publish)
+            .chain(results)
+            .chain(scratch)
+            .collect()
     }
 }
 
@@ -146,6 +162,8 @@ pub(crate) struct Powers {
     pub(crate) sockets: Option<SocketPowers>,
     pub(crate) publish: Vec<Calls>,
     pub(crate) results: Option<Scope>,
+    /// As large as the plugin needs, even if more were granted.
+    pub(crate) scratch: Option<Size>,
 }
 
 /// Why a plugin is not given what it declares.
@@ -178,6 +196,7 @@ pub(crate) fn meet(needs: &Needs, grant: &Grant, sha256: &str) -> Result<Powers,
             Need::Secret(name) => powers.secrets.push((name.clone(), grant.secrets[name].clone())),
             // What is only read is given for reading, even if more were granted.
             Need::Directory(guest, mode) => powers.fs.push((guest.clone(), grant.fs[guest].0.clone(), *mode)),
+            Need::Scratch(size) => powers.scratch = Some(*size),
             Need::Http(pattern) => {
                 let http = powers.http.get_or_insert_with(|| HttpPowers::new(&grant.http, &grant.networks));
                 http.declare(pattern.clone());

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::{Calls, HttpPattern, SocketPattern, entry};
+use crate::size::Size;
 
 /// Whether a directory can only be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,6 +23,8 @@ pub enum Need {
     Directory(String, Mode),
     /// Where it sends HTTP requests.
     Http(HttpPattern),
+    /// A private folder for each attempt, of this size.
+    Scratch(Size),
     Secret(String),
     /// Which machines it talks to.
     Socket(SocketPattern),
@@ -57,7 +60,8 @@ impl Scope {
 }
 
 /// The keys of `[needs]`.
-pub(crate) const CAPABILITIES: &[&str] = &["config", "env", "fs", "http", "publish", "results", "secrets", "sockets"];
+pub(crate) const CAPABILITIES: &[&str] =
+    &["config", "env", "fs", "http", "publish", "results", "scratch", "secrets", "sockets"];
 
 impl Need {
     /// The key in `[needs]` and in the grant.
@@ -68,6 +72,7 @@ impl Need {
             Self::Directory(..) => "fs",
             Self::Http(_) => "http",
             Self::Socket(_) => "sockets",
+            Self::Scratch(_) => "scratch",
             Self::Secret(_) => "secrets",
             Self::Publish(_) => "publish",
             Self::Results(_) => "results",
@@ -84,6 +89,7 @@ impl Need {
             Self::Socket(pattern) => pattern.to_string(),
             Self::Publish(calls) => calls.to_string(),
             Self::Results(scope) => scope.as_str().to_owned(),
+            Self::Scratch(size) => size.to_string(),
         }
     }
 
@@ -98,6 +104,7 @@ impl Need {
             Self::Http(pattern) => pattern.to_string(),
             Self::Socket(pattern) => pattern.to_string(),
             Self::Publish(_) | Self::Results(_) => self.name(),
+            Self::Scratch(size) => size.to_string(),
         }
     }
 
@@ -108,6 +115,7 @@ impl Need {
             Self::Http(pattern) => Some(pattern.to_string()),
             Self::Socket(pattern) => Some(pattern.to_string()),
             Self::Publish(_) | Self::Results(_) => Some(self.name()),
+            Self::Scratch(size) => Some(size.to_string()),
             Self::Config(_) | Self::Secret(_) | Self::Directory(..) => None,
         }
     }
@@ -120,6 +128,7 @@ impl Need {
             (Self::Socket(pattern), Self::Socket(granted)) => granted.covers(pattern),
             (Self::Publish(calls), Self::Publish(other)) => calls == other || other.covers(calls),
             (Self::Results(_), Self::Results(_)) => true,
+            (Self::Scratch(_), Self::Scratch(_)) => true,
             _ => self == other,
         }
     }
@@ -134,6 +143,7 @@ impl Need {
             "http" => HttpPattern::parse(text).map(Self::Http),
             "publish" => Calls::read(text).map(Self::Publish),
             "results" => Scope::read(text).map(Self::Results),
+            "scratch" => entry::size(text).map(Self::Scratch),
             "secrets" => entry::name(text).map(Self::Secret),
             "sockets" => SocketPattern::parse(text).map(Self::Socket),
             _ => Err(format!("there is no capability `{capability}`")),

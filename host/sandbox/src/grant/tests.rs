@@ -198,3 +198,21 @@ fn one_tree_is_never_both_read_only_and_writable() {
     assert_eq!(conflict(&[(path("/srv/a"), ReadOnly), (path("/srv/ab"), ReadWrite)]), None);
     assert_eq!(conflict(&[(path("/srv/a"), ReadWrite), (path("/srv"), ReadWrite)]), None);
 }
+
+#[test]
+fn a_scratch_folder_is_as_large_as_it_is_needed_if_that_much_is_granted() {
+    let scratch = |size: &str| Need::read("scratch", size).expect("a size");
+    let granted = grant(&[("scratch", &["256MiB"])]);
+    let powers = meet(&needs(&[scratch("64MiB")]), &granted, HASH).expect("it is not larger");
+    assert_eq!(powers.scratch.map(|size| size.to_string()).as_deref(), Some("64MiB"));
+    assert!(meet(&needs(&[scratch("256MiB")]), &granted, HASH).is_ok());
+    let more = scratch("268435457");
+    assert_eq!(meet(&needs(std::slice::from_ref(&more)), &granted, HASH), Err(Denial::Missing(vec![more.clone()])));
+    // Both sides are about the one folder.
+    assert_eq!(side_by_side(&needs(std::slice::from_ref(&more)), &granted).len(), 1);
+    assert_eq!(scratch("1024KiB").entry().as_deref(), Some("1MiB"));
+    for wrong in [&[][..], &["1MiB", "2MiB"], &["much"]] {
+        let wrong: Vec<String> = wrong.iter().map(|&text| text.to_owned()).collect();
+        assert!(Grant::default().set("scratch", &wrong).is_err(), "{wrong:?}");
+    }
+}

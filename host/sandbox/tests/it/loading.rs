@@ -348,8 +348,14 @@ async fn a_check_reports_what_a_plugin_is_without_serving_it() {
 async fn a_sandbox_without_a_pool_does_the_same() {
     // No machine has the addresses for so many, which is the same as having none for a pool.
     let hostname = NodeName::parse("taskhost@test").expect("a name");
-    let huge =
-        Config { concurrency: 1 << 24, hostname, limits: Limits::default(), grants: Default::default(), cache: None };
+    let huge = Config {
+        concurrency: 1 << 24,
+        hostname,
+        limits: Limits::default(),
+        grants: Default::default(),
+        cache: None,
+        scratch_dir: None,
+    };
     let sandbox = Sandbox::new(huge).expect("a sandbox, if not a pooled one");
     assert!(!sandbox.is_pooled());
     let world = World::guest(&Guest::echo("t")).await;

@@ -1,6 +1,7 @@
 //! The sandbox against small guests, well-behaved and hostile.
 
 mod calls;
+mod files;
 mod guest;
 mod hostile;
 mod http;
@@ -9,6 +10,7 @@ mod logs;
 mod net_hostile;
 mod publish;
 mod reload;
+mod scratch;
 mod server;
 mod sockets;
 mod states;

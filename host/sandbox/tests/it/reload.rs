@@ -280,6 +280,7 @@ async fn start(dir: &Path, cache: &Path) -> Loaded {
         limits: Limits::default(),
         grants: BTreeMap::new(),
         cache: Some(CacheConfig { dir: cache.join("compiled"), key: cache.join("cache.key") }),
+        scratch_dir: None,
     });
     sandbox.expect("a sandbox").load_folder(dir).await
 }

@@ -20,6 +20,8 @@ pub(crate) const T0: Timestamp = Timestamp::from_micros(1_795_343_528_000_000);
 
 pub(crate) struct World {
     pub(crate) dir: TempDir,
+    /// Where the scratch folders are.
+    pub(crate) scratch: TempDir,
     pub(crate) sandbox: Sandbox,
     pub(crate) loaded: Loaded,
 }
@@ -45,10 +47,12 @@ impl World {
             write(dir.path(), name, bytes);
         }
         let hostname = NodeName::parse("taskhost@test").expect("a name");
-        let sandbox =
-            Sandbox::new(Config { concurrency: 2, hostname, limits, grants, cache: None }).expect("a sandbox");
+        let scratch = TempDir::new().expect("a temporary folder");
+        let scratch_dir = Some(scratch.path().to_owned());
+        let config = Config { concurrency: 2, hostname, limits, grants, cache: None, scratch_dir };
+        let sandbox = Sandbox::new(config).expect("a sandbox");
         let loaded = sandbox.load_folder(dir.path()).await;
-        Self { dir, sandbox, loaded }
+        Self { dir, scratch, sandbox, loaded }
     }
 
     /// Serves one guest.
