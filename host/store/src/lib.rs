@@ -9,6 +9,7 @@ mod cause;
 pub mod conformance;
 mod connect;
 mod disabled;
+mod keyvalue;
 mod memory;
 mod port;
 mod redis;
@@ -21,6 +22,7 @@ mod waiters;
 
 pub use connect::{StoreOptions, check_url, connect};
 pub use disabled::DisabledStore;
+pub use keyvalue::{Entry, KeyValue, KeyValueError, Page, Swap, can_keep_values, keep_values};
 pub use memory::MemoryStore;
 pub use port::{BoxError, ReplySender, ResultStore, StoreError};
 pub use redis::RedisStore;

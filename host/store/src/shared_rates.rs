@@ -14,7 +14,7 @@ use taskhost_core::{NodeName, RedactedUrl, TaskName};
 use self::redis::RedisRates;
 use self::sqlite::SqliteRates;
 use crate::port::StoreError;
-use crate::target::Target;
+use crate::target::{self, Target};
 
 /// A start that is asked for so much later than it could have been is not put off for that: the way to
 /// the count and back must not add up.
@@ -30,27 +30,19 @@ pub trait SharedRates: Send + Sync {
 
 /// True if workers can share rate limits through what this URL, of a broker or a result backend, names.
 pub fn can_share_rates(url: &str) -> bool {
-    matches!(target(url), Ok(Target::Redis(_) | Target::Sqlite(_)))
+    matches!(target::of_any(url), Ok(Target::Redis(_) | Target::Sqlite(_)))
 }
 
 /// The count at this URL: Redis, or an SQLite file. Redis is connected to at first use.
 pub async fn share_rates(url: &str, node: Option<NodeName>) -> Result<Box<dyn SharedRates>, StoreError> {
     let shown = RedactedUrl::new(url);
-    match target(url)? {
+    match target::of_any(url)? {
         Target::Redis(target) => Ok(Box::new(RedisRates::new(shown, &target, node)?)),
         Target::Sqlite(path) => Ok(Box::new(SqliteRates::open(shown, path).await?)),
         _ => {
             let reason = "rate limits can be shared through Redis or an SQLite file only".to_owned();
             Err(StoreError::Url { url: shown, reason })
         }
-    }
-}
-
-/// As a result backend's, with the broker's names for SQLite.
-fn target(url: &str) -> Result<Target, StoreError> {
-    match url.strip_prefix("sqla+").or_else(|| url.strip_prefix("sqlalchemy+")) {
-        Some(rest) => Target::parse(&format!("db+{rest}")),
-        None => Target::parse(url),
     }
 }
 

@@ -78,6 +78,14 @@ impl Target {
     }
 }
 
+/// What a URL names that is a result backend's or a broker's.
+pub(crate) fn of_any(url: &str) -> Result<Target, StoreError> {
+    match url.strip_prefix("sqla+").or_else(|| url.strip_prefix("sqlalchemy+")) {
+        Some(rest) => Target::parse(&format!("db+{rest}")),
+        None => Target::parse(url),
+    }
+}
+
 /// `[user:password@]host[:port][/db][?query]`, as celery/backends/redis.py `_params_from_url` reads it.
 fn redis_tcp(rest: &str) -> Result<RedisTarget, String> {
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));

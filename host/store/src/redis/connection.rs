@@ -47,6 +47,8 @@ pub(crate) struct Connection {
 #[derive(Clone, Copy)]
 pub(crate) enum Exchange<'a> {
     Command(&'a Cmd),
+    /// As that, and never repeated.
+    Once(&'a Cmd),
     /// Nobody wants to know what each command said if all went well.
     Transaction(&'a Pipeline),
 }
@@ -72,7 +74,7 @@ impl Connection {
     }
 
     /// Sends `exchange` and returns what the server says. A connection that turns out to be closed is
-    /// replaced and the exchange is repeated once, so it must bear repetition.
+    /// replaced and the exchange is repeated once, so it must bear repetition unless it says that it does not.
     pub(crate) async fn run(&self, exchange: Exchange<'_>) -> Result<Value, Trouble> {
         let mut repeated = false;
         loop {
@@ -83,7 +85,7 @@ impl Connection {
                 Err(error) => return Err(Trouble::Connect(Failure::new(error, Phase::Connecting))),
             };
             let answered = match exchange {
-                Exchange::Command(command) => command.query_async(&mut connection).await,
+                Exchange::Command(command) | Exchange::Once(command) => command.query_async(&mut connection).await,
                 Exchange::Transaction(commands) => commands.exec_async(&mut connection).await.map(|()| Value::Okay),
             };
             let error = match answered {
@@ -95,7 +97,8 @@ impl Connection {
                 debug!(url = %self.url, error = %failure.cause, "connection to the result store is given up");
                 self.give_up(&cell);
             }
-            if !failure.dropped || !reused || repeated {
+            let is_repeatable = !matches!(exchange, Exchange::Once(_));
+            if !failure.dropped || !reused || repeated || !is_repeatable {
                 return Err(Trouble::Operation(failure));
             }
             repeated = true;
