@@ -81,6 +81,21 @@ async fn a_request_is_sent_where_it_may_go_and_says_so_itself() {
 }
 
 #[tokio::test]
+async fn a_client_that_others_wrote_works_and_says_why_it_is_denied() {
+    let Some((world, server)) = served(Limits::default()).await else { return };
+    let url = format!("http://{}/a?b=c", server.address);
+    assert_eq!(done(&world, "net.send", &format!(r#"["{url}"]"#)).await, r#"[200,"hello"]"#);
+    assert_eq!(done(&world, "net.send", &format!(r#"["{url}", "text"]"#)).await, r#"[200,"hello"]"#);
+    let heads = server.heads();
+    assert!(heads[0].starts_with("GET /a?b=c HTTP/1.1\r\n") && heads[1].starts_with("POST /a?b=c"), "{heads:?}");
+    let outcome = world.run(world.call("net.send", r#"["https://elsewhere.example/"]"#)).await.outcome;
+    says(&format!("{outcome:?}"), &["http `https://elsewhere.example` is denied: the plugin does not declare it"]);
+    let endless = format!(r#"["http://{}/endless"]"#, server.address);
+    let outcome = world.run(world.call("net.send", &endless)).await.outcome;
+    says(&format!("{outcome:?}"), &["raise limits.http_response_body"]);
+}
+
+#[tokio::test]
 async fn what_is_denied_is_told_to_the_guest_and_once_in_the_log_and_nobody_is_asked() {
     let server = Server::start().await;
     let Some(world) = world(Limits::default(), "", &[]).await else { return };

@@ -1,10 +1,12 @@
 //! Talks to the network as it is told. Errors are results here: tests want to read them.
 
+mod client;
 mod fetch;
 mod fields;
 mod sockets;
 
 taskhost::plugin!(
+    client::send,
     fetch::fetch,
     fetch::patient,
     fetch::flood,

@@ -3,12 +3,15 @@
 //! Nothing is decompressed: what a server says it sends is what the guest gets.
 
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::task::JoinSet;
 use wasmtime_wasi::runtime::AbortOnDropJoinHandle;
 use wasmtime_wasi_http::{Error, WasiBody};
 
@@ -18,17 +21,35 @@ use crate::capability::remarks::Remarks;
 /// Why an exchange had to end, if that was the host's doing. Both bodies and the connection know of it.
 pub(super) type Verdict = Arc<OnceLock<String>>;
 
+/// Takes what guests go on to send when nobody wants it any more: a library whose body cannot be written says that, and
+/// not what the response says. Ends with the attempt.
+#[derive(Debug, Default)]
+pub(super) struct Sink(Arc<Mutex<JoinSet<()>>>);
+
 /// What a guest sends.
 pub(super) struct RequestBody {
-    pub(super) inner: WasiBody,
-    pub(super) limit_bytes: u64,
-    pub(super) left_bytes: u64,
+    /// None once it has ended.
+    inner: Option<WasiBody>,
+    limit_bytes: u64,
+    left_bytes: u64,
+    sink: Weak<Mutex<JoinSet<()>>>,
     pub(super) verdict: Verdict,
     /// Told whenever a part of it is sent.
     pub(super) moved: Arc<Notify>,
 }
 
 impl RequestBody {
+    pub(super) fn new(inner: WasiBody, limit_bytes: u64, sink: &Sink) -> Self {
+        Self {
+            inner: Some(inner),
+            limit_bytes,
+            left_bytes: limit_bytes,
+            sink: Arc::downgrade(&sink.0),
+            verdict: Verdict::default(),
+            moved: Arc::default(),
+        }
+    }
+
     pub(super) fn too_large(limit_bytes: u64) -> String {
         format!("the body of the request has more than {limit_bytes} bytes; raise limits.http_request_body")
     }
@@ -39,25 +60,52 @@ impl Body for RequestBody {
     type Error = Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let polled = Pin::new(&mut self.inner).poll_frame(cx);
-        let Poll::Ready(Some(Ok(frame))) = &polled else { return polled };
-        self.moved.notify_one();
+        let this = &mut *self;
+        let Some(inner) = &mut this.inner else { return Poll::Ready(None) };
+        let frame = match Pin::new(inner).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => frame,
+            Poll::Pending => return Poll::Pending,
+            ended => {
+                this.inner = None;
+                return ended;
+            }
+        };
+        this.moved.notify_one();
         let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
-        if bytes <= self.left_bytes {
-            self.left_bytes -= bytes;
-            return polled;
+        if bytes > this.left_bytes {
+            let text = this.verdict.get_or_init(|| Self::too_large(this.limit_bytes)).clone();
+            return Poll::Ready(Some(Err(Error::InternalError(Some(text)))));
         }
-        self.left_bytes = 0;
-        let text = self.verdict.get_or_init(|| Self::too_large(self.limit_bytes)).clone();
-        Poll::Ready(Some(Err(Error::InternalError(Some(text)))))
+        this.left_bytes -= bytes;
+        Poll::Ready(Some(Ok(frame)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.inner.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        self.inner.as_ref().map_or_else(SizeHint::default, Body::size_hint)
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        let Some(inner) = self.inner.take().filter(|inner| !inner.is_end_stream()) else { return };
+        // Without the attempt or a runtime nobody sends any more.
+        let (Some(sink), Ok(runtime)) = (self.sink.upgrade(), Handle::try_current()) else { return };
+        let mut sink = sink.lock().unwrap_or_else(PoisonError::into_inner);
+        while sink.try_join_next().is_some() {}
+        sink.spawn_on(swallow(inner, self.limit_bytes), &runtime);
+    }
+}
+
+/// Reads a body to its end, but no more than this of it.
+async fn swallow(mut body: WasiBody, mut left_bytes: u64) {
+    while let Some(Ok(frame)) = body.frame().await {
+        let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
+        let Some(left) = left_bytes.checked_sub(bytes) else { return };
+        left_bytes = left;
     }
 }
 

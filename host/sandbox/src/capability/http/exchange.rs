@@ -15,13 +15,13 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Request, Response};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use wasmtime_wasi::runtime::{AbortOnDropJoinHandle, spawn};
 use wasmtime_wasi_http::io::TokioIo;
 use wasmtime_wasi_http::{Error, WasiBody};
 
-use super::body::{RequestBody, ResponseBody, Verdict};
+use super::body::{RequestBody, ResponseBody};
 use super::patience::Patience;
 use super::tls;
 use crate::capability::network::{Metered, TrafficMeter, look_up};
@@ -39,7 +39,6 @@ pub(super) struct Exchange {
     pub(super) destination: Destination,
     /// None if the destination is an address that was granted as such.
     pub(super) networks: Option<Networks>,
-    pub(super) request_bytes_max: u64,
     pub(super) response_bytes_max: u64,
     pub(super) connect: Patience,
     pub(super) first_byte: Patience,
@@ -55,7 +54,7 @@ pub(super) struct Exchange {
 type Connection = (SendRequest<RequestBody>, AbortOnDropJoinHandle<()>);
 
 impl Exchange {
-    pub(super) async fn run(self, request: Request<WasiBody>) -> Result<Response<WasiBody>, Error> {
+    pub(super) async fn run(self, request: Request<RequestBody>) -> Result<Response<WasiBody>, Error> {
         let mut waiting = self.connect.begin("a connection");
         let turn = tokio::select! {
             turn = Arc::clone(&self.turns).acquire_owned() => turn.expect("the semaphore is never closed"),
@@ -65,15 +64,7 @@ impl Exchange {
             connected = Box::pin(self.connect()) => connected?,
             error = &mut waiting => return Err(error),
         };
-        let (verdict, moved) = (Verdict::default(), Arc::new(Notify::new()));
-        let limit_bytes = self.request_bytes_max;
-        let request = request.map(|inner| RequestBody {
-            inner,
-            limit_bytes,
-            left_bytes: limit_bytes,
-            verdict: Arc::clone(&verdict),
-            moved: Arc::clone(&moved),
-        });
+        let (verdict, moved) = (Arc::clone(&request.body().verdict), Arc::clone(&request.body().moved));
         let mut sending = std::pin::pin!(sender.send_request(request));
         let mut waiting = self.first_byte.begin("the response");
         let response = loop {

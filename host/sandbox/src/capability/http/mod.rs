@@ -28,7 +28,7 @@ use crate::grant::{Destination, Scheme};
 use crate::instance::Guest;
 use crate::limits::Limits;
 
-use body::RequestBody;
+use body::{RequestBody, Sink};
 use exchange::Exchange;
 use patience::Patience;
 
@@ -50,6 +50,7 @@ struct Hooks {
     meter: Arc<TrafficMeter>,
     remarks: Arc<Remarks>,
     turns: Arc<Semaphore>,
+    sink: Sink,
 }
 
 /// Links `wasi:http`, with what wasmtime's own host does otherwise.
@@ -69,7 +70,7 @@ impl Http {
         let mut context = WasiHttpCtx::new();
         context.set_field_size_limit(FIELDS_BYTES_MAX);
         let turns = Arc::new(Semaphore::new(limits.http_requests.min(Semaphore::MAX_PERMITS)));
-        Self { context, hooks: Hooks { limits, deadlines, notice, meter, remarks, turns } }
+        Self { context, hooks: Hooks { limits, deadlines, notice, meter, remarks, turns, sink: Sink::default() } }
     }
 
     pub(crate) fn view<'a>(&'a mut self, table: &'a mut wasmtime::component::ResourceTable) -> WasiHttpCtxView<'a> {
@@ -114,9 +115,11 @@ impl Hooks {
     /// Decides whether the request may be sent, and makes it ready.
     fn prepare(
         &self,
-        mut request: Request<WasiBody>,
+        request: Request<WasiBody>,
         options: &RequestOptions,
-    ) -> Result<(Exchange, Request<WasiBody>), Error> {
+    ) -> Result<(Exchange, Request<RequestBody>), Error> {
+        let limit_bytes = self.limits.http_request_bytes as u64;
+        let mut request = request.map(|body| RequestBody::new(body, limit_bytes, &self.sink));
         let denied = |text: String| Error::InternalError(Some(text));
         let destination = self.destination(request.uri()).map_err(denied)?;
         let powers = self.remarks.capabilities().and_then(|capabilities| capabilities.http.as_ref());
@@ -135,7 +138,6 @@ impl Hooks {
         let exchange = Exchange {
             destination,
             networks,
-            request_bytes_max: self.limits.http_request_bytes as u64,
             response_bytes_max: self.limits.http_response_bytes as u64,
             connect: self.patience(options.connect_timeout, || Error::ConnectionTimeout),
             first_byte: self.patience(options.first_byte_timeout, || Error::ConnectionReadTimeout),
@@ -163,7 +165,7 @@ impl Hooks {
     }
 
     /// A body that says it is too large is not even begun.
-    fn check_length(&self, request: &Request<WasiBody>) -> Result<(), Error> {
+    fn check_length(&self, request: &Request<RequestBody>) -> Result<(), Error> {
         let limit = self.limits.http_request_bytes as u64;
         let length = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
         match length.is_some_and(|length| length > limit) {
