@@ -211,6 +211,7 @@ fn limits(limits: &LimitsConfig) -> sandbox::Limits {
         describe_time: limits.describe_time,
         sockets: limits.sockets as usize,
         http_requests: limits.http_requests as usize,
+        http_header_bytes: size(limits.http_header_bytes),
         http_request_bytes: size(limits.http_request_bytes),
         http_response_bytes: size(limits.http_response_bytes),
         http_timeout: limits.http_timeout,

@@ -21,6 +21,7 @@ pub(crate) struct Wanted {
     pub(crate) cpu_time: Option<Duration>,
     pub(crate) sockets: Option<usize>,
     pub(crate) http_requests: Option<usize>,
+    pub(crate) http_header_bytes: Option<usize>,
     pub(crate) http_request_bytes: Option<usize>,
     pub(crate) http_response_bytes: Option<usize>,
     pub(crate) http_timeout: Option<Duration>,
@@ -35,6 +36,7 @@ pub(crate) fn lower(ceiling: &Limits, wanted: &Wanted, warnings: &mut Vec<String
         ("log", wanted.log_bytes, &mut limits.log_bytes),
         ("state", wanted.state_bytes, &mut limits.state_bytes),
         ("host_call_bytes", wanted.host_call_bytes, &mut limits.host_call_bytes),
+        ("http_header", wanted.http_header_bytes, &mut limits.http_header_bytes),
         ("http_request_body", wanted.http_request_bytes, &mut limits.http_request_bytes),
         ("http_response_body", wanted.http_response_bytes, &mut limits.http_response_bytes),
     ];
@@ -114,6 +116,11 @@ mod tests {
         check(
             Wanted { http_response_bytes: Some(11), ..Wanted::default() },
             Limits { http_response_bytes: 11, ..all },
+            &[],
+        );
+        check(
+            Wanted { http_header_bytes: Some(13), ..Wanted::default() },
+            Limits { http_header_bytes: 13, ..all },
             &[],
         );
         let http_timeout = Duration::from_secs(12);

@@ -189,6 +189,10 @@ impl Guest {
         Arc::clone(self.sockets.as_ref().expect("it was made above"))
     }
 
+    pub(crate) fn http_header_bytes_max(&self) -> usize {
+        self.limits.http_header_bytes
+    }
+
     /// How many of them it may have.
     pub(crate) fn sockets_max(&self) -> usize {
         self.limits.sockets

@@ -107,6 +107,8 @@ pub struct Limits {
     pub sockets: usize,
     /// HTTP requests that an attempt has at once; more wait for their turn.
     pub http_requests: usize,
+    /// Longest header of a request, counted as the host has to store it, and of a response.
+    pub http_header_bytes: usize,
     /// Longest body of a request.
     pub http_request_bytes: usize,
     /// Longest body of a response, as far as the guest reads it.
@@ -135,6 +137,7 @@ impl Default for Limits {
             describe_time: Duration::from_secs(5),
             sockets: 64,
             http_requests: 16,
+            http_header_bytes: 32 * KIB,
             http_request_bytes: 16 * MIB,
             http_response_bytes: 16 * MIB,
             http_timeout: Duration::from_secs(60),

@@ -128,6 +128,7 @@ mod tests {
             limits.describe_time                       5s                                      default
             limits.sockets                             64                                      default
             limits.http_requests                       16                                      default
+            limits.http_header                         32KiB                                   default
             limits.http_request_body                   16MiB                                   default
             limits.http_response_body                  16MiB                                   default
             limits.http_timeout                        1m                                      default

@@ -263,6 +263,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "16",
         "HTTP requests of one running task at once; more wait their turn",
     ),
+    fixed("limits.http_header", Kind::Bytes, "32KiB", "size of the header of a request, or of a response"),
     fixed("limits.http_request_body", Kind::Bytes, "16MiB", "size of what a running task sends with one request"),
     fixed("limits.http_response_body", Kind::Bytes, "16MiB", "size of what it reads of one response"),
     fixed(
@@ -577,6 +578,8 @@ mod tests {
                       sockets of one running task at once [default: 64]
               limits.http_requests
                       HTTP requests of one running task at once; more wait their turn [default: 16]
+              limits.http_header
+                      size of the header of a request, or of a response [default: 32KiB]
               limits.http_request_body
                       size of what a running task sends with one request [default: 16MiB]
               limits.http_response_body

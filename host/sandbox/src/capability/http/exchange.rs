@@ -23,15 +23,13 @@ use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::body::{RequestBody, ResponseBody};
 use super::patience::Patience;
-use super::tls;
+use super::{FIELDS_MAX, tls};
 use crate::capability::network::{Metered, TrafficMeter, look_up};
 use crate::capability::remarks::Remarks;
 use crate::grant::{Destination, Host, Networks, Scheme, network_entry};
 
-/// Fields in the header of a response.
-const RESPONSE_FIELDS_MAX: usize = 1_000;
-/// Bytes of that header, and of what is read ahead of the guest.
-const RESPONSE_HEADER_BYTES_MAX: usize = 64 << 10;
+/// The smallest buffer that hyper reads into.
+const BUFFER_BYTES_MIN: usize = 8 << 10;
 /// After this time the next address of the same name is tried.
 const NEXT_ADDRESS_AFTER: Duration = Duration::from_secs(3);
 
@@ -39,6 +37,7 @@ pub(super) struct Exchange {
     pub(super) destination: Destination,
     /// None if the destination is an address that was granted as such.
     pub(super) networks: Option<Networks>,
+    pub(super) header_bytes_max: usize,
     pub(super) response_bytes_max: u64,
     pub(super) connect: Patience,
     pub(super) first_byte: Patience,
@@ -77,6 +76,7 @@ impl Exchange {
         };
         let response = response.map_err(|error| match verdict.get() {
             Some(text) => Error::InternalError(Some(self.remarks.make(text.clone()))),
+            None if error.is_parse_too_large() => self.header_too_large(),
             None => failed(&error),
         })?;
         let limit_bytes = self.response_bytes_max;
@@ -96,6 +96,12 @@ impl Exchange {
         }))
     }
 
+    fn header_too_large(&self) -> Error {
+        let bytes = self.header_bytes_max.max(BUFFER_BYTES_MIN);
+        let what = format!("the header of the response has more than {bytes} bytes or {FIELDS_MAX} fields");
+        Error::InternalError(Some(self.remarks.make(format!("{what}; raise limits.http_header"))))
+    }
+
     fn too_many(&self) -> Error {
         let max = self.turns_max;
         let text = format!("none of the {max} requests that a task may have at once came to an end in time");
@@ -107,13 +113,13 @@ impl Exchange {
         let stream = open(&addresses, self.destination.port).await.map_err(|error| unreachable(&error))?;
         let stream = Metered { inner: stream, meter: Arc::clone(&self.meter) };
         match self.destination.scheme {
-            Scheme::Http => handshake(stream).await,
+            Scheme::Http => self.handshake(stream).await,
             Scheme::Https => {
                 let wrong = |why: String| Error::InternalError(Some(self.failed(&why)));
                 let name = tls::server_name(&self.destination.host).map_err(wrong)?;
                 let connector = tls::connector().map_err(wrong)?;
                 match connector.connect(name, stream).await {
-                    Ok(stream) => handshake(stream).await,
+                    Ok(stream) => self.handshake(stream).await,
                     Err(error) => {
                         // The codes of wasi:http have no room for the reason.
                         self.failed(&error.to_string());
@@ -122,6 +128,18 @@ impl Exchange {
                 }
             }
         }
+    }
+
+    async fn handshake<S>(&self, stream: S) -> Result<Connection, Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let mut builder = http1::Builder::new();
+        // The buffer bounds the header, and what is read ahead of the guest.
+        builder.max_headers(FIELDS_MAX).max_buf_size(self.header_bytes_max.max(BUFFER_BYTES_MIN));
+        let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(|error| failed(&error))?;
+        // What goes wrong there, the request and the body are told as well.
+        Ok((sender, spawn(async move { drop(connection.await) })))
     }
 
     /// The addresses of the host that the plugin may connect to.
@@ -173,17 +191,6 @@ async fn open(addresses: &[IpAddr], port: u16) -> Result<TcpStream, IoError> {
     Err(error)
 }
 
-async fn handshake<S>(stream: S) -> Result<Connection, Error>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let mut builder = http1::Builder::new();
-    builder.max_headers(RESPONSE_FIELDS_MAX).max_buf_size(RESPONSE_HEADER_BYTES_MAX);
-    let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(|error| failed(&error))?;
-    // What goes wrong there, the request and the body are told as well.
-    Ok((sender, spawn(async move { drop(connection.await) })))
-}
-
 /// Why there is no connection.
 fn unreachable(error: &IoError) -> Error {
     match error.kind() {
@@ -210,11 +217,6 @@ fn untrusted(error: &IoError) -> Error {
 
 /// What became of a request or a response.
 pub(super) fn failed(error: &hyper::Error) -> Error {
-    if error.is_parse_too_large() {
-        let (bytes, fields) = (RESPONSE_HEADER_BYTES_MAX, RESPONSE_FIELDS_MAX);
-        let text = format!("the header of the response has more than {bytes} bytes or {fields} fields");
-        return Error::InternalError(Some(text));
-    }
     let io = error.source().and_then(|cause| cause.downcast_ref::<IoError>()).map(IoError::kind);
     if error.is_incomplete_message() || io == Some(ErrorKind::UnexpectedEof) {
         return Error::HttpResponseIncomplete;

@@ -7,7 +7,6 @@ use wasmtime_wasi_http::p2::HeaderResult;
 use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, HeaderError, Host, HostFields, IoError};
 use wasmtime_wasi_http::{Error, FieldMap, FieldMapError, WasiHttpView};
 
-use super::FIELDS_BYTES_MAX;
 use crate::instance::Guest;
 
 const TYPES: &str = "wasi:http/types@0.2.12";
@@ -66,9 +65,9 @@ fn answer<T>(guest: &mut Guest, result: HeaderResult<T>) -> Answer<T> {
     };
     match error.downcast_ref::<FieldMapError>() {
         Some(FieldMapError::TooManyFields | FieldMapError::TotalSizeTooBig) => {
-            let text =
-                format!("http: header fields of more than {FIELDS_BYTES_MAX} bytes, forty for each beside its text");
-            guest.remarks().make(text);
+            let max = guest.http_header_bytes_max();
+            let what = format!("http: header fields of more than {max} bytes, forty for each beside its text");
+            guest.remarks().make(format!("{what}; raise limits.http_header"));
             Ok((Err(HeaderError::InvalidSyntax),))
         }
         _ => Err(error),

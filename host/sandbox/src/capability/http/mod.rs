@@ -32,8 +32,8 @@ use body::{RequestBody, Sink};
 use exchange::Exchange;
 use patience::Patience;
 
-/// Memory of one set of header fields: some hundreds of them, since each counts forty bytes beside its text.
-const FIELDS_BYTES_MAX: usize = 32 << 10;
+/// Fields in the header of a request or a response.
+const FIELDS_MAX: usize = 1_000;
 /// Most that a guest hands over in one write of a body.
 const WRITE_BYTES_MAX: usize = 64 << 10;
 
@@ -68,7 +68,8 @@ impl Http {
         remarks: Arc<Remarks>,
     ) -> Self {
         let mut context = WasiHttpCtx::new();
-        context.set_field_size_limit(FIELDS_BYTES_MAX);
+        // Each counts forty bytes beside its text.
+        context.set_field_size_limit(limits.http_header_bytes);
         let turns = Arc::new(Semaphore::new(limits.http_requests.min(Semaphore::MAX_PERMITS)));
         Self { context, hooks: Hooks { limits, deadlines, notice, meter, remarks, turns, sink: Sink::default() } }
     }
@@ -135,9 +136,14 @@ impl Hooks {
         let host = HeaderValue::try_from(destination.authority()).map_err(|_invalid| Error::HttpRequestUriInvalid)?;
         request.headers_mut().insert(HOST, host);
         self.check_length(&request)?;
+        if request.headers().len() > FIELDS_MAX {
+            let text = format!("the header of the request has more than {FIELDS_MAX} fields");
+            return Err(Error::InternalError(Some(self.remarks.make(text))));
+        }
         let exchange = Exchange {
             destination,
             networks,
+            header_bytes_max: self.limits.http_header_bytes,
             response_bytes_max: self.limits.http_response_bytes as u64,
             connect: self.patience(options.connect_timeout, || Error::ConnectionTimeout),
             first_byte: self.patience(options.first_byte_timeout, || Error::ConnectionReadTimeout),
