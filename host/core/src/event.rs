@@ -57,7 +57,10 @@ pub enum Happening {
     /// Its name is not in the catalog.
     Unregistered,
     /// No plugin can run it now, and its message is kept aside until one can.
-    Parked,
+    Parked {
+        /// There is one, which is in quarantine.
+        quarantined: bool,
+    },
     /// Kept aside, since nobody could finish it.
     DeadLettered {
         deliveries: u32,

@@ -156,7 +156,7 @@ pub fn refuse(refusal: Refusal, now: Timestamp) -> Settlement {
             park(&request, reason, &format!("no plugin has a task `{}`", request.task))
         }
         Refusal::Quarantined(request, plugin) => {
-            park(&request, "quarantine", &format!("plugin `{plugin}` is in quarantine"))
+            park(&request, QUARANTINE, &format!("plugin `{plugin}` is in quarantine"))
         }
         Refusal::Unknown { request, disposition: Disposition::Reject, .. } => {
             let exception = ResultValue::Exception(Exception::not_registered(&request.task));
@@ -183,6 +183,9 @@ pub fn refuse(refusal: Refusal, now: Timestamp) -> Settlement {
     }
 }
 
+/// Why a message is kept aside whose plugin is there.
+const QUARANTINE: &str = "quarantine";
+
 /// Kept aside until a plugin can run it. Nothing is stored: the task has not failed.
 fn park(request: &Request, reason: &str, error: &str) -> Settlement {
     let reason = dead::Reason { reason, error, count: request.message.headers.delivery_count() };
@@ -192,7 +195,7 @@ fn park(request: &Request, reason: &str, error: &str) -> Settlement {
         // Without a name for its queue (the own one is as long as can be) it stays in that one.
         acknowledgement: Some(if queue.is_some() { Acknowledgement::Ack } else { Acknowledgement::Requeue }),
         before: queue.map(|queue| Step::Shelve { queue, message }).into_iter().collect(),
-        events: vec![event(request, Happening::Parked)],
+        events: vec![event(request, Happening::Parked { quarantined: reason.reason == QUARANTINE })],
         ..Settlement::default()
     }
 }

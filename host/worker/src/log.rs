@@ -66,7 +66,10 @@ pub(crate) fn event(event: &Event) {
         Happening::Unregistered => {
             error!(task.id = %id, task.name = %task, "Received unregistered task of type '{task}'");
         }
-        Happening::Parked => {
+        Happening::Parked { quarantined: true } => {
+            warn!(task.id = %id, task.name = %task, "Task {task}[{id}] is kept in the queue with the suffix {}: its plugin is in quarantine", dead::PARKED_SUFFIX);
+        }
+        Happening::Parked { quarantined: false } => {
             warn!(task.id = %id, task.name = %task, "Received unregistered task of type '{task}': it is kept in the queue with the suffix {} until a plugin brings it", dead::PARKED_SUFFIX);
         }
         Happening::DeadLettered { deliveries } => {

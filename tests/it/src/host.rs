@@ -90,6 +90,10 @@ pub fn run(binary: &Path, folder: &Path, arguments: &[&str]) -> Ended {
 pub fn command(binary: &Path, folder: &Path) -> Command {
     let mut command = Command::new(binary);
     command.current_dir(folder);
+    // Compiled code is kept beside the binary, not in the folders of whoever tests.
+    for (variable, name) in [("XDG_CACHE_HOME", "it-cache"), ("XDG_STATE_HOME", "it-state")] {
+        command.env(variable, binary.with_file_name(name));
+    }
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
         if name.starts_with("CELERY_") || name.starts_with("HOST_") || name == "RUST_LOG" {

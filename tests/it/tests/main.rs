@@ -22,6 +22,10 @@ macro_rules! on_every_engine {
     };
 }
 
+#[path = "../../../host/sandbox/tests/it/guest.rs"]
+#[expect(dead_code, reason = "the sandbox's own tests use all of it")]
+mod guest;
+
 mod acks;
 mod calls;
 mod commands;
@@ -41,7 +45,9 @@ mod mixed;
 mod network;
 mod node;
 mod progress;
+mod quarantine;
 mod queues;
+mod reload;
 mod results;
 mod retries;
 mod scratch;
