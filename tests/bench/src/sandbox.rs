@@ -78,7 +78,6 @@ async fn attempt(sandbox: &Sandbox, args: &SandboxArgs) -> Result<Attempt> {
         started: Timestamp::from_micros(0),
         time_limit: Duration::from_secs(60),
         soft_time_limit: None,
-        pinned: None,
         policy: Policy::default(),
     })
 }
