@@ -192,7 +192,7 @@ async fn a_guest_that_listens_is_told_while_it_reads() {
     let pattern = format!("tcp://{address}");
     let needs = format!("sockets = [\"{pattern}\"]");
     let Some(world) = world(Limits::default(), &needs, &[("sockets", &[&pattern])]).await else { return };
-    let soft_time_limit = Some(Duration::from_millis(300));
+    let soft_time_limit = Some(Duration::from_secs(1));
     let attempt = Attempt { soft_time_limit, ..world.call("net.patient_tcp", &format!(r#"["{address}", "hello"]"#)) };
     let outcome = world.run(attempt).await.outcome;
     assert!(matches!(outcome, Outcome::Failure(..)), "{outcome:?}");
