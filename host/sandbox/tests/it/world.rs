@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sandbox::{Config, Grant, Limits, Loaded, Sandbox};
+use sandbox::{CacheConfig, Config, Grant, Limits, Loaded, Sandbox};
 use taskhost_core::protocol::v2;
 use taskhost_core::{
     Attempt, AttemptId, Codec, DeliveryId, DeliveryInfo, Finished, Json, NodeName, Outcome, PluginName, Policy,
@@ -33,12 +33,24 @@ impl World {
     }
 
     pub(crate) async fn with_limits(limits: Limits, files: &[(&str, Vec<u8>)]) -> Self {
-        Self::with_grants(limits, BTreeMap::new(), files).await
+        Self::serve(limits, BTreeMap::new(), None, files).await
     }
 
+    /// The same for large guests, which are compiled once for all tests.
     pub(crate) async fn with_grants(
         limits: Limits,
         grants: BTreeMap<PluginName, Grant>,
+        files: &[(&str, Vec<u8>)],
+    ) -> Self {
+        let kept = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let cache = CacheConfig { dir: kept.join("compiled"), key: kept.join("cache.key") };
+        Self::serve(limits, grants, Some(cache), files).await
+    }
+
+    async fn serve(
+        limits: Limits,
+        grants: BTreeMap<PluginName, Grant>,
+        cache: Option<CacheConfig>,
         files: &[(&str, Vec<u8>)],
     ) -> Self {
         let dir = TempDir::new().expect("a temporary folder");
@@ -49,7 +61,7 @@ impl World {
         let hostname = NodeName::parse("taskhost@test").expect("a name");
         let scratch = TempDir::new().expect("a temporary folder");
         let scratch_dir = Some(scratch.path().to_owned());
-        let config = Config { concurrency: 2, hostname, limits, grants, cache: None, scratch_dir };
+        let config = Config { concurrency: 2, hostname, limits, grants, cache, scratch_dir };
         let sandbox = Sandbox::new(config).expect("a sandbox");
         let loaded = sandbox.load_folder(dir.path()).await;
         Self { dir, scratch, sandbox, loaded }
