@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use taskhost_core::PluginName;
 
 use super::{Capabilities, denied};
-use crate::grant::Range;
+use crate::grant::{Range, network_entry};
 use crate::logs::{self, Speaker};
 
 /// Different remarks that one attempt can cause.
@@ -41,13 +41,18 @@ impl Remarks {
         self.make(denied(&self.speaker, self.granted.as_deref(), option, name))
     }
 
-    /// Says that a name leads to where this plugin may not go.
-    pub(crate) fn deny_network(&self, option: &str, name: &str, address: IpAddr, range: Range, entry: &str) -> String {
+    /// Says that a name leads to where this plugin may not go. The address is for the log alone: with a star in its
+    /// grant a guest could draw a map of the private network.
+    pub(crate) fn deny_network(&self, option: &str, name: &str, address: IpAddr, range: Range) -> String {
         let plugin = self.speaker.plugin();
-        self.make(format!(
-            "{option} `{name}` is denied: its address {address} is {range}; add `networks = [\"{entry}\"]` to \
-             [grants.\"{plugin}\"] of host.toml"
-        ))
+        let text = |which: &str, entry: &str| {
+            format!(
+                "{option} `{name}` is denied: its address {which}is {range}; add `networks = [\"{entry}\"]` to \
+                 [grants.\"{plugin}\"] of host.toml"
+            )
+        };
+        self.make(text(&format!("{address} "), &network_entry(address, range)));
+        text("", range.word().unwrap_or("ADDRESS"))
     }
 
     /// Writes the text into the log, unless that was done before, and gives it back.

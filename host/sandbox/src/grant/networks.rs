@@ -34,7 +34,8 @@ const WORDS: &[(&str, Range)] = &[
 ];
 
 impl Range {
-    fn word(self) -> Option<&'static str> {
+    /// The word that grants it, if there is one.
+    pub(crate) fn word(self) -> Option<&'static str> {
         WORDS.iter().find(|(_, range)| *range == self).map(|(word, _)| *word)
     }
 }

@@ -26,7 +26,7 @@ use super::patience::Patience;
 use super::{FIELDS_MAX, tls};
 use crate::capability::network::{Metered, TrafficMeter, look_up};
 use crate::capability::remarks::Remarks;
-use crate::grant::{Destination, Host, Networks, Scheme, network_entry};
+use crate::grant::{Destination, Host, Networks, Scheme};
 
 /// The smallest buffer that hyper reads into.
 const BUFFER_BYTES_MIN: usize = 8 << 10;
@@ -157,8 +157,7 @@ impl Exchange {
         let refused = found.iter().find_map(|address| Some((*address, networks.refuse(*address)?)));
         match refused {
             Some((address, range)) if allowed.is_empty() => {
-                let entry = network_entry(address, range);
-                let text = self.remarks.deny_network("http", &self.destination.to_string(), address, range, &entry);
+                let text = self.remarks.deny_network("http", &self.destination.to_string(), address, range);
                 Err(Error::InternalError(Some(text)))
             }
             _ => Ok(allowed),

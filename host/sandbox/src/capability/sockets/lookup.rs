@@ -16,7 +16,7 @@ use wasmtime_wasi::sockets::WasiSocketsView as _;
 
 use super::Sockets;
 use crate::capability::network::look_up;
-use crate::grant::{Host, network_entry};
+use crate::grant::Host;
 use crate::instance::Guest;
 
 const INTERFACE: &str = "wasi:sockets/ip-name-lookup@0.2.12";
@@ -133,8 +133,7 @@ async fn ask(sockets: Arc<Sockets>, name: String, patience: Duration) -> Result<
     let allowed: Vec<IpAddr> = found.iter().copied().filter(|address| networks.refuse(*address).is_none()).collect();
     let refused = found.iter().find_map(|address| Some((*address, networks.refuse(*address)?)));
     if let Some((address, range)) = refused.filter(|_| allowed.is_empty()) {
-        let entry = network_entry(address, range);
-        sockets.remarks.deny_network("sockets", &host.to_string(), address, range, &entry);
+        sockets.remarks.deny_network("sockets", &host.to_string(), address, range);
         return Err(ErrorCode::AccessDenied);
     }
     if !sockets.keep(&host, &allowed) {

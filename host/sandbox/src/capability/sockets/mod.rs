@@ -15,7 +15,7 @@ use wasmtime_wasi::WasiCtxBuilder;
 use wasmtime_wasi::sockets::SocketAddrUse;
 
 use super::remarks::Remarks;
-use crate::grant::{Host, Protocol, Refusal, SocketPowers, network_entry};
+use crate::grant::{Host, Protocol, Refusal, SocketPowers};
 
 pub(super) use link::link;
 
@@ -76,8 +76,7 @@ impl Sockets {
             Some(_) if matches!(purpose, SocketAddrUse::UdpReceive) => {}
             Some(Refusal::NotDeclared) => drop(self.remarks.deny("sockets", &name)),
             Some(Refusal::Network(range)) => {
-                let ip = address.ip();
-                drop(self.remarks.deny_network("sockets", &name, ip, range, &network_entry(ip, range)));
+                drop(self.remarks.deny_network("sockets", &name, address.ip(), range));
             }
         }
         false
