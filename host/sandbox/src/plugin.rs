@@ -228,6 +228,10 @@ pub(crate) async fn open(config: &Config, source: &Source, report: &mut PluginRe
     let folder = source.component.parent().unwrap_or(Path::new("."));
     check_exposure(folder)?;
     check_exposure(&source.component)?;
+    // A link is as good as the folder that it leads to.
+    if let Some(folder) = source.component.canonicalize().ok().as_deref().and_then(Path::parent) {
+        check_exposure(folder)?;
+    }
     let wanted = source.manifest.as_ref().map(|manifest| manifest.limits.clone()).unwrap_or_default();
     let limits = ceiling::lower(&config.limits, &wanted, &mut report.warnings);
     let (path, bytes_max) = (source.component.clone(), limits.component_bytes);

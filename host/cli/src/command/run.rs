@@ -15,7 +15,7 @@ use taskhost_core::{Catalog, PluginName, Queue, TaskName, TaskSpec};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use worker::{Connection, Ports, Reports, RunError, Settings};
 
 use super::{banner, plugin, purge, wiring};
@@ -45,6 +45,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     plugin::check_folder(&config)?;
     logging::start(config.log);
     warn_of_root();
+    raise_open_files();
 
     let host = wiring::host_runtime()?;
     let guests = wiring::guest_runtime()?;
@@ -309,6 +310,23 @@ async fn forward(mut signals: Signals, stop: mpsc::Sender<Shutdown>) {
         let _ = stop.send(shutdown).await;
     }
 }
+
+/// Each running task may have `limits.handles` files open, and the sockets to broker and store come out of the same
+/// number, which is a thousand on many machines.
+#[cfg(unix)]
+fn raise_open_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        limit.current = limit.maximum;
+        if let Err(error) = setrlimit(Resource::Nofile, limit) {
+            debug!("cannot raise the number of open files: {error}");
+        }
+    }
+}
+
+#[cfg(not(unix))]
+fn raise_open_files() {}
 
 #[cfg(unix)]
 fn warn_of_root() {

@@ -15,6 +15,7 @@ pub(crate) struct Guest {
     imports: Vec<Import>,
     version: &'static str,
     realloc: &'static str,
+    post_return: &'static str,
 }
 
 /// What a guest may import, as component-level WAT and as core-level WAT.
@@ -38,6 +39,7 @@ impl Guest {
             imports: Vec::new(),
             version: "0.1.0",
             realloc: "cabi_realloc",
+            post_return: "",
         }
     }
 
@@ -105,12 +107,18 @@ impl Guest {
         self
     }
 
+    /// What is called once the answer has been read: a function of a field.
+    pub(crate) fn post_return(mut self, post_return: &'static str) -> Self {
+        self.post_return = post_return;
+        self
+    }
+
     pub(crate) fn build(&self) -> Vec<u8> {
         let text = self.wat();
         wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}\n{text}"))
     }
 
-    fn wat(&self) -> String {
+    pub(crate) fn wat(&self) -> String {
         let mut data = Data { at: DATA_AT, fields: String::new() };
         let tasks = self.tasks.iter().map(|(name, options)| {
             let name = data.text(name);
@@ -158,7 +166,8 @@ impl Guest {
             (func $describe (result (list $task-info))
               (canon lift (core func $i "describe") (memory (core memory $i "memory")) (realloc (core func $i "cabi_realloc"))))
             (func $run (param "call" $invocation) (result (result string (error $failure)))
-              (canon lift (core func $i "run") (memory (core memory $i "memory")) (realloc (core func $i "{realloc}"))))
+              (canon lift (core func $i "run") (memory (core memory $i "memory")) (realloc (core func $i "{realloc}"))
+                {post_return}))
             (instance $tasks (export "describe" (func $describe)) (export "run" (func $run)))
             (export "taskhost:task/tasks@{version}" (instance $tasks)))"#,
             core_imports = each(|import| import.core),
@@ -169,6 +178,7 @@ impl Guest {
             run = self.run,
             version = self.version,
             realloc = self.realloc,
+            post_return = self.post_return,
         )
         .expect("writing to a String");
         text
@@ -226,7 +236,7 @@ const TYPES: &str = r#"
 (alias export $types "task-info" (type $task-info))
 "#;
 
-/// `$sleep` (nanoseconds) waits in `pollable.block`.
+/// `$subscribe` (nanoseconds) gives a pollable, `$block` waits for one, `$forget` drops it.
 pub(crate) const SLEEP: Import = Import {
     component: r#"
 (import "wasi:io/poll@0.2.0" (instance $poll
@@ -238,9 +248,12 @@ pub(crate) const SLEEP: Import = Import {
   (export "subscribe-duration" (func (param "when" u64) (result (own $p))))))
 (core func $subscribe (canon lower (func $clock "subscribe-duration")))
 (core func $block (canon lower (func $poll "[method]pollable.block")))
+(core func $forget (canon resource.drop $pollable))
 "#,
-    with: r#"(with "sleep" (instance (export "subscribe" (func $subscribe)) (export "block" (func $block))))"#,
+    with: r#"(with "sleep" (instance (export "subscribe" (func $subscribe)) (export "block" (func $block))
+      (export "forget" (func $forget))))"#,
     core: r#"
+(import "sleep" "forget" (func $forget (param i32)))
 (import "sleep" "subscribe" (func $subscribe (param i64) (result i32)))
 (import "sleep" "block" (func $block (param i32)))
 "#,
@@ -467,3 +480,29 @@ pub(crate) const CALLS: Import = Import {
 (import "calls" "wait" (func $wait (param i32 i32 i64 i32)))
 "#,
 };
+
+/// `$new` and `$drop` of a resource of the guest's own, whose destructor is this function.
+macro_rules! resource {
+    ($destructor:literal) => {
+        Import {
+            component: concat!(
+                "(core module $destructor (func (export \"destroy\") (param i32) ",
+                $destructor,
+                r#"))
+(core instance $destroying (instantiate $destructor))
+(type $thing (resource (rep i32) (dtor (core func $destroying "destroy"))))
+(core func $new (canon resource.new $thing))
+(core func $drop (canon resource.drop $thing))
+"#
+            ),
+            with: r#"(with "thing" (instance (export "new" (func $new)) (export "drop" (func $drop))))"#,
+            core: r#"
+(import "thing" "new" (func $new (param i32) (result i32)))
+(import "thing" "drop" (func $drop (param i32)))
+"#,
+        }
+    };
+}
+
+pub(crate) const THING: Import = resource!("");
+pub(crate) const THING_THAT_SPINS: Import = resource!("(loop $l (br $l))");

@@ -2,12 +2,15 @@
 
 mod calls;
 mod files;
+#[cfg(unix)]
+mod folders;
 mod guest;
 mod hostile;
 mod http;
 mod loading;
 mod logs;
 mod net_hostile;
+mod pitfalls;
 mod publish;
 mod reload;
 mod scratch;

@@ -1,4 +1,5 @@
-//! `wasi:filesystem` in place of wasmtime's own: the same, and what is done in a scratch folder is counted.
+//! `wasi:filesystem` in place of wasmtime's own: the same, but what is done in a scratch folder is counted, and
+//! pipes and devices are not opened.
 //!
 //! Handles that lead elsewhere pass through. Between a scratch folder and another no file is moved or linked:
 //! they are different file systems, as far as the guest can tell.
@@ -83,6 +84,19 @@ impl View<'_> {
         }
         let hash = self.fs.metadata_hash_at(again(folder), flags, path.to_owned()).await.ok()?;
         Some(Handle::File(hash.lower))
+    }
+
+    /// Lets nothing be opened that is neither a file nor a folder. Whoever opens a pipe that nobody writes to waits
+    /// until somebody does, in a thread that nothing can stop; and a device is no file.
+    async fn check_kind(&mut self, folder: &Fd, path: &str, flags: PathFlags) -> FsResult<()> {
+        match self.fs.stat_at(again(folder), flags, path.to_owned()).await {
+            Ok(stat) => match stat.type_ {
+                DescriptorType::RegularFile | DescriptorType::Directory | DescriptorType::SymbolicLink => Ok(()),
+                _ => Err(ErrorCode::NotPermitted.into()),
+            },
+            // Opening it says why.
+            Err(_) => Ok(()),
+        }
     }
 
     /// Makes a name, if there is room for one.
@@ -185,6 +199,7 @@ impl HostDescriptor for View<'_> {
         flags: DescriptorFlags,
     ) -> FsResult<Fd> {
         let Some((scratch, _)) = self.inside(&fd) else {
+            self.check_kind(&fd, &path, path_flags).await?;
             return self.fs.open_at(fd, path_flags, path, open_flags, flags).await;
         };
         if open_flags.contains(OpenFlags::CREATE) && self.look(&fd, &path, path_flags).await.is_none() {
