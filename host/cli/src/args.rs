@@ -77,6 +77,9 @@ pub(crate) struct WorkerArgs {
     /// Folder with plugins: *.wasm files, and folders with a plugin.toml [default: plugins]
     #[arg(long, value_name = "DIR")]
     pub(crate) plugins: Option<String>,
+    /// Serve metrics for Prometheus at this address, such as 127.0.0.1:9464
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) metrics: Option<String>,
     #[command(flatten)]
     pub(crate) broker: BrokerArgs,
     #[command(flatten)]
@@ -516,6 +519,7 @@ impl WorkerArgs {
     pub(crate) fn flags(&self) -> Vec<Flag> {
         Flags::default()
             .add("--plugins", "plugins.dir", &self.plugins)
+            .add("--metrics", "worker.metrics", &self.metrics)
             .broker(&self.broker)
             .backend(&self.backend)
             .add("--queues", "task.queues", &self.queues)

@@ -8,6 +8,7 @@ mod config;
 mod exit;
 mod local;
 mod logging;
+mod metrics;
 mod reload;
 mod security;
 mod signals;

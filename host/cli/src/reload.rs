@@ -16,6 +16,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 
 use crate::local::Request;
+use crate::metrics;
 use crate::status::{self, Reloads, State};
 
 /// Questions that wait for their turn.
@@ -47,6 +48,12 @@ impl Board {
 
     fn state(&self) -> MutexGuard<'_, BoardState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How often limits were reached, by plugin and key.
+    pub(crate) fn reached(&self) -> Vec<metrics::Reached> {
+        let counts = self.sandbox.reached().into_iter();
+        counts.map(|(plugin, limit, count)| (plugin.to_string(), limit, count)).collect()
     }
 
     /// All that is known now.

@@ -2,6 +2,7 @@
 //!
 //! Decides nothing; turns settings into what each crate calls them.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -198,6 +199,7 @@ fn limits(limits: &LimitsConfig) -> sandbox::Limits {
         stack_bytes: size(limits.stack_bytes),
         handles: limits.handles as usize,
         host_calls: limits.host_calls.into(),
+        plugin_concurrency: limits.plugin_concurrency.and_then(NonZeroU32::new),
         publish: limits.publish,
         host_call_bytes: size(limits.host_call_bytes),
         cpu_time: limits.cpu_time,

@@ -211,6 +211,26 @@ impl Outcome {
         }
     }
 
+    /// The limit that ended it, by its key in `[limits]`; a soft time limit is the task's own.
+    pub fn limit(&self) -> Option<&'static str> {
+        match self {
+            Self::TimedOut(Limit::Hard(_)) => Some("time"),
+            Self::TimedOut(Limit::Soft(_)) => Some("soft_time"),
+            Self::Trapped(trap) => match trap {
+                Trap::StackOverflow => Some("stack"),
+                Trap::MemoryLimit { .. } => Some("memory"),
+                Trap::TableLimit { .. } => Some("table"),
+                Trap::CpuTimeLimit { .. } => Some("cpu_time"),
+                Trap::HandleLimit { .. } => Some("handles"),
+                Trap::HostCallLimit { .. } => Some("host_calls"),
+                Trap::HostCallTooLarge { .. } => Some("host_call_bytes"),
+                Trap::ResultTooLarge { .. } => Some("result"),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     /// What it says about the plugin that the task is of: it failed, it did not, or nothing.
     pub fn verdict(&self) -> Option<bool> {
         match self {

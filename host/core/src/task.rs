@@ -17,6 +17,8 @@ pub struct TaskSpec {
     pub name: TaskName,
     pub plugin: PluginName,
     pub version: PluginVersion,
+    /// How many attempts of the whole plugin may run in this worker at a time.
+    pub plugin_concurrency: Option<NonZeroU32>,
     /// One line for people.
     pub summary: String,
     pub options: TaskOptions,

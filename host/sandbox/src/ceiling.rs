@@ -3,6 +3,7 @@
 //! Pure. Enforces nothing.
 
 use std::fmt::Display;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::limits::Limits;
@@ -18,6 +19,7 @@ pub(crate) struct Wanted {
     pub(crate) handles: Option<usize>,
     pub(crate) host_calls: Option<u64>,
     pub(crate) publish: Option<u32>,
+    pub(crate) concurrency: Option<NonZeroU32>,
     pub(crate) cpu_time: Option<Duration>,
     pub(crate) sockets: Option<usize>,
     pub(crate) http_requests: Option<usize>,
@@ -49,6 +51,10 @@ pub(crate) fn lower(ceiling: &Limits, wanted: &Wanted, warnings: &mut Vec<String
     one("http_requests", "", wanted.http_requests, &mut limits.http_requests, warnings);
     time("http_timeout", wanted.http_timeout, &mut limits.http_timeout, warnings);
     one("publish", "", wanted.publish, &mut limits.publish, warnings);
+    match (wanted.concurrency, &mut limits.plugin_concurrency) {
+        (wanted, Some(limit)) => one("concurrency", "", wanted, limit, warnings),
+        (wanted, limit) => *limit = wanted,
+    }
     match (wanted.cpu_time, limits.cpu_time) {
         (Some(wanted), Some(mut limit)) => {
             time("cpu_time", Some(wanted), &mut limit, warnings);
@@ -126,6 +132,8 @@ mod tests {
         let http_timeout = Duration::from_secs(12);
         check(Wanted { http_timeout: Some(http_timeout), ..Wanted::default() }, Limits { http_timeout, ..all }, &[]);
         check(Wanted { publish: Some(8), ..Wanted::default() }, Limits { publish: 8, ..all }, &[]);
+        let two = NonZeroU32::new(2);
+        check(Wanted { concurrency: two, ..Wanted::default() }, Limits { plugin_concurrency: two, ..all }, &[]);
         let second = Some(Duration::from_secs(1));
         check(Wanted { cpu_time: second, ..Wanted::default() }, Limits { cpu_time: second, ..all }, &[]);
     }

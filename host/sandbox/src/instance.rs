@@ -177,7 +177,8 @@ impl Guest {
 
     /// Where the host says what the guest did not get.
     pub(crate) fn remarks(&mut self) -> Arc<Remarks> {
-        let make = || Arc::new(Remarks::new(self.speaker.clone(), self.granted.clone()));
+        let make =
+            || Arc::new(Remarks::new(self.speaker.clone(), self.granted.clone(), Arc::clone(&self.surroundings)));
         Arc::clone(self.remarks.get_or_insert_with(make))
     }
 
@@ -254,8 +255,8 @@ impl Guest {
 
     /// Writes what the guest printed without ending the line, and says what was dropped.
     pub(crate) fn finish_output(&self) {
-        if let Some(output) = &self.output {
-            output.finish();
+        if let Some(limit) = self.output.as_ref().and_then(Output::finish) {
+            self.surroundings.reached.count(self.speaker.plugin(), limit);
         }
     }
 
@@ -324,6 +325,7 @@ impl context::Host for Guest {
         let limit = self.limits.state_bytes;
         if meta.len() > limit {
             let (bytes, key) = (meta.len(), "limits.state");
+            self.surroundings.reached.count(self.speaker.plugin(), "state");
             return Err(UpdateError::Limited(format!("the meta has {bytes} bytes; {key} is {limit} bytes")));
         }
         let state = State::of_task(&state).map_err(|error| UpdateError::Invalid(error.to_string()))?;

@@ -98,6 +98,7 @@ impl Sandbox {
         let usage = Usage { wall, cpu, memory_bytes_peak, host_calls, bytes_in, bytes_out };
         let finished = Finished { outcome, effects, usage };
         plugin.totals.add(&attempt.spec.name, &finished);
+        self.surroundings().reached.count_outcome(&attempt.spec.plugin, &finished.outcome);
         finished
     }
 }

@@ -23,6 +23,7 @@ mod memory;
 mod options;
 mod plugin;
 mod publish;
+mod reached;
 mod sandbox;
 mod shelf;
 mod size;

@@ -4,6 +4,7 @@
 //! module that meets the guest.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -97,6 +98,8 @@ pub struct Limits {
     pub state_interval: Duration,
     /// Tasks that an attempt may publish.
     pub publish: u32,
+    /// Attempts of one plugin that run at a time; none is as many as the worker runs.
+    pub plugin_concurrency: Option<NonZeroU32>,
     /// Largest component that is loaded.
     pub component_bytes: usize,
     /// Time for compiling a component.
@@ -132,6 +135,7 @@ impl Default for Limits {
             state_bytes: 64 * KIB,
             state_interval: Duration::from_millis(100),
             publish: 1_000,
+            plugin_concurrency: None,
             component_bytes: 64 * MIB,
             compile_time: Duration::from_secs(60),
             describe_time: Duration::from_secs(5),

@@ -142,17 +142,19 @@ impl Output {
         }
     }
 
-    /// Ends both streams and says how much of them was dropped.
-    pub(crate) fn finish(&self) {
+    /// Ends both streams and says how much of them was dropped. The limit that was the cause, if any was.
+    pub(crate) fn finish(&self) -> Option<&'static str> {
         let mut state = self.state();
         state.end_line(Stream::Stdout);
         state.end_line(Stream::Stderr);
         let dropped = std::mem::take(&mut state.dropped_bytes);
         if dropped > 0 {
             // A long line is cut even if there is room for more of them.
-            let key = if state.left_bytes == 0 { "limits.log" } else { "limits.log_line" };
-            emit(&state.speaker, Level::Warn, &format!("… {dropped} bytes of output dropped; raise {key}"));
+            let key = if state.left_bytes == 0 { "log" } else { "log_line" };
+            emit(&state.speaker, Level::Warn, &format!("… {dropped} bytes of output dropped; raise limits.{key}"));
+            return Some(key);
         }
+        None
     }
 
     /// The end of stderr in one line.

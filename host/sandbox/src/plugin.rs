@@ -272,6 +272,9 @@ pub(crate) async fn load(
     let speaker = Speaker::Plugin(source.name.clone(), Arc::clone(&label));
     let infos = describe(engine, &pre, &limits, surroundings, speaker).await?;
     report.tasks = tasks::read(infos, source, &version, &mut report.warnings)?;
+    for task in &mut report.tasks {
+        task.spec.plugin_concurrency = limits.plugin_concurrency;
+    }
     let exception_modules =
         source.manifest.as_ref().map(|manifest| manifest.exception_modules.clone()).unwrap_or_default();
     let totals = Totals::new(report.tasks.iter().map(|task| task.spec.name.clone()));

@@ -18,6 +18,7 @@ use crate::grant::Grant;
 use crate::limits::Config;
 use crate::plugin::{self, LoadError, Plugin, PluginReport, Source};
 use crate::publish::Outlet;
+use crate::reached::Reached;
 use crate::shelf::{Look, Refreshed, Served, Shelf};
 use crate::states::StateSink;
 use crate::usage::PluginUsage;
@@ -39,6 +40,7 @@ pub(crate) struct Surroundings {
     pub(crate) outlet: OnceLock<Arc<Outlet>>,
     pub(crate) results: OnceLock<Arc<dyn ResultSource>>,
     pub(crate) scratches: Arc<Scratches>,
+    pub(crate) reached: Reached,
 }
 
 /// What came of a folder.
@@ -73,6 +75,7 @@ impl Sandbox {
         let engine = Engine::new(&config)?;
         let scratches = Arc::new(Scratches::new(config.scratch_dir.clone()));
         let surroundings = Surroundings {
+            reached: Reached::default(),
             hostname: config.hostname.clone(),
             states: OnceLock::new(),
             outlet: OnceLock::new(),
@@ -188,6 +191,11 @@ impl Sandbox {
             .collect();
         usage.sort_by(|a, b| a.plugin.as_str().cmp(b.plugin.as_str()));
         usage
+    }
+
+    /// How often each plugin has reached which limit, by its key in `[limits]`.
+    pub fn reached(&self) -> Vec<(PluginName, String, u64)> {
+        self.surroundings.reached.read()
     }
 
     pub(crate) fn engine(&self) -> &Engine {

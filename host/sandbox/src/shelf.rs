@@ -203,6 +203,10 @@ impl Shelf {
         let jobs = jobs.map(|((source, known), granted)| try_one(sandbox, source, known, granted));
         let tried: Vec<Tried> = stream::iter(jobs).buffered(LOADS_MAX).collect().await;
         for tried in tried {
+            if let Err(error) = &tried.result {
+                // Those at load name their key in the same way as those of attempts do.
+                sandbox.surroundings().reached.count_text(&tried.source.name, &error.to_string());
+            }
             self.take_in(tried, round);
         }
     }

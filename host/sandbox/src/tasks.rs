@@ -69,6 +69,7 @@ fn task(
     }
     let summary = info.summary.lines().next().unwrap_or_default();
     let summary = summary.chars().filter(|char| !char.is_control()).take(SUMMARY_CHARS_MAX).collect();
-    let spec = TaskSpec { name, plugin: source.name.clone(), version: version.clone(), summary, options };
+    let (plugin, version) = (source.name.clone(), version.clone());
+    let spec = TaskSpec { name, plugin, version, plugin_concurrency: None, summary, options };
     Ok(TaskReport { spec, schema: info.schema, options: set })
 }

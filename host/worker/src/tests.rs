@@ -297,6 +297,7 @@ fn catalog(names: &[&str]) -> Arc<Catalog> {
         name: TaskName::parse(name).expect("valid"),
         plugin: PluginName::parse("script").expect("valid"),
         version: PluginVersion::of("a"),
+        plugin_concurrency: None,
         summary: String::new(),
         options: TaskOptions::default(),
     };

@@ -60,3 +60,58 @@ fn a_task_is_retried_for_what_the_sandbox_did_to_it_if_it_says_so() {
     assert_eq!(site.client("emit(call('t', 7))"), json!([7]));
     assert_eq!(host.lines_with("retry: Retry in 0.1s").len(), 2);
 }
+
+#[test]
+fn a_plugin_that_never_ends_keeps_no_more_slots_than_it_may() {
+    let Some(site) = Site::open(Engine::Redis) else { return };
+    let manifest = "name = \"p\"\n[limits]\nconcurrency = 2\n";
+    put(&site, "plugins/p/plugin.toml", manifest.as_bytes());
+    put(&site, "plugins/p/p.wasm", &Guest::new("(loop $l (br $l)) unreachable").build());
+    let host = site.host(&["-c", "4", "--set", "task_track_started=true"]);
+    let stuck = r#"
+stuck = [send("t", time_limit=600) for _ in range(6)]
+while sum(result.state == "STARTED" for result in stuck) < 2:
+    time.sleep(0.05)
+others = [call("tasks.add", n, 2) for n in range(20)]
+emit([others[-1], sum(result.state == "STARTED" for result in stuck)])
+"#;
+    assert_eq!(site.client(stuck), json!([21, 2]));
+    drop(host);
+}
+
+#[test]
+fn metrics_say_what_plugins_did_and_which_limits_they_reached() {
+    let Some(site) = Site::open(Engine::Embedded) else { return };
+    let grow =
+        "(loop $l (if (i32.eq (memory.grow (i32.const 16)) (i32.const -1)) (then unreachable)) (br $l)) unreachable";
+    put(&site, "plugins/p.wasm", &Guest::new(grow).build());
+    put(&site, "plugins/broken.wasm", b"");
+    let host = site.host(&["--metrics", "127.0.0.1:0"]);
+    let line = host.wait_for("metrics at http://");
+    let url = line.split("metrics at ").nth(1).expect("the line has it").trim().to_owned();
+    let code = format!(
+        r#"
+import urllib.request, urllib.error
+fails("t")
+call("tasks.add", 2, 2)
+page = urllib.request.urlopen("{url}").read().decode()
+try:
+    urllib.request.urlopen("{url}/more")
+except urllib.error.HTTPError as error:
+    status = error.code
+emit([page, status])
+"#
+    );
+    let answer = site.client(&code);
+    assert_eq!(answer[1], json!(404));
+    let page = answer[0].as_str().expect("a text");
+    for sample in [
+        "taskhost_limit_reached_total{plugin=\"p\",limit=\"memory\"} 1\n",
+        "taskhost_plugin_refused{path=\"plugins/broken.wasm\",kept=\"\"} 1\n",
+        "taskhost_plugin_reloads_total{result=\"done\"} 0\n",
+    ] {
+        assert!(page.contains(sample), "{sample}\n{page}");
+    }
+    let traps = page.lines().find(|line| line.starts_with("taskhost_attempt_traps_total{plugin=\"p\""));
+    assert!(traps.is_some_and(|line| line.ends_with(" 1")), "{page}");
+}

@@ -69,6 +69,8 @@ fn help_of_run() {
             Options:
                   --plugins <DIR>            Folder with plugins: *.wasm files, and folders with
                                              a plugin.toml [default: plugins]
+                  --metrics <ADDR>           Serve metrics for Prometheus at this address, such
+                                             as 127.0.0.1:9464
               -b, --broker <URL>             Where tasks are: amqp://user:password@host// for
                                              RabbitMQ, redis://:password@host/0, or
                                              sqlite:///FILE [default: sqlite:///host.db]
@@ -437,6 +439,8 @@ fn help_of_config() {
                   --json                     Print one JSON object instead of a table
                   --plugins <DIR>            Folder with plugins: *.wasm files, and folders with
                                              a plugin.toml [default: plugins]
+                  --metrics <ADDR>           Serve metrics for Prometheus at this address, such
+                                             as 127.0.0.1:9464
               -b, --broker <URL>             Where tasks are: amqp://user:password@host// for
                                              RabbitMQ, redis://:password@host/0, or
                                              sqlite:///FILE [default: sqlite:///host.db]

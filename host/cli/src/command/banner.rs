@@ -87,6 +87,7 @@ mod tests {
             name: TaskName::parse(name).unwrap(),
             plugin: PluginName::parse("images").unwrap(),
             version: PluginVersion::of("ab12"),
+            plugin_concurrency: None,
             summary: summary.to_owned(),
             options: TaskOptions::default(),
         };

@@ -103,6 +103,7 @@ mod tests {
             worker.hostname                            taskhost@box.example.org                default
             worker.state_db                            taskhost@box.example.org.state.db       default
             worker.control_socket                      taskhost@box.example.org.state.db.sock  default
+            worker.metrics                             none                                    default
             accept.content                             json                                    default
             security.key                               none                                    default
             security.key_password                      none                                    default
@@ -114,6 +115,7 @@ mod tests {
             limits.stack                               1MiB                                    default
             limits.handles                             1000                                    default
             limits.host_calls                          1000000                                 default
+            limits.plugin_concurrency                  none                                    default
             limits.publish                             1000                                    default
             limits.host_call_bytes                     32MiB                                   default
             limits.cpu_time                            none                                    default

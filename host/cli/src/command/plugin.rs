@@ -157,6 +157,7 @@ mod tests {
             name: TaskName::parse("images.resize").unwrap(),
             plugin: PluginName::parse("images").unwrap(),
             version: PluginVersion::of("ab12"),
+            plugin_concurrency: None,
             summary: "Makes a picture smaller.".to_owned(),
             options: TaskOptions::default(),
         };

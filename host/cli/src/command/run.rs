@@ -25,6 +25,7 @@ use crate::exit::{Failure, OrHint};
 #[cfg(unix)]
 use crate::local;
 use crate::logging::{self, print};
+use crate::metrics;
 use crate::reload::{self, Board, ReadGrants, Reloader};
 use crate::signals::{Signals, Stop};
 
@@ -140,6 +141,13 @@ async fn work(
     let mut beside = JoinSet::new();
     beside.spawn_on(reloader.run(), &guests);
     listen(config, questions, &mut beside).await;
+    if let Some(address) = config.worker.metrics {
+        let listener = metrics::listen(address).await.with_context(|| format!("cannot serve metrics at {address}"));
+        let origin = config.origin("worker.metrics");
+        let listener = listener.or_hint(format!("the address comes from: {origin}"))?;
+        info!("metrics at http://{}/metrics", listener.local_addr().unwrap_or(address));
+        beside.spawn(metrics::serve(listener, board.clone()));
+    }
     let reports = Arc::new(Reports::default());
     let invoker = wiring::SandboxInvoker::new(config, sandbox, reports.clone(), connection.clone(), store.clone())?;
     let ports = Ports {

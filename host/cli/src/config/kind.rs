@@ -3,6 +3,7 @@
 //! A value from a file has a type of its own and must match; one from the command line or the
 //! environment is text and is read more freely.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use taskhost_core::concurrency::KeyPath;
@@ -72,6 +73,8 @@ pub(crate) enum Kind {
     /// Names or mime types; JSON is among them.
     Serializers,
     Serializer,
+    /// An address of this machine with a port, or none.
+    OptionalAddress,
     /// A path as it is, or none.
     OptionalPath,
     /// A text that is never shown, or none.
@@ -177,6 +180,11 @@ impl Kind {
                 let name = text(raw).ok_or_else(unexpected)?;
                 Serializer::parse(name).map(Value::Serializer).map_err(|error| error.to_string())
             }
+            Self::OptionalAddress if is_none(raw) => Ok(Value::None),
+            Self::OptionalAddress => text(raw)
+                .and_then(|text| text.parse::<SocketAddr>().ok())
+                .map(|address| Value::Text(address.to_string()))
+                .ok_or_else(unexpected),
             Self::OptionalPath | Self::Secret if is_none(raw) => Ok(Value::None),
             Self::OptionalPath => Self::Folder.read(raw).map_err(|_| unexpected()),
             // What was found is not repeated, since it may be the secret.
@@ -242,6 +250,7 @@ impl Kind {
             Self::Texts => "a list of texts",
             Self::RetryOn => "a list of \"trap\", \"memory\" and \"time\", or some of them",
             Self::Serializer => "a serializer, such as \"json\"",
+            Self::OptionalAddress => "an address with a port, such as \"127.0.0.1:9464\", or \"none\"",
             Self::OptionalPath => "a path, or \"none\"",
             Self::Secret => "a text, or \"none\"",
             Self::Digest => "\"sha224\", \"sha256\", \"sha384\" or \"sha512\"",

@@ -19,6 +19,7 @@ mod tests;
 mod value;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -137,6 +138,8 @@ pub(crate) struct WorkerConfig {
     pub(crate) hostname: NodeName,
     /// `None` keeps nothing.
     pub(crate) state_db: Option<PathBuf>,
+    /// `None` serves no metrics.
+    pub(crate) metrics: Option<SocketAddr>,
     /// `None` answers nobody.
     pub(crate) control_socket: Option<PathBuf>,
 }
@@ -166,6 +169,8 @@ pub(crate) struct LimitsConfig {
     pub(crate) stack_bytes: u64,
     pub(crate) handles: u32,
     pub(crate) host_calls: u32,
+    /// `None` is as many as the worker runs.
+    pub(crate) plugin_concurrency: Option<u32>,
     pub(crate) publish: u32,
     pub(crate) host_call_bytes: u64,
     /// `None` is no limit.
@@ -283,6 +288,7 @@ impl Config {
                 soft_shutdown_timeout: of.optional_duration("worker.soft_shutdown_timeout"),
                 hostname: of.node("worker.hostname"),
                 state_db: of.optional_text("worker.state_db").map(PathBuf::from),
+                metrics: of.optional_text("worker.metrics").and_then(|text| text.parse().ok()),
                 control_socket: of.optional_text("worker.control_socket").map(PathBuf::from),
             },
             accept: AcceptConfig { content: of.serializers("accept.content") },
@@ -293,6 +299,7 @@ impl Config {
                 stack_bytes: of.bytes("limits.stack"),
                 handles: of.count("limits.handles"),
                 host_calls: of.count("limits.host_calls"),
+                plugin_concurrency: of.optional_count("limits.plugin_concurrency"),
                 publish: of.count("limits.publish"),
                 host_call_bytes: of.bytes("limits.host_call_bytes"),
                 cpu_time: of.optional_duration("limits.cpu_time"),

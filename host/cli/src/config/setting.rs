@@ -218,6 +218,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "worker.state_db with .sock behind it",
         "where this worker answers `host plugin list` and `host plugin reload`; none: it does not",
     ),
+    fixed(
+        "worker.metrics",
+        Kind::OptionalAddress,
+        "none",
+        "where metrics are served for Prometheus, such as 127.0.0.1:9464; none: nowhere",
+    ),
     fixed("accept.content", Kind::Serializers, "json", "how clients may write bodies: json, yaml, msgpack, auth"),
     fixed("security.key", Kind::OptionalPath, "none", "this worker's private key (RSA, PEM), for signed messages"),
     fixed("security.key_password", Kind::Secret, "none", "what the private key is encrypted with"),
@@ -234,6 +240,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
     fixed("limits.stack", Kind::Bytes, "1MiB", "stack of a running task, for recursion"),
     fixed("limits.handles", Kind::Positive, "1000", "timers, streams and files that a running task may hold"),
     fixed("limits.host_calls", Kind::Positive, "1000000", "how often a running task may call the host"),
+    fixed(
+        "limits.plugin_concurrency",
+        Kind::OptionalPositive,
+        "none",
+        "how many tasks of one plugin run at a time; none: as many as the worker runs",
+    ),
     fixed("limits.publish", Kind::Positive, "1000", "how many other tasks a running task may publish"),
     fixed("limits.host_call_bytes", Kind::Bytes, "32MiB", "what it may hand over in one such call"),
     fixed(
@@ -528,6 +540,8 @@ mod tests {
                       file for what this worker alone must remember; none: nothing outlives it. %p name, %n name before the @, %h host, %d domain [default: the name of the worker with .state.db]
               worker.control_socket
                       where this worker answers `host plugin list` and `host plugin reload`; none: it does not [default: worker.state_db with .sock behind it]
+              worker.metrics
+                      where metrics are served for Prometheus, such as 127.0.0.1:9464; none: nowhere [default: none]
               accept.content
                       how clients may write bodies: json, yaml, msgpack, auth [default: json]
               security.key
@@ -550,6 +564,8 @@ mod tests {
                       timers, streams and files that a running task may hold [default: 1000]
               limits.host_calls
                       how often a running task may call the host [default: 1000000]
+              limits.plugin_concurrency
+                      how many tasks of one plugin run at a time; none: as many as the worker runs [default: none]
               limits.publish
                       how many other tasks a running task may publish [default: 1000]
               limits.host_call_bytes

@@ -40,6 +40,7 @@ impl Dispatcher {
         self.held = 0;
         self.counted.forget_waiting();
         self.ready.clear();
+        self.crowds.forget_waiting();
         self.publishing.values_mut().for_each(Vec::clear);
         self.gates.clear(self.attempts.values().filter_map(|running| running.turn.as_ref()));
     }

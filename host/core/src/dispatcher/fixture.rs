@@ -51,6 +51,7 @@ pub(crate) fn spec(task: &str, options: TaskOptions) -> TaskSpec {
         name: TaskName::parse(task).expect("fixture names are valid"),
         plugin: PluginName::parse("demo").expect("valid"),
         version: PluginVersion::of("a"),
+        plugin_concurrency: None,
         summary: String::new(),
         options,
     }

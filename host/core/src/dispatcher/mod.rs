@@ -7,6 +7,7 @@ mod arriving;
 mod committing;
 mod counted;
 mod credit;
+mod crowds;
 mod ending;
 mod gates;
 mod identity;
@@ -47,6 +48,7 @@ use crate::timetable::Timetable;
 
 use counted::Counted;
 use credit::Credit;
+use crowds::Crowds;
 use gates::Gates;
 use identity::{Identity, Remembered};
 use overtime::Overtime;
@@ -83,6 +85,7 @@ pub struct Dispatcher {
     ready: VecDeque<DeliveryId>,
     requeues: Requeues,
     gates: Gates,
+    crowds: Crowds,
     /// Rate limits that were changed while the worker runs.
     rates: FxHashMap<TaskName, Option<Rate>>,
     credit: Credit,
@@ -133,6 +136,7 @@ impl Dispatcher {
             ready: VecDeque::new(),
             requeues: Requeues::default(),
             gates: Gates::default(),
+            crowds: Crowds::default(),
             rates: FxHashMap::default(),
             publishing: FxHashMap::default(),
             held: 0,
@@ -271,6 +275,9 @@ impl Dispatcher {
                 continue;
             }
             match self.choose_version(delivery, work, now, actions) {
+                Some((work, _)) if self.must_wait_for_others(delivery, &work) => {
+                    self.track(delivery, Stage::Waiting(work));
+                }
                 Some((work, passage)) => self.start(delivery, work, passage, now, actions),
                 // Whoever waits behind it at a gate moves up.
                 None => {
@@ -312,13 +319,17 @@ impl Dispatcher {
         if attempt.policy.track_started && !attempt.policy.ignore_result {
             actions.push(Action::Record(settle::started(&attempt, self.limits.started_meta.clone(), now)));
         }
-        self.attempts.insert(id, Running { delivery, turn: work.turn });
+        let crowd = attempt.spec.plugin_concurrency.map(|_| attempt.spec.plugin.clone());
+        self.attempts.insert(id, Running { delivery, turn: work.turn, crowd });
         self.track(delivery, Stage::Running(attempt.clone()));
         actions.push(Action::Start(attempt));
     }
 
     fn finished(&mut self, id: AttemptId, finished: Finished, now: Timestamp, actions: &mut Vec<Action>) {
-        let Some(Running { delivery, turn }) = self.attempts.remove(&id) else { return };
+        let Some(Running { delivery, turn, crowd }) = self.attempts.remove(&id) else { return };
+        if let Some(next) = crowd.and_then(|plugin| self.crowds.left(&plugin)) {
+            self.ready_again(next);
+        }
         if let Some(turn) = turn {
             self.gates.return_turn(turn);
         }
@@ -356,7 +367,11 @@ impl Dispatcher {
     }
 
     fn adjust_prefetch(&mut self, actions: &mut Vec<Action>) {
-        let wanted = self.limits.prefetch(self.held + self.requeuing, self.gates.waiting(), self.credit.get());
+        let wanted = self.limits.prefetch(
+            self.held + self.requeuing,
+            self.gates.waiting() + self.crowds.waiting(),
+            self.credit.get(),
+        );
         if wanted != self.prefetch && !self.stopping {
             self.prefetch = wanted;
             actions.push(Action::SetPrefetch(wanted));

@@ -16,7 +16,7 @@ use crate::task::{PluginVersion, TaskSpec};
 use crate::timestamp::Timestamp;
 
 use super::identity::Identity;
-use super::stage::{Due, Work};
+use super::stage::{Due, Stage, Work};
 use super::{Action, Dispatcher, PluginEvent};
 
 /// The version on which a retry is to run, if it says so and its task still wants that.
@@ -56,6 +56,10 @@ impl Dispatcher {
         self.breakers
             .retain(|plugin, version| served.contains(&(plugin, version)) || rollouts.contains(&(plugin, version)));
         self.catalog = catalog;
+        // The limit that they wait for may be another one.
+        for delivery in self.crowds.forget_waiting().into_iter().rev() {
+            self.ready_again(delivery);
+        }
         actions.push(Action::BringHome { plugin: None, at_most: None });
     }
 
@@ -98,6 +102,20 @@ impl Dispatcher {
             return None;
         }
         Some((work, passage))
+    }
+
+    /// True if its plugin runs as many as it may.
+    pub(super) fn must_wait_for_others(&mut self, delivery: DeliveryId, work: &Work) -> bool {
+        let limit = work.spec.plugin_concurrency;
+        limit.is_some_and(|limit| !self.crowds.enter(&work.spec.plugin, limit.get(), delivery))
+    }
+
+    /// To the head of the line: it has been there before.
+    pub(super) fn ready_again(&mut self, delivery: DeliveryId) {
+        if let Some(work) = self.take_waiting(delivery) {
+            self.track(delivery, Stage::Ready(work));
+            self.ready.push_front(delivery);
+        }
     }
 
     /// What the end of an attempt says about its plugin.
@@ -292,5 +310,21 @@ mod tests {
         };
         assert_eq!(pin(true), Some("a".to_owned()));
         assert_eq!(pin(false), None);
+    }
+
+    #[test]
+    fn a_plugin_runs_no_more_at_a_time_than_it_may_and_others_pass() {
+        let one = std::num::NonZeroU32::new(1);
+        let other = TaskSpec { plugin: PluginName::parse("other").expect("a name"), ..version("a", "tasks.other") };
+        let mut bench = bench(3);
+        let small = TaskSpec { plugin_concurrency: one, ..version("b", "tasks.add") };
+        bench.0.handle(change([small, other.clone()]), NOW);
+        bench.step(NOW, received(1, "tasks.add", "a"), "start 1 as 1");
+        bench.step(NOW, received(2, "tasks.add", "b"), "prefetch 13");
+        bench.step(NOW, received(3, "tasks.add", "c"), "prefetch 14");
+        bench.step(NOW, received(4, "tasks.other", "d"), "start 4 as 2");
+        bench.step(NOW, success(1), "commit 1: SUCCESS, ack; start 2 as 3; prefetch 13");
+        // Without the limit nobody waits for it.
+        bench.step(NOW, change([version("c", "tasks.add"), other]), "bring home all; start 3 as 4; prefetch 12");
     }
 }

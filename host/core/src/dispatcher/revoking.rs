@@ -91,6 +91,7 @@ impl Dispatcher {
                 return None;
             }
         };
+        self.crowds.forget(&work.spec.plugin, delivery);
         // Out of the lines, and whoever stands behind it moves up.
         self.gates.leave(delivery, &work.request.task, work.turn.take(), now);
         work.let_through = false;

@@ -104,7 +104,14 @@ impl World {
             ("tasks.turns", turns),
             ("tasks.both", both),
         ]
-        .map(|(name, options)| spec(name, options));
+        .map(|(name, options)| match name {
+            "tasks.early" => TaskSpec {
+                plugin: PluginName::parse("small").expect("a name"),
+                plugin_concurrency: NonZeroU32::new(1),
+                ..spec(name, options)
+            },
+            _ => spec(name, options),
+        });
         let catalog = Arc::new(Catalog::new(tasks.clone()));
         let limits = Limits {
             eta_hold: ETA_HOLD,
@@ -183,6 +190,8 @@ impl World {
             self.act(action);
         }
         assert!(self.running.len() <= CONCURRENCY, "seed {}: more attempts than slots", self.seed);
+        let small = self.running.iter().filter(|attempt| attempt.spec.plugin.as_str() == "small").count();
+        assert!(small <= 1, "seed {}: {small} of a plugin that may have one", self.seed);
         for task in ["tasks.turns", "tasks.both"] {
             let mut keys: Vec<&str> = self
                 .running
@@ -504,6 +513,7 @@ impl World {
         assert!(!self.dispatcher.overtime.is_writing(), "seed {seed}: journal");
         assert!(self.dispatcher.publishing.is_empty(), "seed {seed}: publishing leaks");
         assert_eq!((self.dispatcher.held, self.dispatcher.committing), (0, 0), "seed {seed}: counters");
+        assert!(self.dispatcher.crowds.is_idle(), "seed {seed}: {:?}", self.dispatcher.crowds);
         assert!(self.dispatcher.gates.is_idle(), "seed {seed}: {:?}", self.dispatcher.gates);
     }
 }

@@ -40,6 +40,8 @@ pub(super) struct Work {
 pub(super) struct Running {
     pub(super) delivery: DeliveryId,
     pub(super) turn: Option<Turn>,
+    /// Its plugin, if that may have only so many at a time.
+    pub(super) crowd: Option<PluginName>,
 }
 
 /// What the timetable is for.

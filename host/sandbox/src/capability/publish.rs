@@ -50,11 +50,13 @@ impl Guest {
         let bytes = text.len();
         let sent = self.sent();
         if sent.count >= count_max {
+            self.surroundings().reached.count(self.speaker().plugin(), "publish");
             let text = format!("the task has published {count_max} others; limits.publish is {count_max}");
             return Err(PublishError::Limited(text));
         }
         if bytes > bytes_max.saturating_sub(sent.bytes) {
             let all = sent.bytes.saturating_add(bytes);
+            self.surroundings().reached.count(self.speaker().plugin(), "result");
             let text = format!("the signatures of the task have {all} bytes; limits.result is {bytes_max} bytes");
             return Err(PublishError::Limited(text));
         }

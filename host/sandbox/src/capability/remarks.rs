@@ -10,6 +10,7 @@ use taskhost_core::PluginName;
 use super::{Capabilities, denied};
 use crate::grant::{Range, network_entry};
 use crate::logs::{self, Speaker};
+use crate::sandbox::Surroundings;
 
 /// Different remarks that one attempt can cause.
 const REMARKS_MAX: usize = 20;
@@ -19,12 +20,13 @@ const REMARK_BYTES_MAX: usize = 1 << 10;
 pub(crate) struct Remarks {
     speaker: Speaker,
     granted: Option<Arc<Capabilities>>,
+    surroundings: Arc<Surroundings>,
     made: Mutex<BTreeSet<String>>,
 }
 
 impl Remarks {
-    pub(crate) fn new(speaker: Speaker, granted: Option<Arc<Capabilities>>) -> Self {
-        Self { speaker, granted, made: Mutex::default() }
+    pub(crate) fn new(speaker: Speaker, granted: Option<Arc<Capabilities>>, surroundings: Arc<Surroundings>) -> Self {
+        Self { speaker, granted, surroundings, made: Mutex::default() }
     }
 
     /// What the guest may use now.
@@ -55,8 +57,10 @@ impl Remarks {
         text("", range.word().unwrap_or("ADDRESS"))
     }
 
-    /// Writes the text into the log, unless that was done before, and gives it back.
+    /// Writes the text into the log, unless that was done before, and gives it back. A limit that it names is
+    /// counted.
     pub(crate) fn make(&self, mut text: String) -> String {
+        self.surroundings.reached.count_text(self.plugin(), &text);
         logs::truncate(&mut text, REMARK_BYTES_MAX);
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if made.len() < REMARKS_MAX && made.insert(text.clone()) {
