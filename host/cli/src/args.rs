@@ -231,7 +231,7 @@ Examples:
   host result my-id --wait=30s --json -r redis://localhost/0
       Exits with 1 if the task failed, or was not done in time.";
 
-/// Look into plugins without starting a worker
+/// Look into plugins, those of a folder or of a running worker
 #[derive(Debug, Subcommand)]
 pub(crate) enum PluginCommand {
     Check(PluginCheckArgs),

@@ -35,7 +35,7 @@ fn help_of_host() {
                       its own
               call    Publish a task and print its id, or its result with --wait
               result  Show the state and the result of a task
-              plugin  Look into plugins without starting a worker
+              plugin  Look into plugins, those of a folder or of a running worker
               purge   Delete all waiting messages of queues
               dead    Look at messages that were kept aside because nobody could finish them
               config  Show every setting in effect, and where its value came from
@@ -210,7 +210,7 @@ fn help_of_plugin() {
     check_help(
         &["plugin"],
         expect![[r#"
-            Look into plugins without starting a worker
+            Look into plugins, those of a folder or of a running worker
 
             Usage: host plugin <COMMAND>
 
