@@ -45,6 +45,8 @@ pub(crate) const RESULT_WAIT: Duration = Duration::from_secs(3);
 /// How long a guest that waits for a result lets it be between two looks: at first, and at last.
 pub(crate) const RESULT_PAUSE_MIN: Duration = Duration::from_millis(20);
 pub(crate) const RESULT_PAUSE_MAX: Duration = Duration::from_secs(2);
+/// How many calls of an earlier execution are thought of when a task asks for a result.
+pub(crate) const DERIVED_MAX: u32 = 1_000;
 /// How many parents of a task are looked at to see whether it descends from another.
 pub(crate) const ANCESTORS_MAX: usize = 16;
 /// How long a task that handles its soft limit may take to come to an end when the worker stops at once.

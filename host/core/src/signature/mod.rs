@@ -14,7 +14,7 @@ use crate::protocol::content::{Json, JsonError, Kind};
 use crate::route::Destination;
 
 use options::Options;
-pub use send::Sender;
+pub use send::{Sender, was_sent_before};
 
 /// A plain signature.
 #[derive(Debug, Clone, PartialEq)]

@@ -21,6 +21,12 @@ use super::options::When;
 /// The space of ids that are derived from other ids; drawn once.
 const DERIVED: Uuid = Uuid::from_u128(0x6f1c_83d2_94e5_4b0a_9c37_2d5e_8a41_f0b6);
 
+/// The version of UUIDs that are derived.
+const DERIVED_VERSION: usize = 5;
+
+/// How many earlier executions of a task are thought of.
+const EARLIER_MAX: usize = 16;
+
 /// A running task that sends, and the worker that it runs in.
 #[derive(Debug, Clone, Copy)]
 pub struct Sender<'a> {
@@ -35,10 +41,7 @@ impl Sender<'_> {
     /// The id of what an execution sends as its number `index`: the same however often it is executed, so
     /// that a repeat after a crash sends the same tasks again and not others.
     pub fn derived_id(&self, index: u32) -> TaskId {
-        let Request { id, retries, replaced_task_nesting, .. } = self.request;
-        // The numbers first: ids may hold anything but control characters.
-        let name = format!("{retries} {replaced_task_nesting} {index}\n{id}");
-        TaskId::parse(&Uuid::new_v5(&DERIVED, name.as_bytes()).to_string()).expect("a UUID is an id")
+        TaskId::parse(&derived(self.request, self.request.retries, index).to_string()).expect("a UUID is an id")
     }
 
     /// A task that this one calls.
@@ -163,6 +166,25 @@ impl Sender<'_> {
         }
         step
     }
+}
+
+/// True if an earlier execution of the task derived this id for one of its first `calls` calls.
+pub fn was_sent_before(request: &Request, id: &TaskId, calls: u32) -> bool {
+    // Almost all ids of other tasks are random, and of another version.
+    let Ok(id) = Uuid::parse_str(id.as_str()) else { return false };
+    if id.get_version_num() != DERIVED_VERSION {
+        return false;
+    }
+    let earlier = (0..request.retries).rev().take(EARLIER_MAX);
+    let mut derived = earlier.flat_map(|retries| (0..calls).map(move |index| derived(request, retries, index)));
+    derived.any(|derived| derived == id)
+}
+
+fn derived(request: &Request, retries: u32, index: u32) -> Uuid {
+    let Request { id, replaced_task_nesting, .. } = request;
+    // The numbers first: ids may hold anything but control characters.
+    let name = format!("{retries} {replaced_task_nesting} {index}\n{id}");
+    Uuid::new_v5(&DERIVED, name.as_bytes())
 }
 
 /// The third part of a body; null if there is nothing in it.

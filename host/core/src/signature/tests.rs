@@ -163,6 +163,20 @@ fn ids_follow_from_the_execution_and_its_number() {
 }
 
 #[test]
+fn a_retry_knows_what_it_sent_before() {
+    let ids = with(&request(), |sender| [sender.derived_id(0), sender.derived_id(1)]);
+    let retry = Request { retries: 2, ..request() };
+    assert!(ids.iter().all(|id| was_sent_before(&retry, id, 2)));
+    assert!(!was_sent_before(&retry, &ids[1], 1), "it sends no more than one");
+    assert!(!was_sent_before(&request(), &ids[0], 2), "this is the first execution");
+    let others = Request { id: TaskId::parse("id-2").expect("an id"), ..retry.clone() };
+    assert!(!was_sent_before(&others, &ids[0], 2));
+    for foreign in ["mine", "7f3c2b1e-9d64-4c1a-8a55-0d5f5d1e2b77", "71fce12e-3b10-541f-a9d2-d5c60a9e4c1f"] {
+        assert!(!was_sent_before(&retry, &TaskId::parse(foreign).expect("an id"), 2), "{foreign}");
+    }
+}
+
+#[test]
 fn what_a_repeat_sends_says_that_it_may_be_there_twice() {
     let is_marked = |request: &Request| {
         let (_, step) = with(request, |sender| sender.send(&signature(r#"{"task": "t"}"#), 0, NOW));

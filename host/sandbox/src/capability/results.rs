@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use taskhost_core::protocol::content::MapWriter;
+use taskhost_core::signature::was_sent_before;
 use taskhost_core::{State, StoredResult, TaskId};
 use tokio::time::Instant;
 
@@ -13,7 +14,7 @@ use crate::abi::taskhost::task::results::{self, ResultError};
 use crate::clock::{Cut, Patience};
 use crate::grant::Scope;
 use crate::instance::Guest;
-use crate::limits::{ANCESTORS_MAX, RESULT_PAUSE_MAX, RESULT_PAUSE_MIN, RESULT_WAIT};
+use crate::limits::{ANCESTORS_MAX, DERIVED_MAX, RESULT_PAUSE_MAX, RESULT_PAUSE_MIN, RESULT_WAIT};
 use crate::logs::Speaker;
 use crate::publish::Fate;
 
@@ -99,18 +100,22 @@ impl Guest {
         let Speaker::Task(attempt, _) = self.speaker() else {
             return Err(ResultError::Invalid("no task is running".to_owned()));
         };
-        let own = attempt.request.id.clone();
-        if any || *id == own || self.sent().fate(id).is_some() {
+        let (request, calls_max) = (Arc::clone(&attempt.request), self.limits().publish.min(DERIVED_MAX));
+        if any || *id == request.id || self.sent().fate(id).is_some() {
             return Ok(());
         }
         let patience = self.waiting();
         let mut parent = stored.and_then(|stored| stored.parent_id.clone());
         for _ in 0..ANCESTORS_MAX {
             let Some(id) = parent.as_deref().and_then(|parent| TaskId::parse(parent).ok()) else { break };
-            if id == own {
+            if id == request.id {
                 return Ok(());
             }
             parent = look_up(&patience, source, &id).await?.and_then(|stored| stored.parent_id);
+        }
+        // What an earlier execution of this task called and has not begun yet is in no store.
+        if was_sent_before(&request, id, calls_max) {
+            return Ok(());
         }
         let denied = self.denied("results", "any");
         Err(ResultError::Denied(format!("task {id} is not known to descend from this one; {denied}")))
