@@ -13,6 +13,7 @@ mod reload;
 mod security;
 mod signals;
 mod status;
+mod values;
 mod wiring;
 
 use std::process::ExitCode;

@@ -25,6 +25,7 @@ use worker::{Cancel, Connection, Connector, Invoker, Publisher, Reports};
 use crate::config::{Config, LimitsConfig, Origin, SecretUrl};
 use crate::exit::{Failure, OrHint};
 use crate::security;
+use crate::values::ValueStores;
 
 /// Threads for brokers, stores and the dispatcher: one waits for the network while the other decides.
 const HOST_THREADS: usize = 2;
@@ -201,6 +202,7 @@ fn limits(limits: &LimitsConfig) -> sandbox::Limits {
         host_calls: limits.host_calls.into(),
         plugin_concurrency: limits.plugin_concurrency.and_then(NonZeroU32::new),
         publish: limits.publish,
+        keyvalue_value_bytes: size(limits.keyvalue_value_bytes),
         host_call_bytes: size(limits.host_call_bytes),
         cpu_time: limits.cpu_time,
         result_bytes: size(limits.result_bytes),
@@ -241,6 +243,8 @@ impl SandboxInvoker {
             router: config.router(),
         });
         sandbox.read_results_from(Arc::new(StoreSource(store)));
+        let values = ValueStores::new(config.keyvalue.clone(), config.worker.hostname.clone());
+        sandbox.keep_values_in(Arc::new(values));
         Ok(Self(sandbox))
     }
 }

@@ -5,7 +5,7 @@
 
 use wasmtime::component::{ComponentType, Lower};
 
-use crate::capability::{CONFIG_VERSIONS, LOGGING_VERSION};
+use crate::capability::{CONFIG_VERSIONS, KEYVALUE_VERSIONS, LOGGING_VERSION};
 
 use self::exports::taskhost::task::tasks::Failure;
 
@@ -86,6 +86,7 @@ pub(crate) fn is_linked(import: &str) -> bool {
     // Drafts do not grow: each is a version of its own.
     match name {
         "wasi:config/store" => return CONFIG_VERSIONS.contains(&version),
+        "wasi:keyvalue/store" | "wasi:keyvalue/atomics" => return KEYVALUE_VERSIONS.contains(&version),
         "wasi:logging/logging" => return version == LOGGING_VERSION,
         _ => {}
     }

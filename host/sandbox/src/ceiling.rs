@@ -20,6 +20,7 @@ pub(crate) struct Wanted {
     pub(crate) host_calls: Option<u64>,
     pub(crate) publish: Option<u32>,
     pub(crate) concurrency: Option<NonZeroU32>,
+    pub(crate) keyvalue_value_bytes: Option<usize>,
     pub(crate) cpu_time: Option<Duration>,
     pub(crate) sockets: Option<usize>,
     pub(crate) http_requests: Option<usize>,
@@ -39,6 +40,7 @@ pub(crate) fn lower(ceiling: &Limits, wanted: &Wanted, warnings: &mut Vec<String
         ("state", wanted.state_bytes, &mut limits.state_bytes),
         ("host_call_bytes", wanted.host_call_bytes, &mut limits.host_call_bytes),
         ("http_header", wanted.http_header_bytes, &mut limits.http_header_bytes),
+        ("keyvalue_value", wanted.keyvalue_value_bytes, &mut limits.keyvalue_value_bytes),
         ("http_request_body", wanted.http_request_bytes, &mut limits.http_request_bytes),
         ("http_response_body", wanted.http_response_bytes, &mut limits.http_response_bytes),
     ];
@@ -134,6 +136,12 @@ mod tests {
         check(Wanted { publish: Some(8), ..Wanted::default() }, Limits { publish: 8, ..all }, &[]);
         let two = NonZeroU32::new(2);
         check(Wanted { concurrency: two, ..Wanted::default() }, Limits { plugin_concurrency: two, ..all }, &[]);
+        let keyvalue_value_bytes = 9;
+        check(
+            Wanted { keyvalue_value_bytes: Some(9), ..Wanted::default() },
+            Limits { keyvalue_value_bytes, ..all },
+            &[],
+        );
         let second = Some(Duration::from_secs(1));
         check(Wanted { cpu_time: second, ..Wanted::default() }, Limits { cpu_time: second, ..all }, &[]);
     }

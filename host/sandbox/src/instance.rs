@@ -104,6 +104,10 @@ impl Guest {
         store
     }
 
+    pub(crate) fn table(&mut self) -> &mut ResourceTable {
+        &mut self.table
+    }
+
     pub(crate) fn limits(&self) -> &Limits {
         &self.limits
     }

@@ -33,7 +33,7 @@ mod usage;
 mod watch;
 
 pub use cache::CacheConfig;
-pub use capability::{CapabilityError, ResultSource};
+pub use capability::{CapabilityError, ResultSource, Values, ValuesSource};
 pub use engine::EngineError;
 pub use grant::{Calls, GRANT_OPTIONS, Grant, HttpPattern, Mode, Need, Power, Scope, SocketPattern};
 pub use limits::{Config, Limits};

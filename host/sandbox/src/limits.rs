@@ -47,6 +47,10 @@ pub(crate) const RESULT_PAUSE_MIN: Duration = Duration::from_millis(20);
 pub(crate) const RESULT_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// How many calls of an earlier execution are thought of when a task asks for a result.
 pub(crate) const DERIVED_MAX: u32 = 1_000;
+/// How long a guest waits for what it keeps in buckets.
+pub(crate) const KEYVALUE_WAIT: Duration = Duration::from_secs(5);
+/// Longest key in a bucket.
+pub(crate) const KEY_BYTES_MAX: usize = KIB;
 /// How many parents of a task are looked at to see whether it descends from another.
 pub(crate) const ANCESTORS_MAX: usize = 16;
 /// How long a task that handles its soft limit may take to come to an end when the worker stops at once.
@@ -102,6 +106,8 @@ pub struct Limits {
     pub publish: u32,
     /// Attempts of one plugin that run at a time; none is as many as the worker runs.
     pub plugin_concurrency: Option<NonZeroU32>,
+    /// Longest value in a bucket.
+    pub keyvalue_value_bytes: usize,
     /// Largest component that is loaded.
     pub component_bytes: usize,
     /// Time for compiling a component.
@@ -138,6 +144,7 @@ impl Default for Limits {
             state_interval: Duration::from_millis(100),
             publish: 1_000,
             plugin_concurrency: None,
+            keyvalue_value_bytes: MIB,
             component_bytes: 64 * MIB,
             compile_time: Duration::from_secs(60),
             describe_time: Duration::from_secs(5),

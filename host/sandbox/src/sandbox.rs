@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use taskhost_core::{Catalog, NodeName, PluginName, PluginVersion};
 use tokio::sync::Mutex;
 
-use crate::capability::{ResultSource, Scratches};
+use crate::capability::{ResultSource, Scratches, ValuesSource};
 use crate::engine::{Engine, EngineError};
 use crate::folder;
 use crate::grant::Grant;
@@ -39,6 +39,7 @@ pub(crate) struct Surroundings {
     pub(crate) states: OnceLock<Arc<dyn StateSink>>,
     pub(crate) outlet: OnceLock<Arc<Outlet>>,
     pub(crate) results: OnceLock<Arc<dyn ResultSource>>,
+    pub(crate) values: OnceLock<Arc<dyn ValuesSource>>,
     pub(crate) scratches: Arc<Scratches>,
     pub(crate) reached: Reached,
 }
@@ -80,6 +81,7 @@ impl Sandbox {
             states: OnceLock::new(),
             outlet: OnceLock::new(),
             results: OnceLock::new(),
+            values: OnceLock::new(),
             scratches,
         };
         Ok(Self {
@@ -107,6 +109,11 @@ impl Sandbox {
     /// Says where running tasks look for results. Of two, the first stays.
     pub fn read_results_from(&self, source: Arc<dyn ResultSource>) {
         let _ = self.surroundings.results.set(source);
+    }
+
+    /// Says where plugins keep values. Of two, the first stays.
+    pub fn keep_values_in(&self, source: Arc<dyn ValuesSource>) {
+        let _ = self.surroundings.values.set(source);
     }
 
     /// True if instances come from a pool, which is the fast way; false if the machine or

@@ -3,7 +3,7 @@
 
 use std::{env, fs};
 
-use taskhost::{TaskError, config, secret, task};
+use taskhost::{Bucket, Json, TaskError, config, secret, task};
 
 /// Returns an environment variable, or nothing.
 #[task(name = "tasks.env")]
@@ -35,4 +35,26 @@ pub(crate) fn read(path: &str) -> Result<String, TaskError> {
 #[task(name = "tasks.write")]
 pub(crate) fn write(path: &str, text: &str) -> Result<(), TaskError> {
     Ok(fs::write(path, text)?)
+}
+
+/// Does something with a value in a bucket: `get`, `set`, `delete`, `exists`, `keys`, `increment`, or `append`, which
+/// puts text behind what is there in one step.
+#[task(name = "tasks.keep")]
+pub(crate) fn keep(bucket: &str, action: &str, #[default] key: &str, #[default] text: &str) -> Result<Json, TaskError> {
+    let bucket = Bucket::open(bucket)?;
+    let answer = match action {
+        "get" => json(&bucket.get(key)?.map(|value| String::from_utf8_lossy(&value).into_owned())),
+        "set" => json(&bucket.set(key, text.as_bytes())?),
+        "delete" => json(&bucket.delete(key)?),
+        "exists" => json(&bucket.exists(key)?),
+        "keys" => json(&bucket.keys()?),
+        "increment" => json(&bucket.increment(key, text.parse()?)?),
+        "append" => json(&bucket.update(key, |value| Some([value.unwrap_or_default(), text.into()].concat()))?),
+        _ => return Err(TaskError::new("ValueError", format!("there is no action {action}"))),
+    };
+    Ok(answer?)
+}
+
+fn json(value: &impl serde::Serialize) -> Result<Json, serde_json::Error> {
+    Json::from_value(value)
 }

@@ -37,6 +37,7 @@ taskhost::plugin!(
     granted::length,
     granted::read,
     granted::write,
+    granted::keep,
     hostile::spin,
     hostile::allocate,
     hostile::recurse,

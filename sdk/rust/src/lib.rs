@@ -46,6 +46,7 @@ mod elements;
 mod error;
 mod guest;
 mod json;
+mod keyvalue;
 mod lenient;
 mod lent;
 mod outcome;
@@ -59,6 +60,7 @@ pub use crate::context::{Context, UpdateError};
 pub use crate::error::TaskError;
 pub use crate::guest::{Definition, Task};
 pub use crate::json::Json;
+pub use crate::keyvalue::{Bucket, BucketError};
 pub use crate::lent::{Denied, config, secret};
 pub use crate::retry::Retry;
 

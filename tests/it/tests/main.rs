@@ -39,6 +39,7 @@ mod failures;
 mod faults;
 mod grants;
 mod journal;
+mod keyvalue;
 mod limits;
 mod messages;
 mod mixed;

@@ -117,6 +117,7 @@ mod tests {
             limits.host_calls                          1000000                                 default
             limits.plugin_concurrency                  none                                    default
             limits.publish                             1000                                    default
+            limits.keyvalue_value                      1MiB                                    default
             limits.host_call_bytes                     32MiB                                   default
             limits.cpu_time                            none                                    default
             limits.body                                64MiB                                   default
@@ -135,6 +136,7 @@ mod tests {
             limits.http_response_body                  16MiB                                   default
             limits.http_timeout                        1m                                      default
             sandbox.scratch_dir                        none                                    default
+            keyvalue.url                               sqlite:///host-keyvalue.db              default
             plugins.dir                                plugins                                 default
             plugins.watch                              true                                    default
             plugins.cache                              none                                    default

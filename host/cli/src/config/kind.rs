@@ -55,6 +55,8 @@ pub(crate) enum Kind {
     Disposition,
     /// Where a shared rate limit is counted.
     RateStoreUrl,
+    /// Where plugins keep values.
+    ValuesUrl,
     Queue,
     Queues,
     OptionalQueues,
@@ -133,6 +135,10 @@ impl Kind {
             Self::RateStoreUrl if is_none(raw) => Ok(Value::None),
             Self::RateStoreUrl => {
                 let url = text(raw).filter(|url| store::can_share_rates(url)).ok_or_else(unexpected)?;
+                Ok(Value::Url(SecretUrl::new(url)))
+            }
+            Self::ValuesUrl => {
+                let url = text(raw).filter(|url| store::can_keep_values(url)).ok_or_else(unexpected)?;
                 Ok(Value::Url(SecretUrl::new(url)))
             }
             Self::Queue => {
@@ -238,6 +244,7 @@ impl Kind {
             Self::BrokerUrl | Self::ResultUrl => "a URL",
             Self::Disposition => "\"reject\", \"requeue\" or \"park\"",
             Self::RateStoreUrl => "the URL of a Redis server or an SQLite file, or \"none\"",
+            Self::ValuesUrl => "the URL of a Redis server or an SQLite file",
             Self::Queue => "the name of a queue",
             Self::Queues => "one or more names of queues, such as [\"celery\", \"images\"]",
             Self::OptionalQueues => "names of queues, such as [\"celery\", \"images\"], or \"none\"",

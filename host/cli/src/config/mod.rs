@@ -56,6 +56,8 @@ pub(crate) struct Config {
     pub(crate) security: Option<SecurityConfig>,
     pub(crate) limits: LimitsConfig,
     pub(crate) sandbox: SandboxConfig,
+    /// Where plugins keep values.
+    pub(crate) keyvalue: SecretUrl,
     pub(crate) plugins: PluginsConfig,
     pub(crate) log: LogConfig,
     pub(crate) tasks: BTreeMap<TaskName, TaskOverrides>,
@@ -172,6 +174,7 @@ pub(crate) struct LimitsConfig {
     /// `None` is as many as the worker runs.
     pub(crate) plugin_concurrency: Option<u32>,
     pub(crate) publish: u32,
+    pub(crate) keyvalue_value_bytes: u64,
     pub(crate) host_call_bytes: u64,
     /// `None` is no limit.
     pub(crate) cpu_time: Option<Duration>,
@@ -301,6 +304,7 @@ impl Config {
                 host_calls: of.count("limits.host_calls"),
                 plugin_concurrency: of.optional_count("limits.plugin_concurrency"),
                 publish: of.count("limits.publish"),
+                keyvalue_value_bytes: of.bytes("limits.keyvalue_value"),
                 host_call_bytes: of.bytes("limits.host_call_bytes"),
                 cpu_time: of.optional_duration("limits.cpu_time"),
                 body_bytes: of.bytes("limits.body"),
@@ -320,6 +324,7 @@ impl Config {
                 http_timeout: of.duration("limits.http_timeout"),
             },
             sandbox: SandboxConfig { scratch_dir: of.optional_text("sandbox.scratch_dir").map(PathBuf::from) },
+            keyvalue: of.url("keyvalue.url"),
             plugins: PluginsConfig {
                 dir: of.text("plugins.dir").into(),
                 dir_is_given: *resolved.origin("plugins.dir") != Origin::Default,

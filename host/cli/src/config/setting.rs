@@ -247,6 +247,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "how many tasks of one plugin run at a time; none: as many as the worker runs",
     ),
     fixed("limits.publish", Kind::Positive, "1000", "how many other tasks a running task may publish"),
+    fixed("limits.keyvalue_value", Kind::Bytes, "1MiB", "size of one value that a plugin keeps"),
     fixed("limits.host_call_bytes", Kind::Bytes, "32MiB", "what it may hand over in one such call"),
     fixed(
         "limits.cpu_time",
@@ -289,6 +290,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Kind::OptionalPath,
         "none",
         "where tasks have their scratch folders; none: a private one among the system's temporary folders",
+    ),
+    fixed(
+        "keyvalue.url",
+        Kind::ValuesUrl,
+        "sqlite:///host-keyvalue.db",
+        "where plugins keep values (wasi:keyvalue): a Redis server or an SQLite file",
     ),
     fixed("plugins.dir", Kind::Folder, "plugins", "folder with plugins: *.wasm files, and folders with a plugin.toml"),
     fixed("plugins.watch", Kind::Bool, "true", "load plugins that come, change or go while the worker runs"),
@@ -568,6 +575,8 @@ mod tests {
                       how many tasks of one plugin run at a time; none: as many as the worker runs [default: none]
               limits.publish
                       how many other tasks a running task may publish [default: 1000]
+              limits.keyvalue_value
+                      size of one value that a plugin keeps [default: 1MiB]
               limits.host_call_bytes
                       what it may hand over in one such call [default: 32MiB]
               limits.cpu_time
@@ -604,6 +613,8 @@ mod tests {
                       how long it waits for a connection, for the response, and for each part of that [default: 1m]
               sandbox.scratch_dir
                       where tasks have their scratch folders; none: a private one among the system's temporary folders [default: none]
+              keyvalue.url
+                      where plugins keep values (wasi:keyvalue): a Redis server or an SQLite file [default: sqlite:///host-keyvalue.db]
               plugins.dir
                       folder with plugins: *.wasm files, and folders with a plugin.toml [default: plugins]
               plugins.watch
@@ -698,6 +709,8 @@ mod tests {
                       folders, such as ["/data=/srv/data", "/out=/srv/out:rw"]; read-only without :rw
               http
                       where it may send requests, such as ["https://*.example.com", "http://10.1.2.3:8080"]
+              keyvalue
+                      buckets for values (wasi:keyvalue), such as ["cache"], or ["cache=redis://localhost/2"]
               networks
                       what names may lead to beside the Internet: loopback, private, link-local, shared, metadata, or "10.1.0.0/16"
               publish

@@ -10,7 +10,7 @@ use taskhost_core::concurrency::KeyPath;
 use taskhost_core::protocol::auth::Digest;
 use taskhost_core::protocol::codec::Serializer;
 use taskhost_core::rate::{Rate, RateScope};
-use taskhost_core::{Disposition, ExchangeKind, QueueKind, QueueName};
+use taskhost_core::{Disposition, ExchangeKind, QueueKind, QueueName, RedactedUrl};
 
 use crate::config::secret::{SecretText, SecretUrl};
 
@@ -113,7 +113,7 @@ impl Value {
             Self::Duration(value) => json!(value.as_secs_f64()),
             Self::Bytes(value) => json!(value),
             Self::Queues(names) => names.iter().map(QueueName::as_str).collect(),
-            Self::Texts(texts) => json!(texts),
+            Self::Texts(texts) => json!(masked(texts)),
             Self::Serializers(serializers) => serializers.iter().map(|serializer| serializer.as_str()).collect(),
             other => json!(other.to_string()),
         }
@@ -143,7 +143,7 @@ impl fmt::Display for Value {
             Self::ExchangeKind(ExchangeKind::Topic) => f.write_str("topic"),
             Self::ExchangeKind(ExchangeKind::Fanout) => f.write_str("fanout"),
             Self::ExchangeKind(ExchangeKind::Headers) => f.write_str("headers"),
-            Self::Texts(texts) => f.write_str(&join(texts)),
+            Self::Texts(texts) => f.write_str(&join(&masked(texts))),
             Self::Secret(secret) => secret.fmt(f),
             Self::Digest(digest) => f.write_str(digest.as_str()),
             Self::Serializer(serializer) => f.write_str(serializer.as_str()),
@@ -155,6 +155,15 @@ impl fmt::Display for Value {
             Self::Format(format) => f.write_str(format.as_str()),
         }
     }
+}
+
+/// Texts without the passwords of URLs in them: what plugins keep may be at a URL of its own.
+fn masked(texts: &[String]) -> Vec<String> {
+    let masked = |text: &String| match text.split_once('=') {
+        Some((name, url)) if url.contains("://") => format!("{name}={}", RedactedUrl::new(url)),
+        _ => text.clone(),
+    };
+    texts.iter().map(masked).collect()
 }
 
 fn join(items: &[impl AsRef<str>]) -> String {

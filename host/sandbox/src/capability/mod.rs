@@ -7,6 +7,7 @@ mod config;
 mod env;
 mod fs;
 mod http;
+mod keyvalue;
 mod logging;
 mod network;
 mod publish;
@@ -23,13 +24,15 @@ use std::sync::Arc;
 use wasmtime::component::Linker;
 use wasmtime_wasi::WasiCtxBuilder;
 
-use crate::grant::{self, Calls, HttpPowers, Powers, Scope, SocketPowers};
+use crate::grant::{self, Calls, HttpPowers, Powers, Scope, SocketPowers, StoreUrl};
 use crate::instance::Guest;
 use crate::logs::Speaker;
 use crate::size::Size;
 
 pub(crate) use config::VERSIONS as CONFIG_VERSIONS;
 pub(crate) use http::Http;
+pub(crate) use keyvalue::VERSIONS as KEYVALUE_VERSIONS;
+pub use keyvalue::{Values, ValuesSource};
 pub(crate) use logging::VERSION as LOGGING_VERSION;
 pub(crate) use network::{Traffic, TrafficMeter};
 pub(crate) use remarks::Remarks;
@@ -81,6 +84,7 @@ pub(crate) struct Capabilities {
     sockets: Option<SocketPowers>,
     publish: Vec<Calls>,
     results: Option<Scope>,
+    keyvalue: BTreeMap<String, Option<StoreUrl>>,
     /// How much may be in the scratch folder of an attempt, and where those are made.
     scratch: Option<(Size, Arc<Scratches>)>,
 }
@@ -111,6 +115,7 @@ impl Capabilities {
             sockets: powers.sockets,
             publish: powers.publish,
             results: powers.results,
+            keyvalue: powers.keyvalue,
             scratch: powers.scratch.map(|size| (size, Arc::clone(scratches))),
         }))
     }
@@ -166,6 +171,7 @@ impl Capabilities {
 /// Links what is not WASI's own, or is otherwise than WASI's own.
 pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     config::link(linker)?;
+    keyvalue::link(linker)?;
     logging::link(linker)?;
     linker.allow_shadowing(true);
     http::link(linker)?;

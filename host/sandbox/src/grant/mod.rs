@@ -5,6 +5,7 @@
 mod entry;
 mod host;
 mod http;
+mod keyvalue;
 mod need;
 mod networks;
 #[cfg(test)]
@@ -25,6 +26,7 @@ use entry::{directory, hash, named, one_size, pair, pattern, secret, variable};
 pub(crate) use host::Host;
 pub use http::HttpPattern;
 pub(crate) use http::{Destination, HttpPowers, Scheme};
+pub(crate) use keyvalue::StoreUrl;
 pub(crate) use need::CAPABILITIES;
 pub use need::{Mode, Need, Scope};
 pub(crate) use networks::{Networks, Range, entry as network_entry};
@@ -56,6 +58,8 @@ pub struct Grant {
     pub(crate) publish: BTreeSet<Calls>,
     /// Whose results it may see.
     pub(crate) results: Option<Scope>,
+    /// Buckets, some with a store of their own.
+    pub(crate) keyvalue: BTreeMap<String, Option<StoreUrl>>,
     /// How large a scratch folder may be.
     pub(crate) scratch: Option<Size>,
 }
@@ -73,6 +77,7 @@ pub const GRANT_OPTIONS: &[(&str, &str)] = &[
     ("env", "environment variables: [\"LANG\"] as the worker has it, or [\"LANG=C\"]"),
     ("fs", "folders, such as [\"/data=/srv/data\", \"/out=/srv/out:rw\"]; read-only without :rw"),
     ("http", "where it may send requests, such as [\"https://*.example.com\", \"http://10.1.2.3:8080\"]"),
+    ("keyvalue", "buckets for values (wasi:keyvalue), such as [\"cache\"], or [\"cache=redis://localhost/2\"]"),
     (
         "networks",
         "what names may lead to beside the Internet: loopback, private, link-local, shared, metadata, or \"10.1.0.0/16\"",
@@ -101,6 +106,7 @@ impl Grant {
                 self.sockets = values.iter().map(|text| SocketPattern::parse(text)).collect::<Result<_, _>>()?
             }
             "scratch" => self.scratch = Some(one_size(values)?),
+            "keyvalue" => self.keyvalue = named(values, keyvalue::entry)?,
             "networks" => self.networks = Networks::parse(values)?,
             "publish" => self.publish = values.iter().map(|text| Calls::read(text)).collect::<Result<_, _>>()?,
             "results" => {
@@ -123,6 +129,7 @@ impl Grant {
             Need::Http(wanted) => self.http.iter().any(|granted| granted.covers(wanted)),
             Need::Socket(wanted) => self.sockets.iter().any(|granted| granted.covers(wanted)),
             Need::Publish(calls) => self.publish.iter().any(|entry| entry.covers(calls)),
+            Need::KeyValue(bucket) => self.keyvalue.contains_key(bucket),
             Need::Results(wanted) => self.results.is_some_and(|scope| scope >= *wanted),
         }
     }
@@ -137,6 +144,7 @@ impl Grant {
         let sockets = self.sockets.iter().cloned().map(Need::Socket);
         let publish = self.publish.iter().cloned().map(Need::Publish);
         let results = self.results.map(Need::Results);
+        let keyvalue = self.keyvalue.keys().cloned().map(Need::KeyValue);
         let scratch = self.scratch.map(Need::Scratch);
         env.chain(config)
             .chain(secrets)
@@ -145,6 +153,7 @@ impl Grant {
             .chain(sockets)
             .chain(publish)
             .chain(results)
+            .chain(keyvalue)
             .chain(scratch)
             .collect()
     }
@@ -162,6 +171,7 @@ pub(crate) struct Powers {
     pub(crate) sockets: Option<SocketPowers>,
     pub(crate) publish: Vec<Calls>,
     pub(crate) results: Option<Scope>,
+    pub(crate) keyvalue: BTreeMap<String, Option<StoreUrl>>,
     /// As large as the plugin needs, even if more were granted.
     pub(crate) scratch: Option<Size>,
 }
@@ -206,6 +216,7 @@ pub(crate) fn meet(needs: &Needs, grant: &Grant, sha256: &str) -> Result<Powers,
                 sockets.declare(pattern.clone());
             }
             Need::Publish(calls) => powers.publish.push(calls.clone()),
+            Need::KeyValue(bucket) => drop(powers.keyvalue.insert(bucket.clone(), grant.keyvalue[bucket].clone())),
             Need::Results(scope) => powers.results = powers.results.max(Some(*scope)),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Calls, HttpPattern, SocketPattern, entry};
+use super::{Calls, HttpPattern, SocketPattern, entry, keyvalue};
 use crate::size::Size;
 
 /// Whether a directory can only be read.
@@ -32,6 +32,8 @@ pub enum Need {
     Publish(Calls),
     /// To see results.
     Results(Scope),
+    /// A bucket of `wasi:keyvalue`.
+    KeyValue(String),
 }
 
 /// Whose results a plugin sees.
@@ -61,7 +63,7 @@ impl Scope {
 
 /// The keys of `[needs]`.
 pub(crate) const CAPABILITIES: &[&str] =
-    &["config", "env", "fs", "http", "publish", "results", "scratch", "secrets", "sockets"];
+    &["config", "env", "fs", "http", "keyvalue", "publish", "results", "scratch", "secrets", "sockets"];
 
 impl Need {
     /// The key in `[needs]` and in the grant.
@@ -76,13 +78,14 @@ impl Need {
             Self::Secret(_) => "secrets",
             Self::Publish(_) => "publish",
             Self::Results(_) => "results",
+            Self::KeyValue(_) => "keyvalue",
         }
     }
 
     /// What it is about, as `[needs]` has it.
     pub fn name(&self) -> String {
         match self {
-            Self::Env(name) | Self::Config(name) | Self::Secret(name) => name.clone(),
+            Self::Env(name) | Self::Config(name) | Self::Secret(name) | Self::KeyValue(name) => name.clone(),
             Self::Directory(guest, Mode::ReadOnly) => guest.clone(),
             Self::Directory(guest, Mode::ReadWrite) => format!("{guest}:rw"),
             Self::Http(pattern) => pattern.to_string(),
@@ -96,7 +99,7 @@ impl Need {
     /// An entry of a grant that would give it; words in capitals are for the operator to choose.
     pub fn example(&self) -> String {
         match self {
-            Self::Env(name) => name.clone(),
+            Self::Env(name) | Self::KeyValue(name) => name.clone(),
             Self::Config(key) => format!("{key}=VALUE"),
             Self::Secret(name) => format!("{name}=env:VARIABLE"),
             Self::Directory(guest, Mode::ReadOnly) => format!("{guest}=/FOLDER"),
@@ -111,7 +114,7 @@ impl Need {
     /// The entry of a grant that gives it, if that follows from the name alone.
     pub fn entry(&self) -> Option<String> {
         match self {
-            Self::Env(name) => Some(name.clone()),
+            Self::Env(name) | Self::KeyValue(name) => Some(name.clone()),
             Self::Http(pattern) => Some(pattern.to_string()),
             Self::Socket(pattern) => Some(pattern.to_string()),
             Self::Publish(_) | Self::Results(_) => Some(self.name()),
@@ -141,6 +144,7 @@ impl Need {
             // `/data`, or `/data:rw`.
             "fs" => entry::needed_directory(text).map(|(guest, mode)| Self::Directory(guest, mode)),
             "http" => HttpPattern::parse(text).map(Self::Http),
+            "keyvalue" => keyvalue::bucket(text).map(Self::KeyValue),
             "publish" => Calls::read(text).map(Self::Publish),
             "results" => Scope::read(text).map(Self::Results),
             "scratch" => entry::size(text).map(Self::Scratch),

@@ -506,3 +506,39 @@ macro_rules! resource {
 
 pub(crate) const THING: Import = resource!("");
 pub(crate) const THING_THAT_SPINS: Import = resource!("(loop $l (br $l))");
+
+/// `$open` (name pointer and length, return pointer) and `$increment` (bucket, key pointer and length, number, return
+/// pointer) of the first draft of `wasi:keyvalue`, as `$update` with memory.
+pub(crate) const KEYVALUE: Import = Import {
+    component: r#"
+(core module $shared (memory (export "memory") 32)
+  (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1048576)))
+(core instance $shared (instantiate $shared))
+(import "wasi:keyvalue/store@0.2.0-draft" (instance $store
+  (export "bucket" (type $bucket' (sub resource)))
+  (type $kv-error-def (variant (case "no-such-store") (case "access-denied") (case "other" string)))
+  (export "error" (type $kv-error' (eq $kv-error-def)))
+  (type $keys-def (record (field "keys" (list string)) (field "cursor" (option u64))))
+  (export "key-response" (type $keys (eq $keys-def)))
+  (export "open" (func (param "identifier" string) (result (result (own $bucket') (error $kv-error')))))
+  (export "[method]bucket.list-keys" (func (param "self" (borrow $bucket')) (param "cursor" (option u64))
+    (result (result $keys (error $kv-error')))))))
+(alias export $store "bucket" (type $bucket))
+(alias export $store "error" (type $kv-error))
+(import "wasi:keyvalue/atomics@0.2.0-draft" (instance $atomics
+  (alias outer $C $bucket (type $b)) (export "bucket" (type $b' (eq $b)))
+  (alias outer $C $kv-error (type $e)) (export "error" (type $e' (eq $e)))
+  (export "increment" (func (param "bucket" (borrow $b')) (param "key" string) (param "delta" u64)
+    (result (result u64 (error $e')))))))
+(core func $open (canon lower (func $store "open")
+  (memory (core memory $shared "memory")) (realloc (core func $shared "realloc"))))
+(core func $increment (canon lower (func $atomics "increment")
+  (memory (core memory $shared "memory")) (realloc (core func $shared "realloc"))))
+"#,
+    with: r#"(with "keyvalue" (instance (export "open" (func $open)) (export "increment" (func $increment))))
+      (with "shared" (instance $shared))"#,
+    core: r#"
+(import "keyvalue" "open" (func $open (param i32 i32 i32)))
+(import "keyvalue" "increment" (func $increment (param i32 i32 i32 i64 i32)))
+"#,
+};

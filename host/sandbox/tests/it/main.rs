@@ -7,6 +7,7 @@ mod folders;
 mod guest;
 mod hostile;
 mod http;
+mod keyvalue;
 mod loading;
 mod logs;
 mod net_hostile;
