@@ -2,6 +2,8 @@
 //!
 //! Does not look at the component.
 
+#[cfg(test)]
+mod fuzz;
 mod rollout;
 
 use std::collections::BTreeMap;

@@ -21,6 +21,10 @@ pub(crate) use crate::cargo::executable;
 
 const TEST_THREADS_MIN: usize = 6;
 
+/// How long each test with random input goes on. Without it they take a moment.
+const FUZZ_SECONDS: &str = "TASKHOST_TEST_FUZZ_SECONDS";
+const FUZZ_SECONDS_HERE: &str = "60";
+
 /// `cargo xtask test [FILTER] [-- OPTION..]`: the filter is libtest's, and so are the options.
 pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     let started = Instant::now();
@@ -42,6 +46,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     environment.set("TASKHOST_TEST_DEMO", root.join("plugins/demo/demo.wasm"));
     environment.set("TASKHOST_TEST_FILES", root.join("tests/guests/files/files.wasm"));
     environment.set("TASKHOST_TEST_NET", root.join("tests/guests/net/net.wasm"));
+    environment.set(FUZZ_SECONDS, env::var_os(FUZZ_SECONDS).unwrap_or_else(|| FUZZ_SECONDS_HERE.into()));
     say("building the host (the first time takes some minutes)");
     environment.set("TASKHOST_TEST_HOST", cargo::build_host(&root)?);
     say("building the tests (the first time takes some minutes)");

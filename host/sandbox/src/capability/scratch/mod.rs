@@ -42,7 +42,10 @@ pub(crate) struct Scratches {
 impl Scratches {
     /// In this folder, or in the usual one.
     pub(crate) fn new(dir: Option<PathBuf>) -> Self {
-        Self { dir: dir.unwrap_or_else(folder::default_dir), root: Mutex::default() }
+        let dir = dir.unwrap_or_else(folder::default_dir);
+        // Messages are read elsewhere than here.
+        let dir = std::path::absolute(&dir).unwrap_or(dir);
+        Self { dir, root: Mutex::default() }
     }
 
     /// Sees to it that folders can be made.
