@@ -116,6 +116,12 @@ impl Sandbox {
         let _ = self.surroundings.values.set(source);
     }
 
+    /// Removes what the sandbox has on the disk, for a worker that ends: nothing waits for whoever holds it then. What
+    /// an attempt that still runs has there goes with the attempt.
+    pub fn clean_up(&self) {
+        self.surroundings.scratches.clean_up();
+    }
+
     /// True if instances come from a pool, which is the fast way; false if the machine or
     /// `HOST_POOLING=0` does not let it.
     pub fn is_pooled(&self) -> bool {

@@ -149,7 +149,8 @@ async fn work(
         beside.spawn(metrics::serve(listener, board.clone()));
     }
     let reports = Arc::new(Reports::default());
-    let invoker = wiring::SandboxInvoker::new(config, sandbox, reports.clone(), connection.clone(), store.clone())?;
+    let invoker =
+        wiring::SandboxInvoker::new(config, sandbox.clone(), reports.clone(), connection.clone(), store.clone())?;
     let ports = Ports {
         connector: wiring::connector(config),
         connection,
@@ -164,6 +165,7 @@ async fn work(
         clock: wiring::now,
     };
     let ran = worker::run(settings, ports, shutdowns).await;
+    sandbox.clean_up();
     match ran {
         Err(error @ RunError::Broker(_)) => {
             Err(error).or_hint(format!("the broker's URL comes from: {}", config.origin("broker.url")))

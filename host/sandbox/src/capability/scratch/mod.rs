@@ -60,6 +60,11 @@ impl Scratches {
         Ok(Scratch { folder, bytes_max, remarks, state: Mutex::new(state), writers: AtomicU32::new(0) })
     }
 
+    /// Removes the folder of this worker. The next one that is made is another one.
+    pub(crate) fn clean_up(&self) {
+        self.root.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
     fn root(&self) -> Result<Arc<Root>, CapabilityError> {
         let mut root = self.root.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(root) = &*root {
