@@ -6,6 +6,9 @@ use super::*;
 use crate::dispatcher::fixture;
 use crate::message::{HeaderValue, Message, PUT_BACK_HEADER};
 use crate::name::{NodeName, TaskId};
+use crate::protocol::codec::Codec;
+use crate::protocol::content::MapWriter;
+use crate::protocol::v2;
 use crate::request::Request;
 use crate::route::Router;
 use crate::settle::Step;
@@ -250,4 +253,75 @@ fn a_time_may_be_typed_as_kombu_types_it() {
     let typed = r#"{"task": "t", "options": {"eta": {"__type__": "datetime", "__value__": "2026-12-24T18:00:00"}}}"#;
     let plain = r#"{"task": "t", "options": {"eta": "2026-12-24T18:00:00Z", "countdown": 0}}"#;
     assert_eq!(signature(typed), signature(plain));
+}
+
+/// Names that a guest may try, to say another way what its grant has heard.
+const TRIED: [&str; 32] = [
+    "task",
+    "id",
+    "task_id",
+    "queue",
+    "exchange",
+    "routing_key",
+    "reply_to",
+    "countdown",
+    "eta",
+    "expires",
+    "time_limit",
+    "soft_time_limit",
+    "priority",
+    "delivery_mode",
+    "retries",
+    "replaced_task_nesting",
+    "ignore_result",
+    "shadow",
+    "origin",
+    "root_id",
+    "parent_id",
+    "group_id",
+    "group_index",
+    "link",
+    "link_error",
+    "chain",
+    "headers",
+    "argsrepr",
+    "stamped_headers",
+    "stamps",
+    "CC",
+    "x-put-back",
+];
+
+#[test]
+fn whatever_is_published_is_the_task_that_was_read() {
+    let name = |index: u8| TRIED[usize::from(index) % TRIED.len()];
+    let value = |kind: u8, text: &str| match kind % 6 {
+        0 => Json::text(text),
+        1 => Json::int(i64::from(kind)),
+        2 => Json::float(f64::from(kind) * 1e7 - 1e9),
+        3 => Json::parse(text.to_owned()).unwrap_or(Json::null()),
+        4 => Json::object([("task", Json::text(text))]),
+        _ => Json::array([Json::text(text)]),
+    };
+    let made_up = bolero::check!().with_type::<([(u8, u8); 2], [u8; 2], u8, String)>();
+    made_up.for_each(|(options, headers, parts, text)| {
+        let mut map = MapWriter::new();
+        for (index, kind) in options.iter().take(usize::from(parts % 3)) {
+            map.put(name(*index), &value(*kind, text));
+        }
+        if parts & 0x40 != 0 {
+            let headers = headers.iter().take(usize::from(parts >> 7) + 1);
+            map.put("headers", &Json::object(headers.map(|index| (name(*index), value(*parts, text)))));
+        }
+        let signature = Json::object([("task", Json::text("tasks.add")), ("options", map.finish())]);
+        let Ok(signature) = Signature::read(&signature) else { return };
+        let request = request();
+        let steps = with(&request, |sender| [sender.send(&signature, 0, NOW).1, sender.replace(&signature, NOW)]);
+        for step in steps {
+            let (Step::Send(publication) | Step::SendTo(_, publication)) = step else { panic!("it is kept aside") };
+            let message = publication.message;
+            assert!(message.headers.get("CC").is_none() && message.headers.get(PUT_BACK_HEADER).is_none());
+            let read = v2::decode(message, request.delivery.clone(), &Codec::default()).expect("we wrote it");
+            assert_eq!((read.task.as_str(), read.parent_id.is_some()), ("tasks.add", true));
+        }
+    });
 }
