@@ -45,7 +45,7 @@ pub use queue::{Exchange, ExchangeKind, Queue, QueueKind, Queues};
 pub use record::{ResultRecord, State, StateNameError, StoredResult};
 pub use redacted::RedactedUrl;
 pub use request::{DecodeError, Request};
-pub use route::{Destination, Routed, Router};
+pub use route::{Destination, QueueNotFound, Routed, Router};
 pub use signature::{Signature, SignatureError};
 pub use task::{Disposition, PluginVersion, RetryOn, TaskOptions, TaskSpec};
 pub use timestamp::{Jitter, Timestamp};

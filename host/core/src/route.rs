@@ -42,17 +42,28 @@ pub struct Router {
     pub queues: Queues,
     /// Where a call goes that says nothing.
     pub default_queue: QueueName,
+    /// Queues that are not defined may be spoken of (`task_create_missing_queues`).
+    pub creates_missing: bool,
 }
+
+/// A call names a queue that nobody has defined, and none may be created.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("queue `{0}` is not defined; write [queues.\"{0}\"] in host.toml, or task.create_missing_queues = true")]
+pub struct QueueNotFound(pub QueueName);
 
 impl Router {
     /// The way to a destination.
-    pub fn route(&self, destination: &Destination) -> Routed {
+    pub fn route(&self, destination: &Destination) -> Result<Routed, QueueNotFound> {
         let Destination { queue, exchange, routing_key } = destination;
         if let (None, Some(exchange)) = (queue, exchange) {
             let route = Route { exchange: exchange.clone(), routing_key: routing_key.clone().unwrap_or_default() };
-            return Routed { route, queue: None };
+            return Ok(Routed { route, queue: None });
         }
-        let queue = self.queues.get(queue.as_ref().unwrap_or(&self.default_queue));
+        let name = queue.as_ref().unwrap_or(&self.default_queue);
+        if !self.creates_missing && *name != self.default_queue && !self.queues.defines(name) {
+            return Err(QueueNotFound(name.clone()));
+        }
+        let queue = self.queues.get(name);
         let through = |exchange: &String, key: &String| Route { exchange: exchange.clone(), routing_key: key.clone() };
         let route = match (exchange, routing_key) {
             (Some(exchange), Some(key)) => through(exchange, key),
@@ -64,7 +75,7 @@ impl Router {
             _ if queue.broadcast => through(&queue.exchange.name, &queue.routing_key),
             _ => Route::queue(&queue.name),
         };
-        Routed { route, queue: Some(queue) }
+        Ok(Routed { route, queue: Some(queue) })
     }
 }
 
@@ -72,7 +83,7 @@ impl Default for Router {
     /// Celery's.
     fn default() -> Self {
         let default_queue = QueueName::parse("celery").expect("it is a name");
-        Self { queues: Queues::default(), default_queue }
+        Self { queues: Queues::default(), default_queue, creates_missing: true }
     }
 }
 
@@ -100,7 +111,7 @@ mod tests {
         let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         let queue = given(queue).map(|text| name(&text));
         let destination = Destination { queue, exchange: given(exchange), routing_key: given(routing_key) };
-        let Routed { route, queue } = router().route(&destination);
+        let Routed { route, queue } = router().route(&destination).expect("queues are made");
         let declared = queue.map_or("nothing".to_owned(), |queue| queue.name.to_string());
         assert_eq!(format!("{}/{} {declared}", route.exchange, route.routing_key), expected, "{destination:?}");
     }
@@ -120,5 +131,18 @@ mod tests {
         check("news", "", "", "news/ news");
         check("", "other", "key", "other/key nothing");
         check("", "other", "", "other/ nothing");
+    }
+
+    #[test]
+    fn no_queue_is_made_for_a_call_if_none_may_be() {
+        let strict = Router { creates_missing: false, ..router() };
+        for known in ["images", "default"] {
+            assert!(strict.route(&Destination::queue(name(known))).is_ok(), "{known}");
+        }
+        assert!(strict.route(&Destination::default()).is_ok());
+        let refused = strict.route(&Destination::queue(name("mail"))).expect_err("nobody has defined it");
+        let expected = "queue `mail` is not defined; write [queues.\"mail\"] in host.toml, or \
+                        task.create_missing_queues = true";
+        assert_eq!(refused.to_string(), expected);
     }
 }

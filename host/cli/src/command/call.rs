@@ -30,7 +30,7 @@ pub(crate) fn run(args: &CallArgs) -> Result<ExitCode, Failure> {
         Some(name) => Destination::queue(QueueName::parse(name).map_err(Failure::usage)?),
         None => Destination::default(),
     };
-    let routed = config.router().route(&destination);
+    let routed = config.router().route(&destination).map_err(Failure::usage)?;
     wiring::client_runtime()?.block_on(carry_out(&config, &mut call, routed, wait, now))
 }
 

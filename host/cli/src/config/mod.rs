@@ -114,6 +114,7 @@ pub(crate) struct TaskConfig {
     /// `None` is no limit.
     pub(crate) delivery_limit: Option<u32>,
     pub(crate) default_queue: QueueName,
+    pub(crate) create_missing_queues: bool,
     /// Those to take tasks from; at least one.
     pub(crate) queues: Vec<QueueName>,
 }
@@ -274,6 +275,7 @@ impl Config {
                 default_rate_limit: of.rate("task.default_rate_limit"),
                 delivery_limit: of.optional_count("task.delivery_limit"),
                 default_queue: of.queue("task.default_queue"),
+                create_missing_queues: of.bool("task.create_missing_queues"),
                 queues: selected,
             },
             worker: WorkerConfig {
@@ -368,7 +370,11 @@ impl Config {
 
     /// How calls of tasks find their way.
     pub(crate) fn router(&self) -> Router {
-        Router { queues: self.queues.clone(), default_queue: self.task.default_queue.clone() }
+        Router {
+            queues: self.queues.clone(),
+            default_queue: self.task.default_queue.clone(),
+            creates_missing: self.task.create_missing_queues,
+        }
     }
 
     /// Where the value of a setting came from.

@@ -11,7 +11,7 @@ mod tests;
 
 use crate::name::{NameError, TaskName};
 use crate::protocol::content::{Json, JsonError, Kind};
-use crate::route::Destination;
+use crate::route::{Destination, QueueNotFound};
 
 use options::Options;
 pub use send::{Sender, was_sent_before};
@@ -55,6 +55,8 @@ pub enum SignatureError {
     Option { option: &'static str, expected: &'static str },
     #[error("the signature has an option `{0}`, which nobody knows")]
     UnknownOption(String),
+    #[error(transparent)]
+    Queue(#[from] QueueNotFound),
     #[error("header `{0}` of the signature cannot be set: its value follows from other things")]
     Header(String),
 }

@@ -15,8 +15,8 @@ use crate::route::Router;
 use crate::settle::Step;
 use crate::timestamp::Timestamp;
 
-use super::Signature;
 use super::options::When;
+use super::{Signature, SignatureError};
 
 /// The space of ids that are derived from other ids; drawn once.
 const DERIVED: Uuid = Uuid::from_u128(0x6f1c_83d2_94e5_4b0a_9c37_2d5e_8a41_f0b6);
@@ -45,7 +45,7 @@ impl Sender<'_> {
     }
 
     /// A task that this one calls.
-    pub fn send(&self, signature: &Signature, index: u32, now: Timestamp) -> (TaskId, Step) {
+    pub fn send(&self, signature: &Signature, index: u32, now: Timestamp) -> Result<(TaskId, Step), SignatureError> {
         let Signature { options, .. } = signature;
         let id = options.id.clone().unwrap_or_else(|| self.derived_id(index));
         let attached = [&options.callbacks, &options.errbacks, &options.chain].map(|attached| attached.texts.clone());
@@ -59,12 +59,12 @@ impl Sender<'_> {
             reply_to: options.reply_to.clone(),
             ..self.call(signature, id.clone(), &[], now)
         };
-        (id, self.step(signature, v2::message(&call, now)))
+        Ok((id, self.step(signature, v2::message(&call, now))?))
     }
 
     /// A task that takes the place of this one, with everything that hangs on it. Celery makes the replaced
     /// task the parent of its replacement, which has the same id; here the parent stays who it was.
-    pub fn replace(&self, signature: &Signature, now: Timestamp) -> Step {
+    pub fn replace(&self, signature: &Signature, now: Timestamp) -> Result<Step, SignatureError> {
         let (request, options) = (self.request, &signature.options);
         let nesting = request.replaced_task_nesting.saturating_add(1);
         let ours = |key: &str| request.embed.get(key).map_or_else(Vec::new, |of| of.elements().collect::<Vec<_>>());
@@ -140,7 +140,7 @@ impl Sender<'_> {
         }
     }
 
-    fn step(&self, signature: &Signature, mut message: Message) -> Step {
+    fn step(&self, signature: &Signature, mut message: Message) -> Result<Step, SignatureError> {
         if let Some(mode) = signature.options.delivery_mode {
             message.properties.delivery_mode = Some(mode);
         }
@@ -150,7 +150,7 @@ impl Sender<'_> {
             message.properties.content_type = Some(content_type.to_owned());
             message.properties.content_encoding = Some(content_encoding.to_owned());
         }
-        let routed = self.router.route(&signature.options.destination);
+        let routed = self.router.route(&signature.options.destination)?;
         let publication = Publication { message, route: routed.route };
         let mut step = match routed.queue {
             Some(queue) => Step::SendTo(Box::new(queue), publication),
@@ -164,7 +164,7 @@ impl Sender<'_> {
         {
             step.mark_as_repeated();
         }
-        step
+        Ok(step)
     }
 }
 

@@ -68,7 +68,9 @@ fn render(step: &Step) -> String {
 
 #[track_caller]
 fn check_sent(text: &str, expected: Expect) {
-    expected.assert_eq(&render(&with(&request(), |sender| sender.send(&signature(text), 0, NOW)).1));
+    expected.assert_eq(&render(
+        &with(&request(), |sender| sender.send(&signature(text), 0, NOW)).expect("queues are made").1,
+    ));
 }
 
 #[test]
@@ -132,7 +134,7 @@ fn every_option_has_its_place_in_the_message() {
 fn a_replacement_takes_the_place_of_its_task_with_all_that_hangs_on_it() {
     let text = r#"{"task": "tasks.other", "args": [1], "options": {"task_id": "not this one", "priority": 2,
         "link": [{"task": "own"}, {"task": "done"}], "chain": [{"task": "soon"}], "stamped_headers": ["run"], "run": "2"}}"#;
-    let step = with(&request(), |sender| sender.replace(&signature(text), NOW));
+    let step = with(&request(), |sender| sender.replace(&signature(text), NOW)).expect("queues are made");
     let expected = expect![[r#"
         to celery by /celery
         task "tasks.other"
@@ -182,7 +184,8 @@ fn a_retry_knows_what_it_sent_before() {
 #[test]
 fn what_a_repeat_sends_says_that_it_may_be_there_twice() {
     let is_marked = |request: &Request| {
-        let (_, step) = with(request, |sender| sender.send(&signature(r#"{"task": "t"}"#), 0, NOW));
+        let sent = with(request, |sender| sender.send(&signature(r#"{"task": "t"}"#), 0, NOW));
+        let (_, step) = sent.expect("queues are made");
         let Step::SendTo(_, publication) = step else { panic!("it goes to a queue") };
         publication.message.headers.get(PUT_BACK_HEADER).is_some()
     };
@@ -196,7 +199,7 @@ fn what_a_repeat_sends_says_that_it_may_be_there_twice() {
 fn a_worker_that_signs_says_so() {
     let (request, node) = (request(), NodeName::parse("taskhost@box").expect("a name"));
     let sender = Sender { request: &request, node: &node, router: &Router::default(), signs: true };
-    let (_, step) = sender.send(&signature(r#"{"task": "t"}"#), 0, NOW);
+    let (_, step) = sender.send(&signature(r#"{"task": "t"}"#), 0, NOW).expect("queues are made");
     let Step::SendTo(_, publication) = step else { panic!("it goes to a queue") };
     assert!(crate::protocol::auth::is_open(&publication.message), "it is signed before it leaves");
 }
@@ -315,9 +318,13 @@ fn whatever_is_published_is_the_task_that_was_read() {
         let signature = Json::object([("task", Json::text("tasks.add")), ("options", map.finish())]);
         let Ok(signature) = Signature::read(&signature) else { return };
         let request = request();
-        let steps = with(&request, |sender| [sender.send(&signature, 0, NOW).1, sender.replace(&signature, NOW)]);
+        let steps = with(&request, |sender| {
+            [sender.send(&signature, 0, NOW).map(|(_, step)| step), sender.replace(&signature, NOW)]
+        });
         for step in steps {
-            let (Step::Send(publication) | Step::SendTo(_, publication)) = step else { panic!("it is kept aside") };
+            let (Ok(Step::Send(publication)) | Ok(Step::SendTo(_, publication))) = step else {
+                panic!("not sent: {step:?}")
+            };
             let message = publication.message;
             assert!(message.headers.get("CC").is_none() && message.headers.get(PUT_BACK_HEADER).is_none());
             let read = v2::decode(message, request.delivery.clone(), &Codec::default()).expect("we wrote it");

@@ -63,11 +63,10 @@ impl Guest {
         let index = sent.count;
         let signature = Signature::parse(text).map_err(|error| PublishError::Invalid(error.to_string()))?;
         self.admit(&signature).map_err(PublishError::Denied)?;
-        let (id, step, is_derived) = self.with_sender(|sender, now| {
-            let (id, step) = sender.send(&signature, index, now);
-            let is_derived = id == sender.derived_id(index);
-            (id, step, is_derived)
+        let sent = self.with_sender(|sender, now| {
+            sender.send(&signature, index, now).map(|(id, step)| (sender.derived_id(index) == id, id, step))
         })?;
+        let (is_derived, id, step) = sent.map_err(|error| PublishError::Invalid(error.to_string()))?;
         let sent = self.sent();
         sent.count += 1;
         sent.bytes += bytes;
@@ -119,7 +118,8 @@ impl Guest {
             return Outcome::Trapped(Trap::CapabilityDenied(denied));
         }
         match self.with_sender(|sender, now| sender.replace(&signature, now)) {
-            Ok(step) => Outcome::Replaced(Box::new(step)),
+            Ok(Ok(step)) => Outcome::Replaced(Box::new(step)),
+            Ok(Err(error)) => Outcome::Trapped(Trap::InvalidResult(error.to_string())),
             Err(_) => {
                 let why = "the task wants another in its place, and there is no broker".to_owned();
                 Outcome::Trapped(Trap::CapabilityDenied(why))
