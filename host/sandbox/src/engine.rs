@@ -6,7 +6,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::thread;
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, Strategy, WasmFeatures};
 
@@ -16,6 +16,7 @@ use crate::capability;
 use crate::clock::GuestClock;
 use crate::instance::Guest;
 use crate::limits::{self, CORE_INSTANCES_MAX, HOST_STACK_BYTES, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX, TICK};
+use crate::reuse::Rooms;
 
 /// Instances beyond the configured concurrency, for loading and checking plugins meanwhile.
 const HEADROOM: usize = 8;
@@ -47,8 +48,8 @@ pub(crate) struct Engine {
     pub(crate) cache: Option<Arc<CompileCache>>,
     /// Threads that compile one plugin: half of the machine, since tasks run meanwhile.
     pub(crate) compiler_threads: usize,
-    /// One permit for each instance in the pool: an exhausted pool is an error, this is a wait.
-    instances: Semaphore,
+    /// Room for instances, as many as there are in the pool.
+    pub(crate) rooms: Rooms,
 }
 
 impl Engine {
@@ -64,7 +65,7 @@ impl Engine {
         let (wasm, pooled) = build(instances, config.limits.stack_bytes, forced).map_err(EngineError::Setup)?;
         start_ticker(&wasm).map_err(EngineError::Ticker)?;
         let linker = link(&wasm).map_err(EngineError::Setup)?;
-        let instances = Semaphore::new(instances.min(Semaphore::MAX_PERMITS));
+        let rooms = Rooms::new(instances, config.concurrency.max(1));
         let cache = config.cache.as_ref().and_then(|config| match CompileCache::open(config) {
             Ok(cache) => Some(Arc::new(cache)),
             Err(error) => {
@@ -74,12 +75,12 @@ impl Engine {
             }
         });
         let compiler_threads = thread::available_parallelism().map_or(1, |cpus| cpus.get().div_ceil(2));
-        Ok(Self { wasm, linker, pooled, cache, compiler_threads, instances })
+        Ok(Self { wasm, linker, pooled, cache, compiler_threads, rooms })
     }
 
     /// Waits until there is room for one more instance.
-    pub(crate) async fn room(&self) -> SemaphorePermit<'_> {
-        self.instances.acquire().await.expect("the semaphore is never closed")
+    pub(crate) async fn room(&self) -> OwnedSemaphorePermit {
+        self.rooms.room().await
     }
 }
 

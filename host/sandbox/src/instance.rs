@@ -108,6 +108,31 @@ impl Guest {
         &mut self.table
     }
 
+    /// Takes the place of the one before in a store whose instance goes on. What that has is what it had;
+    /// everything else is as for a new one.
+    pub(crate) fn take_over(mut self, store: &mut Store<Self>) {
+        let before = store.data_mut();
+        self.memory = before.memory.for_next();
+        self.answer_bytes_max = before.answer_bytes_max;
+        if let Some(output) = before.output.take().filter(|output| output.streams() > 0) {
+            output.pass_on(self.speaker.clone(), &self.limits);
+            self.output = Some(output);
+            self.table = std::mem::take(&mut before.table);
+        }
+        *before = self;
+        store.set_epoch_deadline(1);
+    }
+
+    /// True if there is nothing in the way of another attempt: no limit was met, nobody wanted the guest to end,
+    /// and it holds nothing of the host's but what leads to its log.
+    pub(crate) fn is_as_good_as_new(&mut self) -> bool {
+        let streams = self.output.as_ref().map_or(0, Output::streams);
+        self.memory.denied().is_none()
+            && self.calls.exceeded().is_none()
+            && !self.is_cancelled()
+            && self.table.iter_mut().count() == streams
+    }
+
     pub(crate) fn limits(&self) -> &Limits {
         &self.limits
     }

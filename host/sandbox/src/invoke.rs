@@ -1,7 +1,8 @@
 //! Runs one attempt in an instance of its own and always comes back with an outcome.
 //!
 //! The instance is gone when this returns, whatever happened: after a trap or a time-out nothing in
-//! it can be trusted, and after a success the next attempt must not see what this one left behind.
+//! it can be trusted, and after a success the next attempt must not see what this one left behind. Only a plugin
+//! that asks for it keeps the instance for its next attempt, if this one came to an end by itself.
 
 use std::error::Error;
 use std::future::{self, Future};
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 use taskhost_core::{Attempt, Finished, Limit, Outcome, Trap, Usage};
 use tokio::time::{Sleep, sleep_until};
 use wasmtime::Store;
+use wasmtime::component::Instance;
 
 use crate::abi::{Answer, Invocation};
 use crate::answer;
@@ -22,6 +24,7 @@ use crate::instance::Guest;
 use crate::limits::CANCEL_GRACE;
 use crate::logs::Speaker;
 use crate::plugin::Plugin;
+use crate::reuse::Used;
 use crate::sandbox::Sandbox;
 
 impl Sandbox {
@@ -61,16 +64,31 @@ impl Sandbox {
         }
 
         let notice = guest.notice();
+        let covered = guest.capabilities().is_some();
 
         // Freed after the store, which is declared later.
         let mut room = None;
-        let mut store = guest.into_store(self.engine(), plugin.limits.result_bytes.saturating_mul(2));
+        let (mut store, mut instance, attempts_before);
+        match plugin.line.as_ref().and_then(|line| self.engine().rooms.take(line, covered)) {
+            Some(used) => {
+                (store, instance, attempts_before) = (used.store, Some(used.instance), used.attempts);
+                room = Some(used.room);
+                guest.take_over(&mut store);
+            }
+            None => {
+                store = guest.into_store(self.engine(), plugin.limits.result_bytes.saturating_mul(2));
+                (instance, attempts_before) = (None, 0);
+            }
+        }
         let call = async {
-            room = Some(self.engine().room().await);
-            run(&plugin, &mut store, &attempt).await
+            if room.is_none() {
+                room = Some(self.engine().room().await);
+            }
+            run(&plugin, &mut store, &mut instance, &attempt).await
         };
         let (ended, cpu) = supervise(call, cancel, &deadlines, plugin.limits.cpu_time, notice.as_deref()).await;
         let mut bytes_out = 0;
+        let returned = matches!(ended, Ended::Returned(Ok(_)));
         let outcome = match ended {
             Ended::Returned(Ok(answer)) => {
                 bytes_out = answer::bytes(&answer) as u64;
@@ -89,9 +107,22 @@ impl Sandbox {
         let traffic = store.data().traffic();
         let effects = store.data_mut().take_effects();
         let scratch = store.data().scratch();
-        drop(store);
+        let by_itself = returned && !matches!(outcome, Outcome::Trapped(_));
+        let used = match (&plugin.line, instance, room) {
+            (Some(line), Some(instance), Some(room)) if by_itself && store.data_mut().is_as_good_as_new() => {
+                self.rest(&plugin, deadlines, &attempt).take_over(&mut store);
+                Some((line, Used { store, instance, room, attempts: attempts_before + 1 }))
+            }
+            _ => {
+                drop(store);
+                None
+            }
+        };
         if let Some(scratch) = scratch {
             scratch.remove().await;
+        }
+        if let Some((line, used)) = used {
+            self.engine().rooms.put(line, covered, used);
         }
         let wall = started.elapsed();
         let (bytes_in, bytes_out) = (bytes_in + traffic.received_bytes, bytes_out + traffic.sent_bytes);
@@ -100,6 +131,12 @@ impl Sandbox {
         plugin.totals.add(&attempt.spec.name, &finished);
         self.surroundings().reached.count_outcome(&attempt.spec.plugin, &finished.outcome);
         finished
+    }
+
+    /// What is beside an instance while it waits for work: nothing of the attempt that it ran.
+    fn rest(&self, plugin: &Plugin, deadlines: Deadlines, attempt: &Attempt) -> Guest {
+        let speaker = Speaker::Plugin(attempt.spec.plugin.clone(), Arc::clone(&plugin.label));
+        Guest::new(deadlines, speaker, plugin.limits, Arc::clone(self.surroundings()), None)
     }
 }
 
@@ -111,7 +148,12 @@ pub(crate) enum Broken {
     Call(wasmtime::Error),
 }
 
-async fn run(plugin: &Plugin, store: &mut Store<Guest>, attempt: &Attempt) -> Result<Answer, Broken> {
+async fn run(
+    plugin: &Plugin,
+    store: &mut Store<Guest>,
+    instance: &mut Option<Instance>,
+    attempt: &Attempt,
+) -> Result<Answer, Broken> {
     let request = &attempt.request;
     let invocation = Invocation {
         id: request.id.as_str(),
@@ -120,7 +162,13 @@ async fn run(plugin: &Plugin, store: &mut Store<Guest>, attempt: &Attempt) -> Re
         kwargs: request.kwargs.as_str(),
         retries: request.retries,
     };
-    let instance = plugin.pre.instantiate_async(&mut *store).await.map_err(Broken::Instantiate)?;
+    let instance = match *instance {
+        Some(used) => used,
+        None => {
+            let made = plugin.pre.instantiate_async(&mut *store).await.map_err(Broken::Instantiate)?;
+            *instance.insert(made)
+        }
+    };
     let run = instance
         .get_typed_func::<(Invocation<'_>,), (Answer,)>(&mut *store, &plugin.run)
         .map_err(Broken::Instantiate)?;

@@ -24,6 +24,7 @@ mod options;
 mod plugin;
 mod publish;
 mod reached;
+mod reuse;
 mod sandbox;
 mod shelf;
 mod size;

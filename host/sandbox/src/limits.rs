@@ -56,6 +56,8 @@ pub(crate) const ANCESTORS_MAX: usize = 16;
 /// How long a task that handles its soft limit may take to come to an end when the worker stops at once.
 /// Longer than it can wait for the result store, shorter than the worker waits for it.
 pub(crate) const CANCEL_GRACE: Duration = Duration::from_secs(5);
+/// How long an instance waits for the next attempt of its plugin, if that lets it run several.
+pub(crate) const IDLE_TIME: Duration = Duration::from_secs(10);
 /// How often a running guest is looked at.
 pub(crate) const TICK: Duration = Duration::from_millis(10);
 

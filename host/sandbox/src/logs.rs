@@ -65,6 +65,8 @@ struct State {
     stdout: Line,
     stderr: Line,
     last_words: VecDeque<String>,
+    /// Streams that the guest holds.
+    streams: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -113,7 +115,23 @@ impl Output {
             stdout: Line::default(),
             stderr: Line::default(),
             last_words: VecDeque::new(),
+            streams: 0,
         })))
+    }
+
+    /// How many streams the guest holds that lead here.
+    pub(crate) fn streams(&self) -> usize {
+        self.state().streams
+    }
+
+    /// From now on it is somebody else's, with all that one may say. The streams that the guest holds stay.
+    pub(crate) fn pass_on(&self, speaker: Speaker, limits: &Limits) {
+        let mut state = self.state();
+        state.speaker = speaker;
+        state.left_bytes = limits.log_bytes;
+        state.dropped_bytes = 0;
+        (state.stdout, state.stderr) = (Line::default(), Line::default());
+        state.last_words.clear();
     }
 
     pub(crate) fn stdout(&self) -> impl StdoutStream + 'static {
@@ -319,10 +337,22 @@ fn emit(speaker: &Speaker, level: Level, text: &str) {
     }
 }
 
-/// One stream as WASI wants it. Never full and never closed, since either would trap the guest.
+/// Gives a guest one stream whenever it asks for it.
 struct Writer {
     output: Output,
     stream: Stream,
+}
+
+/// One stream as WASI wants it. Never full and never closed, since either would trap the guest.
+struct Opened {
+    output: Output,
+    stream: Stream,
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.output.state().streams -= 1;
+    }
 }
 
 impl IsTerminal for Writer {
@@ -333,7 +363,8 @@ impl IsTerminal for Writer {
 
 impl StdoutStream for Writer {
     fn p2_stream(&self) -> Box<dyn OutputStream> {
-        Box::new(Self { output: self.output.clone(), stream: self.stream })
+        self.output.state().streams += 1;
+        Box::new(Opened { output: self.output.clone(), stream: self.stream })
     }
 
     // Only WASI 0.3 asks for this one, which is not linked.
@@ -342,7 +373,7 @@ impl StdoutStream for Writer {
     }
 }
 
-impl OutputStream for Writer {
+impl OutputStream for Opened {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         self.output.state().write(self.stream, &bytes);
         Ok(())
@@ -358,7 +389,7 @@ impl OutputStream for Writer {
 }
 
 #[wasmtime_wasi::async_trait]
-impl Pollable for Writer {
+impl Pollable for Opened {
     async fn ready(&mut self) {}
 }
 

@@ -43,6 +43,8 @@ pub(crate) struct Manifest {
     pub(crate) needs: Needs,
     /// Modules besides Python's and Celery's that the plugin's exceptions may claim.
     pub(crate) exception_modules: Vec<String>,
+    /// Attempts that one instance may run, one after the other.
+    pub(crate) reuse: u32,
     /// Options by task, in the order of their names.
     pub(crate) tasks: BTreeMap<TaskName, Vec<(String, Json)>>,
 }
@@ -119,6 +121,7 @@ impl Manifest {
             sha256: hexadecimal(Sha256::digest(text)),
             needs,
             exception_modules: file.exception_modules,
+            reuse: file.instance.reuse.map_or(1, NonZeroU32::get),
             tasks,
         })
     }
@@ -172,11 +175,19 @@ struct File {
     limits: FileLimits,
     rollout: Option<rollout::File>,
     #[serde(default)]
+    instance: FileInstance,
+    #[serde(default)]
     needs: BTreeMap<Spanned<String>, Vec<Spanned<String>>>,
     #[serde(default)]
     exception_modules: Vec<String>,
     #[serde(default)]
     tasks: BTreeMap<Spanned<String>, Table>,
+}
+
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileInstance {
+    reuse: Option<NonZeroU32>,
 }
 
 #[derive(Debug, Default, serde::Deserialize)]
@@ -234,6 +245,8 @@ const KEYS: &[&str] = &[
     "build",
     "limits",
     "rollout",
+    "instance",
+    "reuse",
     "percent",
     "for",
     "max_failure_rate",

@@ -30,6 +30,11 @@ impl MemoryMeter {
         Self { limit_bytes, used_bytes: 0, peak_bytes: 0, last_bytes: 0, denied: None }
     }
 
+    /// The same instance as the next attempt finds it: what it has, and nothing of how it came to that.
+    pub(crate) fn for_next(&self) -> Self {
+        Self { peak_bytes: self.used_bytes, last_bytes: 0, denied: None, ..*self }
+    }
+
     pub(crate) fn limit_bytes(&self) -> usize {
         self.limit_bytes
     }
@@ -117,6 +122,18 @@ mod tests {
         assert!(!meter.memory_growing(0, 1, None).expect("never fails"));
         assert_eq!(meter.denied(), Some(Denied::Memory));
         assert_eq!(meter.peak_bytes(), 1000);
+    }
+
+    #[test]
+    fn what_one_attempt_leaves_counts_for_the_next() {
+        let mut meter = MemoryMeter::new(1000);
+        assert!(meter.memory_growing(0, 600, None).expect("never fails"));
+        assert!(!meter.memory_growing(600, 1001, None).expect("never fails"));
+        let mut meter = meter.for_next();
+        assert_eq!((meter.denied(), meter.peak_bytes()), (None, 600));
+        assert!(meter.memory_growing(600, 1000, None).expect("never fails"));
+        assert!(!meter.memory_growing(1000, 1001, None).expect("never fails"));
+        assert_eq!(meter.denied(), Some(Denied::Memory));
     }
 
     #[test]

@@ -27,6 +27,7 @@ use crate::limits::{Config, DESCRIBE_BYTES_MAX, Limits};
 use crate::logs::{self, Speaker};
 use crate::manifest::{Manifest, ManifestError};
 use crate::options::OptionError;
+use crate::reuse::Line;
 use crate::sandbox::Surroundings;
 use crate::tasks;
 use crate::usage::Totals;
@@ -45,6 +46,8 @@ pub(crate) struct Plugin {
     pub(crate) exception_modules: Vec<String>,
     /// None, if it was granted nothing.
     pub(crate) capabilities: Option<Arc<Capabilities>>,
+    /// Its instances that wait for another attempt; none, if each attempt has one of its own.
+    pub(crate) line: Option<Line>,
     /// What its attempts have used.
     pub(crate) totals: Totals,
 }
@@ -64,6 +67,8 @@ pub struct PluginReport {
     pub trial: Option<RolloutTerms>,
     pub size_bytes: u64,
     pub compile_time: Duration,
+    /// Attempts that one instance may run, one after the other. Of nothing that was read: none.
+    pub reuse: u32,
     pub exports: Vec<String>,
     pub imports: Vec<Import>,
     /// What the plugin declares and what it is granted.
@@ -210,6 +215,7 @@ impl PluginReport {
             name: source.name.to_string(),
             version: source.manifest.as_ref().and_then(|manifest| manifest.version.clone()),
             path: source.component.clone(),
+            reuse: source.manifest.as_ref().map_or(1, |manifest| manifest.reuse),
             ..Self::default()
         }
     }
@@ -278,7 +284,9 @@ pub(crate) async fn load(
     let exception_modules =
         source.manifest.as_ref().map(|manifest| manifest.exception_modules.clone()).unwrap_or_default();
     let totals = Totals::new(report.tasks.iter().map(|task| task.spec.name.clone()));
-    Ok(Plugin { version, pre: pre.instance_pre().clone(), run, limits, label, exception_modules, capabilities, totals })
+    let line = (report.reuse > 1).then(|| engine.rooms.line(report.reuse));
+    let pre = pre.instance_pre().clone();
+    Ok(Plugin { version, pre, run, limits, label, exception_modules, capabilities, line, totals })
 }
 
 /// Refuses what any user of the machine could replace.

@@ -19,6 +19,7 @@ use crate::limits::Config;
 use crate::plugin::{self, LoadError, Plugin, PluginReport, Source};
 use crate::publish::Outlet;
 use crate::reached::Reached;
+use crate::reuse::Line;
 use crate::shelf::{Look, Refreshed, Served, Shelf};
 use crate::states::StateSink;
 use crate::usage::PluginUsage;
@@ -211,6 +212,11 @@ impl Sandbox {
         self.surroundings.reached.read()
     }
 
+    /// How many instances wait for the next attempt of their plugin.
+    pub fn idle_instances(&self) -> usize {
+        self.engine.rooms.idle()
+    }
+
     pub(crate) fn engine(&self) -> &Engine {
         &self.engine
     }
@@ -243,7 +249,13 @@ impl Sandbox {
     }
 
     fn serve(&self, shelf: &Shelf) {
-        *self.served.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(shelf.served());
+        let now = Arc::new(shelf.served());
+        let before = {
+            let mut served = self.served.write().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *served, Arc::clone(&now))
+        };
+        let gone = before.versions().filter(|(name, plugin)| !now.has(name, plugin));
+        gone.filter_map(|(_, plugin)| plugin.line.as_ref()).for_each(Line::close);
     }
 }
 

@@ -421,6 +421,11 @@ impl Served {
         self.0.iter().flat_map(|(name, versions)| versions.iter().map(move |plugin| (name, plugin)))
     }
 
+    /// True if it is this very one that is served, and not the same version loaded anew.
+    pub(crate) fn has(&self, name: &PluginName, plugin: &Arc<Plugin>) -> bool {
+        self.0.get(name).is_some_and(|versions| versions.iter().any(|served| Arc::ptr_eq(served, plugin)))
+    }
+
     /// The plugin in this version, or else as it is served now.
     pub(crate) fn find(&self, name: &PluginName, version: &PluginVersion) -> Option<Arc<Plugin>> {
         let versions = self.0.get(name)?;

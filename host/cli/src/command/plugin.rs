@@ -109,6 +109,12 @@ fn describe(report: &PluginReport) -> String {
         let unknown = if import.known { "" } else { "  (this host does not have it)" };
         line(if index == 0 { "imports" } else { "" }, &format!("{}{unknown}", import.name));
     }
+    if report.reuse > 1 {
+        line(
+            "instance",
+            &format!("runs up to {} attempts: each sees what earlier ones left in its memory", report.reuse),
+        );
+    }
     let width = report.powers.iter().map(|power| power.need.to_string().chars().count()).max().unwrap_or(0);
     for (index, Power { need, declared, granted }) in report.powers.iter().enumerate() {
         let word = match (declared, granted) {
@@ -171,6 +177,7 @@ mod tests {
             trial: None,
             size_bytes: 70_000,
             compile_time: Duration::from_millis(80),
+            reuse: 20,
             exports: vec!["taskhost:task/tasks@0.1.0".to_owned()],
             imports: vec![import("wasi:cli/stdout@0.2.6", true), import("acme:gpu/device", false)],
             powers: vec![
@@ -190,6 +197,7 @@ mod tests {
               exports   taskhost:task/tasks@0.1.0
               imports   wasi:cli/stdout@0.2.6
                         acme:gpu/device  (this host does not have it)
+              instance  runs up to 20 attempts: each sees what earlier ones left in its memory
               powers    env `LANG`     declared and granted
                         secrets `key`  declared, NOT GRANTED
                         fs `/out:rw`   granted, but not declared: not given

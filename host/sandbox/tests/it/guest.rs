@@ -259,6 +259,29 @@ pub(crate) const SLEEP: Import = Import {
 "#,
 };
 
+/// As `$sleep`, and `$drop` (handle) gives a timer back.
+pub(crate) const DROPPED_SLEEP: Import = Import {
+    component: r#"
+(import "wasi:io/poll@0.2.0" (instance $poll
+  (export "pollable" (type $pollable (sub resource)))
+  (export "[method]pollable.block" (func (param "self" (borrow $pollable))))))
+(alias export $poll "pollable" (type $pollable))
+(import "wasi:clocks/monotonic-clock@0.2.0" (instance $clock
+  (alias outer $C $pollable (type $p))
+  (export "subscribe-duration" (func (param "when" u64) (result (own $p))))))
+(core func $subscribe (canon lower (func $clock "subscribe-duration")))
+(core func $block (canon lower (func $poll "[method]pollable.block")))
+(core func $drop (canon resource.drop $pollable))
+"#,
+    with: r#"(with "sleep" (instance (export "subscribe" (func $subscribe)) (export "block" (func $block))
+      (export "drop" (func $drop))))"#,
+    core: r#"
+(import "sleep" "subscribe" (func $subscribe (param i64) (result i32)))
+(import "sleep" "block" (func $block (param i32)))
+(import "sleep" "drop" (func $drop (param i32)))
+"#,
+};
+
 /// `$exit` (code).
 pub(crate) const EXIT: Import = Import {
     component: r#"

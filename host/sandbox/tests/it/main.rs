@@ -14,6 +14,7 @@ mod net_hostile;
 mod pitfalls;
 mod publish;
 mod reload;
+mod reuse;
 mod scratch;
 mod server;
 mod sockets;
