@@ -39,7 +39,7 @@ enum Command {
     Bare(BareArgs),
 }
 
-/// Instantiate, call and drop the no-op task, on one thread
+/// Instantiate, call and drop the no-op task on one thread, and load many plugins
 #[derive(Debug, Args)]
 struct SandboxArgs {
     /// Folder with the demo plugin
@@ -48,6 +48,12 @@ struct SandboxArgs {
     /// How many calls to measure
     #[arg(long, value_name = "N", default_value_t = 50_000)]
     calls: usize,
+    /// Measure only this, in this process
+    #[arg(long, value_name = "PART")]
+    part: Option<sandbox::Part>,
+    /// Where compiled code is kept while the plugins of a folder are loaded
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
 }
 
 /// Drain a queue of no-op tasks with each worker in turn

@@ -104,6 +104,25 @@ pub(crate) fn cpu_time(pids: &[u32]) -> Option<Duration> {
     (nanos > 0).then(|| Duration::from_nanos(nanos))
 }
 
+/// CPU time of this process so far, threads that have ended included.
+#[cfg(unix)]
+pub(crate) fn own_cpu_time() -> Option<Duration> {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Some(Duration::new(u64::try_from(time.tv_sec).ok()?, u32::try_from(time.tv_nsec).ok()?))
+}
+
+#[cfg(not(unix))]
+pub(crate) fn own_cpu_time() -> Option<Duration> {
+    None
+}
+
+/// How much of the memory this process has now.
+pub(crate) fn resident_bytes() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
 /// The process whose command line contains all of these.
 pub(crate) fn find(words: &[&str]) -> Option<u32> {
     all().find(|pid| {
