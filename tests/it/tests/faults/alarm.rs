@@ -11,7 +11,7 @@ fn a_broker_that_blocks_publishers_is_waited_for_and_consuming_goes_on() {
     let host = site.host(&["-c", "8", "--set", "task.track_started=true"]);
     let client = site.start_client(&format!(
         r#"
-retrying = [send("tasks.slow_flaky", 2.0 + n / 10, task_id=f"{{QUEUE}}-retrying-{{n}}") for n in range({RETRYING})]
+retrying = [send("tasks.slow_flaky", 6.0 + n / 10, task_id=f"{{QUEUE}}-retrying-{{n}}") for n in range({RETRYING})]
 plain = [send("tasks.sleep", 0.5) for n in range(20)]
 until(lambda: all(result.state == "STARTED" for result in retrying), "they run")
 emit("running")

@@ -1,3 +1,5 @@
+//! Which addresses belong to which network, and which of them a grant names.
+
 use super::*;
 
 fn address(text: &str) -> IpAddr {
