@@ -143,6 +143,14 @@ impl Patience {
     /// told to end is not cut short: it knows what it does.
     pub(crate) async fn wait<T>(&self, at_most: Duration, what: impl Future<Output = T>) -> Result<T, Cut> {
         let time = at_most.min(self.deadlines.patience());
+        // At the hard deadline the guest is stopped, and does not go on for another moment.
+        let goes_on = time < self.deadlines.remaining();
+        let over = async {
+            match goes_on {
+                true => tokio::time::sleep(time).await,
+                false => future::pending().await,
+            }
+        };
         let told = async {
             match self.notice.as_ref().filter(|notice| !notice.is_given()) {
                 Some(notice) => notice.arrived().await,
@@ -153,7 +161,7 @@ impl Patience {
             biased;
             value = what => Ok(value),
             () = told => Err(Cut::Told),
-            () = tokio::time::sleep(time) => Err(Cut::Time(time)),
+            () = over => Err(Cut::Time(time)),
         }
     }
 }
