@@ -18,36 +18,104 @@ taskhost::plugin!(run, variables);
 #[serde(tag = "do", rename_all = "snake_case")]
 enum Step {
     /// Makes the file if it is not there.
-    Open { name: String, path: String, #[serde(default)] truncate: bool, #[serde(default)] follow: bool },
-    OpenFolder { name: String, path: String },
+    Open {
+        name: String,
+        path: String,
+        #[serde(default)]
+        truncate: bool,
+        #[serde(default)]
+        follow: bool,
+    },
+    OpenFolder {
+        name: String,
+        path: String,
+    },
     /// A stream into an open file, from a place or at its end.
-    Stream { name: String, file: String, at: Option<u64> },
+    Stream {
+        name: String,
+        file: String,
+        at: Option<u64>,
+    },
     /// A stream out of an open file.
-    Reader { name: String, file: String },
-    Close { name: String },
+    Reader {
+        name: String,
+        file: String,
+    },
+    Close {
+        name: String,
+    },
     /// Into a file at a place, or into a stream.
-    Write { name: String, bytes: usize, #[serde(default)] at: u64 },
+    Write {
+        name: String,
+        bytes: usize,
+        #[serde(default)]
+        at: u64,
+    },
     /// Into a stream, without waiting until that is done.
-    WriteLater { name: String, bytes: usize },
-    SetSize { name: String, bytes: u64 },
-    SetTimes { name: String, seconds: u64, nanoseconds: u32 },
-    Size { path: String },
-    Read { path: String },
-    List { path: String },
-    Unlink { path: String },
-    MakeFolder { path: String },
-    RemoveFolder { path: String },
-    Link { from: String, to: String },
-    Rename { from: String, to: String },
-    Symlink { from: String, to: String },
+    WriteLater {
+        name: String,
+        bytes: usize,
+    },
+    SetSize {
+        name: String,
+        bytes: u64,
+    },
+    SetTimes {
+        name: String,
+        seconds: u64,
+        nanoseconds: u32,
+    },
+    Size {
+        path: String,
+    },
+    Read {
+        path: String,
+    },
+    List {
+        path: String,
+    },
+    Unlink {
+        path: String,
+    },
+    MakeFolder {
+        path: String,
+    },
+    RemoveFolder {
+        path: String,
+    },
+    Link {
+        from: String,
+        to: String,
+    },
+    Rename {
+        from: String,
+        to: String,
+    },
+    Symlink {
+        from: String,
+        to: String,
+    },
     /// Makes so many of one kind until that fails, and says how many there were.
-    Many { kind: Kind, path: String, count: u32 },
+    Many {
+        kind: Kind,
+        path: String,
+        count: u32,
+    },
     /// Writes into an open file until that fails, and says how much there was.
-    Fill { name: String },
-    Say { text: String },
-    Wait { seconds: f64 },
+    Fill {
+        name: String,
+    },
+    Say {
+        text: String,
+    },
+    Wait {
+        seconds: f64,
+    },
     /// Folders in folders.
-    Nest { path: String, depth: u32 },
+    Nest {
+        path: String,
+        depth: u32,
+    },
 }
 
 #[derive(Deserialize)]
@@ -232,14 +300,12 @@ impl World {
             let each = format!("{path}{number}");
             let made = match kind {
                 Kind::File => self.create(&each, OpenFlags::empty(), false).map(drop),
-                Kind::Open => {
-                    self.create(&each, OpenFlags::empty(), false).map(|file| self.kept.push(file))
-                }
+                Kind::Open => self.create(&each, OpenFlags::empty(), false).map(|file| self.kept.push(file)),
                 Kind::Folder => self.place(&each).and_then(|(root, each)| root.create_directory_at(&each)),
                 Kind::Symlink => self.place(&each).and_then(|(root, each)| root.symlink_at("nowhere", &each)),
-                Kind::Link => self.place(path).and_then(|(root, path)| {
-                    root.link_at(PathFlags::empty(), &path, root, &format!("{path}{number}"))
-                }),
+                Kind::Link => self
+                    .place(path)
+                    .and_then(|(root, path)| root.link_at(PathFlags::empty(), &path, root, &format!("{path}{number}"))),
             };
             if let Err(code) = made {
                 return format!("{number} {}", code.name());

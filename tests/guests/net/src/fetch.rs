@@ -6,9 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use taskhost::task;
 use wasip2::http::outgoing_handler::{ErrorCode, FutureIncomingResponse, OutgoingRequest, RequestOptions, handle};
-use wasip2::http::types::{
-    Fields, IncomingBody, IncomingResponse, Method, OutgoingBody, Scheme, http_error_code,
-};
+use wasip2::http::types::{Fields, IncomingBody, IncomingResponse, Method, OutgoingBody, Scheme, http_error_code};
 use wasip2::io::streams::{OutputStream, StreamError};
 
 use crate::shown;
