@@ -2,13 +2,15 @@
 //!
 //! Best effort: nothing depends on an event being seen.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::exception::Exception;
 use crate::name::{TaskId, TaskName};
 use crate::outcome::Limit;
 use crate::protocol::content::Json;
-use crate::timestamp::Timestamp;
+use crate::request::Request;
+use crate::task::TaskSpec;
 use crate::usage::Usage;
 
 /// Something that happened to one task.
@@ -16,6 +18,8 @@ use crate::usage::Usage;
 pub struct Event {
     pub id: TaskId,
     pub task: TaskName,
+    /// What ran or would have run; none if no plugin has the task.
+    pub spec: Option<Arc<TaskSpec>>,
     pub what: Happening,
 }
 
@@ -23,10 +27,12 @@ pub struct Event {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Happening {
     Received {
-        eta: Option<Timestamp>,
-        expires: Option<Timestamp>,
+        request: Arc<Request>,
     },
-    Started,
+    Started {
+        /// Since it was received, or since its ETA if that was later.
+        waited: Duration,
+    },
     Succeeded {
         result: Json,
         usage: Usage,

@@ -279,7 +279,7 @@ impl Desk<'_> {
     fn done(&self, what: Happening) -> Settlement {
         Settlement {
             acknowledgement: self.unless_early(Acknowledgement::Ack),
-            events: vec![event(&self.attempt.request, what)],
+            events: vec![Event { spec: Some(self.attempt.spec.clone()), ..event(&self.attempt.request, what) }],
             ..Settlement::default()
         }
     }
@@ -402,7 +402,7 @@ impl Desk<'_> {
 }
 
 fn event(request: &Request, what: Happening) -> Event {
-    Event { id: request.id.clone(), task: request.task.clone(), what }
+    Event { id: request.id.clone(), task: request.task.clone(), spec: None, what }
 }
 
 /// With what the call was, where that is told.

@@ -17,9 +17,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
+use crate::announce::Announcer;
 use crate::connection::Connection;
 use crate::journal::{self, Journal};
-use crate::log;
 use crate::orders::{Order, Orders};
 use crate::publish;
 use crate::put_back::{self, Wait};
@@ -34,6 +34,7 @@ pub(crate) struct Committer {
     pub(crate) state: Arc<dyn NodeState>,
     pub(crate) journal: Arc<Journal>,
     pub(crate) inputs: mpsc::Sender<Input>,
+    pub(crate) announcer: Arc<Announcer>,
     /// Signs what takes the place of something signed.
     pub(crate) seal: Option<Arc<dyn Seal>>,
 }
@@ -131,7 +132,7 @@ impl Committer {
             }
         }
         self.acknowledge(acknowledgements).await;
-        announced.iter().for_each(log::event);
+        announced.iter().for_each(|event| self.announcer.event(event));
         for input in done {
             // The driver is gone only after it has no deliveries left.
             let _ = self.inputs.send(input).await;

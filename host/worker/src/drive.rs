@@ -21,13 +21,13 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{info, warn};
 
+use crate::announce::Announcer;
 use crate::attempt::Attempts;
 use crate::commit::{Committer, chain};
 use crate::connection::{Connection, Connector};
 use crate::expire;
 use crate::invoker::Invoker;
 use crate::journal::{self, Journal};
-use crate::log;
 use crate::look_up;
 use crate::orders::{Order, Orders, Reports};
 use crate::parked::{self, Homecoming};
@@ -132,6 +132,7 @@ pub async fn run(settings: Settings, mut ports: Ports, shutdowns: mpsc::Receiver
     let (orders, receipts) = (ports.reports.0.clone(), Arc::new(Receipts::default()));
     let journal = Arc::new(Journal::new(ports.state.clone(), ports.connection.clone()));
     let resumed = journal.resume(&codec).await?;
+    let announcer = Arc::new(Announcer);
     let committer = Committer {
         journal: journal.clone(),
         orders: orders.clone(),
@@ -140,6 +141,7 @@ pub async fn run(settings: Settings, mut ports: Ports, shutdowns: mpsc::Receiver
         store: ports.store.clone(),
         state: ports.state.clone(),
         inputs: inputs_in.clone(),
+        announcer: announcer.clone(),
         seal: codec.seal.clone(),
     };
     let expiring = settings.results_expire.map(|age| tokio::spawn(expire::run(ports.store.clone(), age)));
@@ -156,6 +158,7 @@ pub async fn run(settings: Settings, mut ports: Ports, shutdowns: mpsc::Receiver
         receipts,
         looking_up: JoinSet::new(),
         connection: ports.connection,
+        announcer,
         queues,
         catalog,
         plugins: ports.plugins,
@@ -214,6 +217,7 @@ struct Driver {
     receipts: Arc<Receipts>,
     looking_up: JoinSet<()>,
     connection: Arc<Connection>,
+    announcer: Arc<Announcer>,
     queues: Vec<QueueName>,
     catalog: Arc<Catalog>,
     plugins: Arc<dyn Plugins>,
@@ -382,7 +386,7 @@ impl Driver {
                 info!("worker: Cold shutdown (MainProcess)");
                 self.give_up.get_or_insert(Instant::now() + COLD_SHUTDOWN_MAX);
             }
-            Action::Announce(event) => log::event(&event),
+            Action::Announce(event) => self.announcer.event(&event),
             Action::Plugin(event) => {
                 plugins::log(&event);
                 self.plugins.happened(event);

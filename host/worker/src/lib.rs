@@ -2,6 +2,7 @@
 //!
 //! Decides nothing about messages (`core` does) and has never heard of wasm.
 
+mod announce;
 mod attempt;
 mod commit;
 mod connection;
@@ -9,6 +10,7 @@ mod drive;
 mod expire;
 mod invoker;
 mod journal;
+mod lamport;
 mod log;
 mod look_up;
 mod orders;
@@ -25,6 +27,7 @@ mod tests;
 pub use connection::{Connection, Connector};
 pub use drive::{Ports, RunError, Settings, run};
 pub use invoker::{Cancel, Invoker};
+pub use lamport::Lamport;
 pub use orders::Reports;
 pub use plugins::Plugins;
 pub use publish::Publisher;

@@ -10,10 +10,10 @@ const RESULT_CHARS_MAX: usize = 1024;
 
 /// Writes one event.
 pub(crate) fn event(event: &Event) {
-    let Event { id, task, what } = event;
+    let Event { id, task, what, .. } = event;
     match what {
         Happening::Received { .. } => info!(task.id = %id, task.name = %task, "Task {task}[{id}] received"),
-        Happening::Started => debug!(task.id = %id, task.name = %task, "Task {task}[{id}] started"),
+        Happening::Started { .. } => debug!(task.id = %id, task.name = %task, "Task {task}[{id}] started"),
         Happening::Succeeded { result, usage } => {
             // The text of the result is not made for nobody.
             if tracing::enabled!(tracing::Level::INFO) {

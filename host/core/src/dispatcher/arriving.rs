@@ -114,12 +114,14 @@ impl Dispatcher {
             return self.unknown(delivery, request, now, actions);
         };
         let policy = self.limits.task.policy(&request, &spec.options);
+        let request: Arc<Request> = Arc::from(request);
         actions.push(Action::Announce(Event {
             id: request.id.clone(),
             task: request.task.clone(),
-            what: Happening::Received { eta: request.eta, expires: request.expires },
+            spec: Some(spec.clone()),
+            what: Happening::Received { request: request.clone() },
         }));
-        let work = Work { request: Arc::from(request), spec, policy, turn: None, let_through: false };
+        let work = Work { request, spec, policy, turn: None, let_through: false, received: now };
         self.admit(delivery, work, now, actions);
     }
 

@@ -35,6 +35,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::admit::{Admission, admit};
 use crate::breaker::{Breakers, Passage};
 use crate::catalog::Catalog;
+use crate::event::{Event, Happening};
 use crate::message::Acknowledgement;
 use crate::name::{TaskId, TaskName};
 use crate::outcome::{Attempt, AttemptId, DeliveryId, Finished, Outcome};
@@ -319,6 +320,13 @@ impl Dispatcher {
         if attempt.policy.track_started && !attempt.policy.ignore_result {
             actions.push(Action::Record(settle::started(&attempt, self.limits.started_meta.clone(), now)));
         }
+        let due = attempt.request.eta.map_or(work.received, |eta| eta.max(work.received));
+        actions.push(Action::Announce(Event {
+            id: attempt.request.id.clone(),
+            task: attempt.request.task.clone(),
+            spec: Some(attempt.spec.clone()),
+            what: Happening::Started { waited: now.since(due) },
+        }));
         let crowd = attempt.spec.plugin_concurrency.map(|_| attempt.spec.plugin.clone());
         self.attempts.insert(id, Running { delivery, turn: work.turn, crowd });
         self.track(delivery, Stage::Running(attempt.clone()));

@@ -33,6 +33,7 @@ pub(super) struct Work {
     pub(super) turn: Option<Turn>,
     /// The rate limit of its task has let it through.
     pub(super) let_through: bool,
+    pub(super) received: Timestamp,
 }
 
 /// An attempt that runs.
