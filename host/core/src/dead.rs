@@ -38,6 +38,11 @@ pub fn parked_queue(of: &QueueName) -> Option<QueueName> {
     QueueName::parse(&format!("{of}{PARKED_SUFFIX}")).ok()
 }
 
+/// What became of a message that lost worker after worker, in words.
+pub fn undeliverable(deliveries: u32) -> String {
+    format!("delivered {deliveries} times, and each time the worker was lost")
+}
+
 /// The message as it is kept aside.
 pub fn letter(message: &Message, queue: &QueueName, reason: &Reason<'_>) -> Message {
     let mut letter = message.clone();

@@ -2,6 +2,9 @@
 //!
 //! Best effort: nothing depends on an event being seen.
 
+mod custom;
+mod wire;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +15,9 @@ use crate::protocol::content::Json;
 use crate::request::Request;
 use crate::task::TaskSpec;
 use crate::usage::Usage;
+
+pub use custom::{CustomEvent, CustomEventError, KIND_BYTES_MAX};
+pub use wire::{BATCH_KEY, Beat, EventWriter, Software, Stamp, Vitals, routing_key};
 
 /// Something that happened to one task.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,6 +51,7 @@ pub enum Happening {
     },
     Retried {
         cause: Option<Exception>,
+        traceback: Option<String>,
         delay: Duration,
     },
     Rejected {
@@ -61,7 +68,10 @@ pub enum Happening {
         terminated: bool,
     },
     /// Its name is not in the catalog.
-    Unregistered,
+    Unregistered {
+        /// Its message is given back, for a worker that has it.
+        requeue: bool,
+    },
     /// No plugin can run it now, and its message is kept aside until one can.
     Parked {
         /// There is one, which is in quarantine.

@@ -148,7 +148,7 @@ pub fn refuse(refusal: Refusal, now: Timestamp) -> Settlement {
         },
         Refusal::Unknown { request, disposition: Disposition::Requeue, .. } => Settlement {
             acknowledgement: Some(Acknowledgement::Requeue),
-            events: vec![event(&request, Happening::Unregistered)],
+            events: vec![event(&request, Happening::Unregistered { requeue: true })],
             ..Settlement::default()
         },
         Refusal::Unknown { request, disposition: Disposition::Park, once_served } => {
@@ -163,7 +163,7 @@ pub fn refuse(refusal: Refusal, now: Timestamp) -> Settlement {
             Settlement {
                 records: vec![record(&request, State::Failure, exception, None, now)],
                 acknowledgement: Some(Acknowledgement::Reject),
-                events: vec![event(&request, Happening::Unregistered)],
+                events: vec![event(&request, Happening::Unregistered { requeue: false })],
                 ..Settlement::default()
             }
         }
@@ -210,7 +210,7 @@ fn revoked_record(request: &Request, policy: Policy, reason: &str, now: Timestam
 
 /// What lost worker after worker is kept aside for people to look at.
 fn dead_letter(request: &Request, deliveries: u32, now: Timestamp) -> Settlement {
-    let error = format!("delivered {deliveries} times, and each time the worker was lost");
+    let error = dead::undeliverable(deliveries);
     let exception = ResultValue::Exception(Exception::worker_lost(&error));
     let reason = dead::Reason { reason: "delivery_limit", error: &error, count: deliveries };
     let message = dead::letter(&request.message, &request.delivery.queue, &reason);
@@ -320,11 +320,12 @@ impl Desk<'_> {
             Retry::Exhausted(exception, traceback) => self.fail(exception, traceback, None),
             Retry::Again { publication, delay } => {
                 let (cause, traceback) = wish.cause.unzip();
+                let traceback = traceback.flatten();
                 let result = cause.clone().map_or(ResultValue::Json(Json::null()), ResultValue::Exception);
                 Settlement {
                     before: vec![Step::Send(*publication)],
-                    records: self.record_unless_ignored(State::Retry, result, traceback.flatten()),
-                    ..self.done(Happening::Retried { cause, delay })
+                    records: self.record_unless_ignored(State::Retry, result, traceback.clone()),
+                    ..self.done(Happening::Retried { cause, traceback, delay })
                 }
             }
         }

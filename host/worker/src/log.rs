@@ -45,7 +45,7 @@ pub(crate) fn event(event: &Event) {
                 );
             }
         },
-        Happening::Retried { cause, delay } => {
+        Happening::Retried { cause, delay, .. } => {
             let cause = cause.as_ref().map(|cause| format!(": {}", cause.repr())).unwrap_or_default();
             let seconds = delay.as_secs_f64();
             info!(task.id = %id, task.name = %task, "Task {task}[{id}] retry: Retry in {seconds}s{cause}");
@@ -63,7 +63,7 @@ pub(crate) fn event(event: &Event) {
         Happening::Revoked { expired, .. } => {
             info!(task.id = %id, task.name = %task, expired, "Discarding revoked task: {task}[{id}]");
         }
-        Happening::Unregistered => {
+        Happening::Unregistered { .. } => {
             error!(task.id = %id, task.name = %task, "Received unregistered task of type '{task}'");
         }
         Happening::Parked { quarantined: true } => {

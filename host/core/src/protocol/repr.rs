@@ -3,6 +3,7 @@
 //! For people only: nobody parses it. Stops reading where the text is cut off, so that a value of
 //! megabytes costs no more than a short one.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 use crate::protocol::content::{Json, Kind, Raw, push_float};
@@ -24,6 +25,16 @@ pub fn repr_args(args: &Json, chars_max: usize) -> String {
     let mut page = Page::new(chars_max);
     page.tuple(args.raw());
     page.finish()
+}
+
+/// A text that somebody else wrote, cut in the same way.
+pub fn cut(text: &str, chars_max: usize) -> Cow<'_, str> {
+    if text.len() <= chars_max {
+        return Cow::Borrowed(text);
+    }
+    let mut page = Page::new(chars_max);
+    page.push_str(text);
+    Cow::Owned(page.finish())
 }
 
 /// A text of limited length. Holds one character more than it may show, to know that it is cut.
