@@ -7,6 +7,7 @@ pub mod admit;
 pub mod breaker;
 pub mod catalog;
 pub mod concurrency;
+pub mod control;
 pub mod dead;
 pub mod dispatcher;
 pub mod event;

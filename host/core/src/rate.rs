@@ -3,6 +3,7 @@
 //! The bucket holds one token, so tasks are spaced evenly and there are no bursts
 //! (celery/utils/time.py `rate`, kombu/utils/limits.py `TokenBucket` with capacity 1).
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::timestamp::Timestamp;
@@ -70,6 +71,21 @@ impl Rate {
     }
 }
 
+/// As Celery writes a rate: in the unit in which it is a whole number, if there is one.
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let interval = self.interval.as_secs_f64();
+        for (unit, seconds) in [("s", 1.0), ("m", 60.0), ("h", 3600.0)] {
+            let count: f64 = seconds / interval;
+            // An interval is a whole number of nanoseconds, and so a little off.
+            if count >= 0.5 && (count - count.round()).abs() <= count * 1e-6 {
+                return write!(f, "{}/{unit}", count.round());
+            }
+        }
+        write!(f, "{}/h", 3600.0 / interval)
+    }
+}
+
 /// Spaces the starts of one task.
 #[derive(Debug, Clone)]
 pub struct Bucket {
@@ -115,6 +131,16 @@ mod tests {
         assert_eq!(interval("0/m"), Ok(None));
         for bad in ["", "fast", "1/d", "-1", "nan", "inf/s"] {
             assert!(interval(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_rate_is_written_as_it_was_given() {
+        for text in ["10/m", "30/m", "7/m", "3/s", "1000/s", "5/h", "999/h"] {
+            assert_eq!(Rate::parse(text).ok().flatten().map(|rate| rate.to_string()).as_deref(), Some(text));
+        }
+        for (text, written) in [("4", "4/s"), ("60/m", "1/s"), ("0.5", "30/m"), ("0.5/h", "0.5/h")] {
+            assert_eq!(Rate::parse(text).ok().flatten().map(|rate| rate.to_string()).as_deref(), Some(written));
         }
     }
 
