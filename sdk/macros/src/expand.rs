@@ -18,7 +18,7 @@ pub(crate) fn expand(attribute: TokenStream, item: TokenStream, crate_name: &str
     check(&function)?;
     let parameters = function.sig.inputs.iter_mut().map(Parameter::take).collect::<Result<Vec<_>>>()?;
     let arguments: Vec<&Argument> = parameters.iter().filter_map(Parameter::argument).collect();
-    check_order(&function, &arguments)?;
+    check_order(&function, &parameters)?;
 
     let ident = &function.sig.ident;
     let text = ident.to_string();
@@ -69,16 +69,37 @@ fn check(function: &ItemFn) -> Result<()> {
 }
 
 /// As in Python, so that positional arguments can be told apart.
-fn check_order(function: &ItemFn, arguments: &[&Argument]) -> Result<()> {
-    let mut defaults = arguments.iter().skip_while(|argument| argument.is_required());
-    let with_default = defaults.next();
-    match (with_default, defaults.find(|argument| argument.is_required())) {
-        (Some(first), Some(second)) => {
-            let message = format!("`{}` needs a default, since `{}` before it has one", second.name, first.name);
-            Err(Error::new_spanned(&function.sig.inputs, message))
+fn check_order(function: &ItemFn, parameters: &[Parameter]) -> Result<()> {
+    let refuse = |message: String| Err(Error::new_spanned(&function.sig.inputs, message));
+    let mut with_default: Option<&str> = None;
+    let (mut args, mut kwargs): (Option<&str>, Option<&str>) = (None, None);
+    for parameter in parameters {
+        let name = match parameter {
+            Parameter::Context => continue,
+            Parameter::Argument(argument) => &argument.name,
+            Parameter::Args(name, _) | Parameter::Kwargs(name, _) => name,
+        };
+        if let Some(kwargs) = kwargs {
+            return refuse(format!("`{name}` cannot follow `{kwargs}`, which takes all that is given by name"));
         }
-        _ => Ok(()),
+        match parameter {
+            Parameter::Context => {}
+            Parameter::Argument(argument) if !argument.is_required() => with_default = with_default.or(Some(name)),
+            // What follows `#[args]` is given by name, in any order.
+            Parameter::Argument(_) => {
+                if let Some(first) = with_default.filter(|_| args.is_none()) {
+                    return refuse(format!("`{name}` needs a default, since `{first}` before it has one"));
+                }
+            }
+            Parameter::Args(..) => {
+                if let Some(first) = args.replace(name) {
+                    return refuse(format!("`{first}` has taken all that `{name}` could get"));
+                }
+            }
+            Parameter::Kwargs(..) => kwargs = Some(name),
+        }
     }
+    Ok(())
 }
 
 /// The function that binds, parses, calls and writes.
@@ -104,9 +125,32 @@ fn body(ident: &syn::Ident, text: &str, parameters: &[Parameter], arguments: &[&
             };
         }
     });
+    let takes_args = parameters.iter().position(|parameter| matches!(parameter, Parameter::Args(..)));
+    let takes_kwargs = parameters.iter().any(|parameter| matches!(parameter, Parameter::Kwargs(..)));
+    let before = &parameters[..takes_args.unwrap_or(parameters.len())];
+    let positional = before.iter().filter_map(Parameter::argument).count();
+    let bind = if takes_args.is_some() || takes_kwargs {
+        let asked = |wanted: bool| match wanted {
+            true => quote!(::std::option::Option::Some(::std::string::String::new())),
+            false => quote!(::std::option::Option::None),
+        };
+        let (args, kwargs) = (asked(takes_args.is_some()), asked(takes_kwargs));
+        quote! {
+            let mut rest = ::taskhost::__private::Rest { args: #args, kwargs: #kwargs };
+            let bound: [::std::option::Option<&str>; #count] = SIGNATURE.bind_rest(args, kwargs, &mut rest)?;
+        }
+    } else {
+        quote!(let bound: [::std::option::Option<&str>; #count] = SIGNATURE.bind(args, kwargs)?;)
+    };
     let mut locals_left = locals.iter();
     let passed = parameters.iter().map(|parameter| match parameter {
         Parameter::Context => quote!(context),
+        Parameter::Args(name, ty) => {
+            quote_spanned!(ty.span() => SIGNATURE.parse_rest::<#ty>(#name, rest.args.take())?)
+        }
+        Parameter::Kwargs(name, ty) => {
+            quote_spanned!(ty.span() => SIGNATURE.parse_rest::<#ty>(#name, rest.kwargs.take())?)
+        }
         Parameter::Argument(argument) => {
             let local = locals_left.next().expect("there is a local for each argument");
             if argument.borrowed { quote!(&#local) } else { quote!(#local) }
@@ -125,9 +169,10 @@ fn body(ident: &syn::Ident, text: &str, parameters: &[Parameter], arguments: &[&
             const SIGNATURE: ::taskhost::__private::Signature = ::taskhost::__private::Signature {
                 function: #text,
                 parameters: &[#(::taskhost::__private::Parameter { name: #names, required: #required }),*],
+                positional: #positional,
                 location: #location,
             };
-            let bound: [::std::option::Option<&str>; #count] = SIGNATURE.bind(args, kwargs)?;
+            #bind
             #(#parse)*
             let returned = #ident(#(#passed),*);
             (&&&Returned::of(&returned)).kind().finish(returned)
@@ -160,8 +205,8 @@ fn summary(attributes: &[Attribute]) -> String {
 impl Parameter {
     fn argument(&self) -> Option<&Argument> {
         match self {
-            Parameter::Context => None,
             Parameter::Argument(argument) => Some(argument),
+            Parameter::Context | Parameter::Args(..) | Parameter::Kwargs(..) => None,
         }
     }
 }
@@ -201,6 +246,19 @@ mod tests {
         check_refused("", "fn f(#[default] context: &Context) {}", "the context is no argument and needs no default");
         check_refused("", "fn f(#[default(5)] x: u8) {}", "write `#[default]` or `#[default = value]`");
         check_refused("", "fn f(x: Option<u8>, y: u8) {}", "`y` needs a default, since `x` before it has one");
+        check_refused("", "fn f(#[args = 1] a: Vec<u8>) {}", "write `#[args]`");
+        check_refused("", "fn f(#[args] a: &[u8]) {}", "further arguments are owned, such as `Vec<Json>`");
+        check_refused(
+            "",
+            "fn f(#[args] #[default] a: Vec<u8>) {}",
+            "further arguments need no default: there may be none",
+        );
+        check_refused("", "fn f(#[args] a: A, #[args] b: A) {}", "`a` has taken all that `b` could get");
+        check_refused(
+            "",
+            "fn f(#[kwargs] k: M, x: u8) {}",
+            "`x` cannot follow `k`, which takes all that is given by name",
+        );
         check_refused("queu = \"a\"", "fn f() {}", "unknown option `queu`; did you mean `queue`?");
     }
 

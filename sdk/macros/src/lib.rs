@@ -25,7 +25,8 @@ mod parameter;
 ///
 /// **Parameters** are bound by position or keyword as in Python, and parsed with serde. `&str`, `&[T]` and `&T` are parsed as
 /// `String`, `Vec<T>` and `T`. A parameter that is an `Option`, or that has `#[default]` or `#[default = value]`, may be
-/// left out. `&Context` is not an argument. Wrong arguments fail the task with a `TypeError` that names the parameter.
+/// left out. `#[args]` on a list takes further positional arguments and `#[kwargs]` on a map further keywords, as Python's
+/// `*args` and `**kwargs` do. `&Context` is not an argument. Wrong arguments fail the task with a `TypeError` that names the parameter.
 ///
 /// **Result**: anything that is `Serialize`, or a `Result` of it whose error converts into `TaskError`, as every
 /// `std::error::Error` does; an error that can merely be shown, such as `String` or `anyhow::Error`, fails as `TaskError`.

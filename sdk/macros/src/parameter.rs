@@ -7,6 +7,10 @@ pub(crate) enum Parameter {
     /// `context: &Context`.
     Context,
     Argument(Box<Argument>),
+    /// `#[args]`, Python's `*args`: the type to parse.
+    Args(String, Type),
+    /// `#[kwargs]`, Python's `**kwargs`: the type to parse.
+    Kwargs(String, Type),
 }
 
 /// A parameter that callers give.
@@ -37,6 +41,7 @@ impl Parameter {
             }
         };
         let given = take_default(attrs)?;
+        let (args, kwargs) = (take_mark(attrs, "args")?, take_mark(attrs, "kwargs")?);
         if is_context(ty) {
             return match given {
                 Some(_) => Err(Error::new_spanned(ty, "the context is no argument and needs no default")),
@@ -48,6 +53,16 @@ impl Parameter {
         };
         let name = name.ident.to_string();
         let name = name.strip_prefix("r#").unwrap_or(&name).to_owned();
+        if args || kwargs {
+            if given.is_some() {
+                return Err(Error::new_spanned(ty, "further arguments need no default: there may be none"));
+            }
+            let (ty, borrowed) = owned(ty)?;
+            if borrowed {
+                return Err(Error::new_spanned(ty, "further arguments are owned, such as `Vec<Json>`"));
+            }
+            return Ok(if args { Parameter::Args(name, ty) } else { Parameter::Kwargs(name, ty) });
+        }
         let missing = match given {
             Some(missing) => missing,
             None if last_segment(ty).is_some_and(|segment| segment.ident == "Option") => Missing::Default,
@@ -67,6 +82,17 @@ fn take_default(attributes: &mut Vec<Attribute>) -> Result<Option<Missing>> {
         Meta::Path(_) => Ok(Some(Missing::Default)),
         Meta::NameValue(pair) => Ok(Some(Missing::Value(Box::new(pair.value)))),
         Meta::List(list) => Err(Error::new_spanned(list, "write `#[default]` or `#[default = value]`")),
+    }
+}
+
+/// Removes the attribute of that name, which has no value.
+fn take_mark(attributes: &mut Vec<Attribute>, name: &str) -> Result<bool> {
+    let Some(index) = attributes.iter().position(|attribute| attribute.path().is_ident(name)) else {
+        return Ok(false);
+    };
+    match attributes.remove(index).meta {
+        Meta::Path(_) => Ok(true),
+        other => Err(Error::new_spanned(other, format!("write `#[{name}]`"))),
     }
 }
 

@@ -111,7 +111,7 @@ pub mod __private {
     pub use crate::bindings::taskhost::task::types::Failure;
     pub use crate::guest::{assert_distinct, describe, run};
     pub use crate::outcome::{ErrorKind, Returned, TextKind, ValueKind};
-    pub use crate::signature::{Parameter, Signature};
+    pub use crate::signature::{Parameter, Rest, Signature};
 }
 
 #[cfg(doctest)]

@@ -3,6 +3,7 @@
 use std::panic::Location;
 
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::elements::{self, Malformed};
 use crate::error::TaskError;
@@ -15,6 +16,8 @@ pub struct Signature {
     pub function: &'static str,
     /// In order of declaration.
     pub parameters: &'static [Parameter],
+    /// How many of them positional arguments can reach: those after `*args` are given by name alone.
+    pub positional: usize,
     /// Where tracebacks of wrong arguments point, there being no line of the task to blame.
     pub location: &'static Location<'static>,
 }
@@ -28,12 +31,39 @@ pub struct Parameter {
     pub required: bool,
 }
 
+/// What no parameter has a name for, as JSON: Python's `*args` and `**kwargs`.
+#[derive(Debug, Default)]
+pub struct Rest {
+    /// An array, where the function takes further positional arguments.
+    pub args: Option<String>,
+    /// An object, where it takes further keyword arguments.
+    pub kwargs: Option<String>,
+}
+
 impl Signature {
     /// The text of each argument, in order of the parameters; `None` where the default is to be taken.
     pub fn bind<'a, const N: usize>(&self, args: &'a str, kwargs: &'a str) -> Result<[Option<&'a str>; N], TaskError> {
         let mut bound = [None; N];
-        self.bind_into(args, kwargs, &mut bound)?;
+        self.bind_into(args, kwargs, &mut bound, &mut Rest::default())?;
         Ok(bound)
+    }
+
+    /// As [`Signature::bind`], for a function that takes more than it has names for.
+    pub fn bind_rest<'a, const N: usize>(
+        &self,
+        args: &'a str,
+        kwargs: &'a str,
+        rest: &mut Rest,
+    ) -> Result<[Option<&'a str>; N], TaskError> {
+        let mut bound = [None; N];
+        self.bind_into(args, kwargs, &mut bound, rest)?;
+        Ok(bound)
+    }
+
+    /// Parses what `bind_rest` has collected.
+    pub fn parse_rest<T: DeserializeOwned + 'static>(&self, name: &str, text: Option<String>) -> Result<T, TaskError> {
+        let text = text.expect("bind_rest collects what it was asked for");
+        lenient::parse(&text).map_err(|message| self.complain(&format!("argument '{name}': {message}")))
     }
 
     /// Parses the argument of a required parameter, which `bind` has found.
@@ -47,23 +77,36 @@ impl Signature {
     }
 
     // The order of the checks is CPython's: keywords, surplus, missing.
-    fn bind_into<'a>(&self, args: &'a str, kwargs: &'a str, bound: &mut [Option<&'a str>]) -> Result<(), TaskError> {
+    fn bind_into<'a>(
+        &self,
+        args: &'a str,
+        kwargs: &'a str,
+        bound: &mut [Option<&'a str>],
+        rest: &mut Rest,
+    ) -> Result<(), TaskError> {
         let mut given = 0;
         let positional = elements::of_array(args, |text| {
-            if let Some(slot) = bound.get_mut(given) {
-                *slot = Some(text);
+            if given < self.positional {
+                bound[given] = Some(text);
+            } else if let Some(rest) = &mut rest.args {
+                append(rest, text);
             }
             given += 1;
         });
         positional.map_err(|Malformed| self.complain("the positional arguments are not a JSON array"))?;
+        let reached = given.min(self.positional);
         let mut complaint = None;
         let keywords = elements::of_object(kwargs, |name, text| {
             match self.parameters.iter().position(|parameter| parameter.name == name) {
+                None if rest.kwargs.is_some() => {
+                    let rest = rest.kwargs.get_or_insert_default();
+                    append(rest, &format!("{}:{text}", Value::String(name.into_owned())));
+                }
                 None => {
                     complaint
                         .get_or_insert_with(|| self.complain(&format!("got an unexpected keyword argument '{name}'")));
                 }
-                Some(index) if index < given => {
+                Some(index) if index < reached => {
                     complaint
                         .get_or_insert_with(|| self.complain(&format!("got multiple values for argument '{name}'")));
                 }
@@ -74,8 +117,13 @@ impl Signature {
         if let Some(complaint) = complaint {
             return Err(complaint);
         }
-        if given > self.parameters.len() {
-            return Err(self.surplus(given));
+        match &mut rest.args {
+            Some(rest) => close(rest, '[', ']'),
+            None if given > self.positional => return Err(self.surplus(given)),
+            None => {}
+        }
+        if let Some(rest) = &mut rest.kwargs {
+            close(rest, '{', '}');
         }
         let missing = |(parameter, slot): (&Parameter, &Option<&str>)| parameter.required && slot.is_none();
         if self.parameters.iter().zip(&*bound).any(missing) {
@@ -86,8 +134,8 @@ impl Signature {
 
     #[cold]
     fn surplus(&self, given: usize) -> TaskError {
-        let most = self.parameters.len();
-        let least = self.parameters.iter().filter(|parameter| parameter.required).count();
+        let most = self.positional;
+        let least = self.parameters[..most].iter().filter(|parameter| parameter.required).count();
         let takes = if least < most { format!("from {least} to {most}") } else { most.to_string() };
         let arguments = if most == 1 { "argument" } else { "arguments" };
         let were = if given == 1 { "was" } else { "were" };
@@ -121,6 +169,18 @@ impl Signature {
     }
 }
 
+fn append(list: &mut String, element: &str) {
+    if !list.is_empty() {
+        list.push(',');
+    }
+    list.push_str(element);
+}
+
+fn close(list: &mut String, open: char, close: char) {
+    list.insert(0, open);
+    list.push(close);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,7 +190,7 @@ mod tests {
     }
 
     const fn signature(function: &'static str, parameters: &'static [Parameter]) -> Signature {
-        Signature { function, parameters, location: Location::caller() }
+        Signature { function, parameters, positional: parameters.len(), location: Location::caller() }
     }
 
     const NOOP: Signature = signature("noop", &[]);
@@ -143,7 +203,7 @@ mod tests {
     #[track_caller]
     fn check(signature: &Signature, args: &str, kwargs: &str, expected: &str) {
         let mut bound = vec![None; signature.parameters.len()];
-        let found = match signature.bind_into(args, kwargs, &mut bound) {
+        let found = match signature.bind_into(args, kwargs, &mut bound, &mut Rest::default()) {
             Ok(()) => bound.iter().map(|text| text.unwrap_or("-")).collect::<Vec<_>>().join(" "),
             Err(error) => error.to_string(),
         };
@@ -180,6 +240,42 @@ mod tests {
     fn keywords_are_checked_before_counts() {
         check(&ADD, "[1, 2, 3]", r#"{"z": 1}"#, "TypeError: add() got an unexpected keyword argument 'z'");
         check(&ADD, "[]", r#"{"z": 1}"#, "TypeError: add() got an unexpected keyword argument 'z'");
+    }
+
+    /// `def once(x, *args, expires=None, **kwargs)`.
+    const ONCE: Signature = Signature {
+        function: "once",
+        parameters: &[parameter("x", true), parameter("expires", false)],
+        positional: 1,
+        location: Location::caller(),
+    };
+
+    #[track_caller]
+    fn check_rest(args: &str, kwargs: &str, expected: &str) {
+        let mut rest = Rest { args: Some(String::new()), kwargs: Some(String::new()) };
+        let found = match ONCE.bind_rest::<2>(args, kwargs, &mut rest) {
+            Ok(bound) => {
+                let bound = bound.map(|text| text.unwrap_or("-")).join(" ");
+                format!("{bound} {} {}", rest.args.expect("was asked for"), rest.kwargs.expect("was asked for"))
+            }
+            Err(error) => error.to_string(),
+        };
+        assert_eq!(found, expected, "once(*{args}, **{kwargs})");
+    }
+
+    #[test]
+    fn what_has_no_name_goes_to_the_rest() {
+        check_rest("[1]", "{}", "1 - [] {}");
+        check_rest("[1, 2, [3, NaN]]", r#"{"expires": 4}"#, "1 4 [2,[3, NaN]] {}");
+        check_rest("[]", r#"{"y": {"z": 1}, "x": 2, "a\"": null}"#, r#"2 - [] {"y":{"z": 1},"a\"":null}"#);
+    }
+
+    #[test]
+    fn what_has_a_name_is_bound_beside_a_rest_as_ever() {
+        check_rest("[]", r#"{"y": 1}"#, "TypeError: once() missing 1 required positional argument: 'x'");
+        check_rest("[1]", r#"{"x": 1}"#, "TypeError: once() got multiple values for argument 'x'");
+        // A parameter after the rest is out of the reach of positional arguments.
+        check_rest("[1, 2]", r#"{"expires": 3}"#, "1 3 [2] {}");
     }
 
     #[test]

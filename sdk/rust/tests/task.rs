@@ -53,6 +53,21 @@ fn mirror(point: Point, r#type: Option<Json>) -> (Point, Option<Json>) {
 #[task]
 fn noop() {}
 
+#[task]
+fn gather(
+    first: u8,
+    #[args] rest: Vec<Json>,
+    #[default = 7] size: u8,
+    #[kwargs] named: BTreeMap<String, Json>,
+) -> (u8, Vec<Json>, u8, BTreeMap<String, Json>) {
+    (first, rest, size, named)
+}
+
+#[task]
+fn first(word: &str, #[kwargs] _ignored: BTreeMap<String, Json>) -> String {
+    word.to_owned()
+}
+
 mod shapes {
     #[taskhost::task]
     pub(crate) fn area(mut width: f64, height: f64) -> f64 {
@@ -61,7 +76,7 @@ mod shapes {
     }
 }
 
-taskhost::plugin!(add, who, join, echo, parse, again, mirror, noop, shapes::area);
+taskhost::plugin!(add, who, join, echo, parse, again, mirror, noop, gather, first, shapes::area);
 
 #[track_caller]
 fn check<T: Definition>(args: &str, kwargs: &str, expected: &str) {
@@ -97,6 +112,14 @@ fn arguments_come_by_place_and_by_name() {
 fn what_is_missing_has_its_default() {
     check::<who>("[]", "{}", "\"id task.who 1 nobody 0 None\"");
     check::<who>(r#"["a"]"#, r#"{"times": 2, "title": null}"#, "\"id task.who 1 a 2 None\"");
+}
+
+#[test]
+fn a_task_may_take_what_it_has_no_names_for() {
+    check::<gather>("[1]", "{}", "[1,[],7,{}]");
+    check::<gather>("[1, 2, null]", r#"{"size": 3, "z": [4]}"#, r#"[1,[2,null],3,{"z":[4]}]"#);
+    check::<first>(r#"["a"]"#, r#"{"b": 1}"#, "\"a\"");
+    check::<first>(r#"["a", "b"]"#, "{}", "TypeError: first() takes 1 positional argument but 2 were given");
 }
 
 #[test]
