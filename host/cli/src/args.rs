@@ -94,6 +94,9 @@ pub(crate) struct WorkerArgs {
     /// How many tasks run at a time [default: number of CPUs]
     #[arg(short, long, value_name = "N")]
     pub(crate) concurrency: Option<String>,
+    /// Most and fewest tasks that run at a time, such as 10,3: the number follows the load
+    #[arg(long, value_name = "MAX,MIN")]
+    pub(crate) autoscale: Option<String>,
     /// Name of this worker; %h is the name of the machine, %n the same without domain, %d the domain
     /// [default: taskhost@%h]
     #[arg(short = 'n', long, value_name = "NAME")]
@@ -525,6 +528,7 @@ impl WorkerArgs {
             .add("--queues", "task.queues", &self.queues)
             .add("--exclude-queues", "task.exclude_queues", &self.exclude_queues)
             .add("--concurrency", "worker.concurrency", &self.concurrency)
+            .add("--autoscale", "worker.autoscale", &self.autoscale)
             .add("--hostname", "worker.hostname", &self.hostname)
             .add("--statedb", "worker.state_db", &self.statedb)
             .add("--prefetch-multiplier", "worker.prefetch_multiplier", &self.prefetch_multiplier)

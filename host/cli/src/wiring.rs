@@ -183,7 +183,7 @@ fn seal(config: &Config) -> Result<Option<Arc<dyn Seal>>, Failure> {
 /// The sandbox, with the operator's limits.
 pub(crate) fn sandbox(config: &Config) -> Result<Arc<Sandbox>, Failure> {
     let sandbox = Sandbox::new(sandbox::Config {
-        concurrency: config.worker.concurrency as usize,
+        concurrency: config.worker.concurrency_max as usize,
         hostname: config.worker.hostname.clone(),
         limits: limits(&config.limits),
         grants: config.grants.clone(),

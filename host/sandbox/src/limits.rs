@@ -64,7 +64,7 @@ pub(crate) const TICK: Duration = Duration::from_millis(10);
 /// How the sandbox is set up. It does not change while the process lives.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Attempts that run at once. The pool is made for these and a few more, for loading meanwhile; whoever
+    /// Attempts that may ever run at once. The pool is made for these and a few more, for loading meanwhile; whoever
     /// exceeds that waits for his turn.
     pub concurrency: usize,
     /// The node's name, told to tasks that ask for it.

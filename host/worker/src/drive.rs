@@ -12,7 +12,7 @@ use store::{ResultStore, SharedRates};
 use taskhost_core::dispatcher::{Action, Dispatcher, Input, Limits, Lookup, Shutdown};
 use taskhost_core::rate::Rate;
 use taskhost_core::{
-    Acknowledgement, Catalog, Codec, DeliveryId, NodeName, PluginName, Queue, QueueName, TaskId, TaskName, TaskSpec,
+    Acknowledgement, Catalog, Codec, DeliveryId, NodeName, PluginName, Queue, Queues, TaskId, TaskName, TaskSpec,
     Timestamp,
 };
 use tokio::runtime::Handle;
@@ -34,7 +34,7 @@ use crate::parked::{self, Homecoming};
 use crate::plugins::{self, Plugins};
 use crate::put_back::Wait;
 use crate::receipts::{Held, Receipts};
-use crate::supervise::{Link, Received, Supervisor, Want};
+use crate::supervise::{Link, Phase, Received, Supervisor, Want};
 
 /// Batches of deliveries between the consumers and the driver: enough to keep the driver busy while a
 /// consumer decodes the next.
@@ -63,6 +63,8 @@ const CLOSE_MAX: Duration = Duration::from_secs(5);
 pub struct Settings {
     pub node: NodeName,
     pub queues: Vec<Queue>,
+    /// What queues look like that are added while the worker runs.
+    pub known_queues: Queues,
     /// The forms in which bodies are read.
     pub codec: Codec,
     pub limits: Limits,
@@ -116,12 +118,12 @@ pub async fn run(settings: Settings, mut ports: Ports, shutdowns: mpsc::Receiver
     let mut dispatcher = Dispatcher::new(settings.limits, catalog.clone(), settings.seed);
     dispatcher.remember_served(settings.once_served);
     dispatcher.recall(ports.state.revocations().await?);
-    let queues = settings.queues.iter().map(|queue| queue.name.clone()).collect();
-    let (want, wants) = watch::channel(Want::Consume { prefetch: dispatcher.prefetch() });
+    dispatcher.begin_with(settings.queues.clone(), settings.known_queues);
+    let want = Want { queues: settings.queues, prefetch: dispatcher.prefetch(), phase: Phase::Consume };
+    let (want, wants) = watch::channel(want);
     let codec = Arc::new(settings.codec);
     let supervisor = Supervisor {
         node: settings.node.to_string(),
-        queues: settings.queues,
         codec: codec.clone(),
         connector: ports.connector,
         connection: ports.connection.clone(),
@@ -159,7 +161,6 @@ pub async fn run(settings: Settings, mut ports: Ports, shutdowns: mpsc::Receiver
         looking_up: JoinSet::new(),
         connection: ports.connection,
         announcer,
-        queues,
         catalog,
         plugins: ports.plugins,
         looking_through: Arc::default(),
@@ -192,7 +193,7 @@ pub async fn run(settings: Settings, mut ports: Ports, shutdowns: mpsc::Receiver
     if timeout(COLD_SHUTDOWN_MAX, committing).await.is_err() {
         warn!("gave up waiting for open commits; the broker will deliver their messages again");
     }
-    want.send_replace(Want::End);
+    want.send_modify(|want| want.phase = Phase::End);
     if timeout(CLOSE_MAX, supervising).await.is_err() {
         warn!("the broker did not close the connection in time");
     }
@@ -218,7 +219,6 @@ struct Driver {
     looking_up: JoinSet<()>,
     connection: Arc<Connection>,
     announcer: Arc<Announcer>,
-    queues: Vec<QueueName>,
     catalog: Arc<Catalog>,
     plugins: Arc<dyn Plugins>,
     /// One looks through parked messages at a time: two would shove them at each other.
@@ -266,6 +266,7 @@ impl Driver {
                         let _ = heard.send(());
                     }
                     Link::Failed(error) => return Err(RunError::Broker(error)),
+                    Link::Refused(queue) => self.handle(Input::CannotConsume(queue)),
                 },
                 // An error is the end of whoever changes plugins: they stay as they are.
                 Ok(()) = catalogs.changed() => self.change_catalog(catalogs.borrow_and_update().clone()),
@@ -373,11 +374,10 @@ impl Driver {
             Action::ForgetCount(execution) => self.open_orders.push(Order::ForgetCount(execution)),
             Action::WakeAt(at) => self.wake = Some(Wake { at, set: (now, Instant::now()) }),
             Action::SetPrefetch(prefetch) => {
-                self.want.send_replace(Want::Consume { prefetch });
+                self.want.send_modify(|want| want.prefetch = prefetch);
             }
-            Action::StopConsuming => {
-                self.want.send_replace(Want::Drain);
-            }
+            Action::Consume(queues) => self.want.send_modify(|want| want.queues = queues),
+            Action::StopConsuming => self.want.send_modify(|want| want.phase = Phase::Drain),
             Action::Acquire { delivery, task, rate } => self.acquire(delivery, task, rate),
             Action::SoftShutdown(timeout) => {
                 info!("worker: Initiating Soft Shutdown, terminating in {} seconds", timeout.as_secs_f64());
@@ -419,7 +419,8 @@ impl Driver {
         };
         let tasks = self.catalog.tasks().filter(can_run).map(|spec| spec.name.clone()).collect();
         let homecoming = Homecoming { tasks, at_most: at_most.unwrap_or(u64::MAX) };
-        let (turn, queues) = (self.looking_through.clone(), self.queues.clone());
+        let turn = self.looking_through.clone();
+        let queues = self.dispatcher.queues().map(|(queue, _)| queue.name.clone()).collect();
         self.bringing_home.spawn(async move {
             let _turn = turn.lock().await;
             parked::bring_home(broker, queues, homecoming).await;

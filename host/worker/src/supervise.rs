@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broker::{Broker, BrokerError, Capabilities, Consumer, Receipt};
-use taskhost_core::{Codec, DecodeError, Queue, Request};
+use taskhost_core::{Codec, DecodeError, Queue, QueueName, Request};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::commit::chain;
 use crate::connection::{Connection, Connector};
@@ -33,6 +33,8 @@ pub(crate) enum Link {
     Lost(oneshot::Sender<()>),
     /// Connecting failed for good.
     Failed(BrokerError),
+    /// A queue that was added can never be consumed; the others are.
+    Refused(QueueName),
 }
 
 /// Deliveries of one consumer.
@@ -42,11 +44,19 @@ pub(crate) struct Received {
 }
 
 /// What the driver wants of the supervisor.
+#[derive(Debug, Clone)]
+pub(crate) struct Want {
+    /// Take messages from these, and from no others.
+    pub(crate) queues: Vec<Queue>,
+    /// How many unsettled ones.
+    pub(crate) prefetch: u32,
+    pub(crate) phase: Phase,
+}
+
+/// How far the worker is with its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Want {
-    Consume {
-        prefetch: u32,
-    },
+pub(crate) enum Phase {
+    Consume,
     /// Take no more messages, but stay connected.
     Drain,
     /// Disconnect and end.
@@ -56,7 +66,6 @@ pub(crate) enum Want {
 /// Owns the connection.
 pub(crate) struct Supervisor {
     pub(crate) node: String,
-    pub(crate) queues: Vec<Queue>,
     pub(crate) codec: Arc<Codec>,
     pub(crate) connector: Arc<dyn Connector>,
     pub(crate) connection: Arc<Connection>,
@@ -134,19 +143,19 @@ impl Supervisor {
         }
     }
 
-    /// Consumes all queues until something is lost or nothing is wanted any more.
+    /// Consumes what is wanted until something is lost or nothing is wanted any more.
     async fn serve(
         &mut self,
         broker: &Arc<dyn Broker>,
         first: bool,
         receiving: &mut JoinSet<Result<(), BrokerError>>,
     ) -> Ended {
-        let mut wanted = *self.wants.borrow_and_update();
-        let mut consumers: Vec<Arc<dyn Consumer>> = Vec::new();
-        if let Want::Consume { prefetch } = wanted {
-            for queue in &self.queues {
-                match broker.consume(queue, prefetch).await {
-                    Ok(consumer) => consumers.push(Arc::from(consumer)),
+        let wanted = self.wants.borrow_and_update().clone();
+        let mut consuming = Consuming::default();
+        if wanted.phase == Phase::Consume {
+            for queue in &wanted.queues {
+                match consuming.begin(broker, queue, wanted.prefetch).await {
+                    Ok(_) => {}
                     Err(error) if first && !error.is_transient() => {
                         let _ = self.links.send(Link::Failed(error)).await;
                         return Ended::Wanted;
@@ -164,7 +173,7 @@ impl Supervisor {
         } else {
             info!("consumer: Connected again. Resuming normal operations following a restart.");
         }
-        for consumer in &consumers {
+        for (_, consumer) in &consuming.consumers {
             receiving.spawn(receive(consumer.clone(), self.codec.clone(), self.deliveries.clone()));
         }
         loop {
@@ -175,36 +184,100 @@ impl Supervisor {
                     Err(panic) => return Ended::Lost(BrokerError::Lost { reason: panic.to_string() }),
                 },
                 changed = self.wants.changed() => {
-                    let want = *self.wants.borrow_and_update();
-                    match want {
-                        _ if changed.is_err() => return Ended::Wanted,
-                        Want::End => return Ended::Wanted,
-                        Want::Consume { prefetch } => {
-                            for consumer in &consumers {
-                                if let Err(error) = consumer.set_prefetch(prefetch).await {
-                                    return Ended::Lost(error);
-                                }
-                            }
-                        }
-                        Want::Drain if wanted != Want::Drain => {
-                            for consumer in &consumers {
-                                if let Err(error) = consumer.cancel().await {
-                                    return Ended::Lost(error);
-                                }
-                            }
-                        }
-                        Want::Drain => {}
+                    let want = self.wants.borrow_and_update().clone();
+                    if changed.is_err() || want.phase == Phase::End {
+                        return Ended::Wanted;
                     }
-                    wanted = want;
+                    if let Err(error) = self.change(broker, &mut consuming, &want, receiving).await {
+                        return Ended::Lost(error);
+                    }
                 }
             }
         }
+    }
+
+    /// Brings what is consumed to what is wanted.
+    async fn change(
+        &mut self,
+        broker: &Arc<dyn Broker>,
+        consuming: &mut Consuming,
+        want: &Want,
+        receiving: &mut JoinSet<Result<(), BrokerError>>,
+    ) -> Result<(), BrokerError> {
+        let wanted = if want.phase == Phase::Consume { want.queues.as_slice() } else { &[] };
+        consuming.end_all_but(wanted).await?;
+        consuming.set_prefetch(want.prefetch).await?;
+        for queue in wanted {
+            match consuming.begin(broker, queue, want.prefetch).await {
+                Ok(None) => {}
+                Ok(Some(consumer)) => {
+                    info!(queue = %queue.name, "consumer: taking messages from `{}`", queue.name);
+                    receiving.spawn(receive(consumer, self.codec.clone(), self.deliveries.clone()));
+                }
+                Err(error) if error.is_transient() => return Err(error),
+                // Somebody asked for a queue that cannot be; the others are not to suffer for it.
+                Err(error) => {
+                    error!(queue = %queue.name, "consumer: cannot {}; it is left alone", chain(&error));
+                    let _ = self.links.send(Link::Refused(queue.name.clone())).await;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The consumers of one connection.
+#[derive(Default)]
+struct Consuming {
+    consumers: Vec<(QueueName, Arc<dyn Consumer>)>,
+    prefetch: u32,
+}
+
+impl Consuming {
+    /// The new consumer; none if the queue is consumed already.
+    async fn begin(
+        &mut self,
+        broker: &Arc<dyn Broker>,
+        queue: &Queue,
+        prefetch: u32,
+    ) -> Result<Option<Arc<dyn Consumer>>, BrokerError> {
+        self.prefetch = prefetch;
+        if self.consumers.iter().any(|(name, _)| *name == queue.name) {
+            return Ok(None);
+        }
+        let consumer: Arc<dyn Consumer> = Arc::from(broker.consume(queue, prefetch).await?);
+        self.consumers.push((queue.name.clone(), consumer.clone()));
+        Ok(Some(consumer))
+    }
+
+    /// What a cancelled consumer delivered is settled by it all the same.
+    async fn end_all_but(&mut self, queues: &[Queue]) -> Result<(), BrokerError> {
+        let (stay, go) = std::mem::take(&mut self.consumers)
+            .into_iter()
+            .partition(|(name, _)| queues.iter().any(|queue| queue.name == *name));
+        self.consumers = stay;
+        let go: Vec<(QueueName, Arc<dyn Consumer>)> = go;
+        for (name, consumer) in go {
+            debug!(queue = %name, "consumer: taking no more messages from `{name}`");
+            consumer.cancel().await?;
+        }
+        Ok(())
+    }
+
+    async fn set_prefetch(&mut self, prefetch: u32) -> Result<(), BrokerError> {
+        if std::mem::replace(&mut self.prefetch, prefetch) == prefetch {
+            return Ok(());
+        }
+        for (_, consumer) in &self.consumers {
+            consumer.set_prefetch(prefetch).await?;
+        }
+        Ok(())
     }
 }
 
 /// Returns when the driver does not want to be connected any more, or is gone.
 async fn ending(mut wants: watch::Receiver<Want>) {
-    let _ = wants.wait_for(|want| *want == Want::End).await;
+    let _ = wants.wait_for(|want| want.phase == Phase::End).await;
 }
 
 /// Reads what a consumer delivers. Decoding is done here, beside the driver and not in it.

@@ -13,8 +13,8 @@ use taskhost_core::dispatcher::{Limits, PluginEvent, Shutdown, TaskDefaults};
 use taskhost_core::settle::Step;
 use taskhost_core::{
     Attempt, Catalog, Codec, Disposition, Finished, HeaderValue, Headers, Json, Message, NodeName, Outcome, PluginName,
-    PluginVersion, Publication, Queue, QueueName, Request, ResultRecord, RetryDelay, RetryRequest, Route, State,
-    StoredResult, TaskId, TaskName, TaskOptions, TaskSpec, Timestamp, Usage, dead, settle,
+    PluginVersion, Publication, Queue, QueueName, Queues, Request, ResultRecord, RetryDelay, RetryRequest, Route,
+    State, StoredResult, TaskId, TaskName, TaskOptions, TaskSpec, Timestamp, Usage, dead, settle,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, watch};
@@ -261,6 +261,8 @@ fn limits() -> Limits {
         unknown_task: Disposition::Reject,
         removed_task: Disposition::Park,
         concurrency: 2,
+        concurrency_max: 4,
+        autoscale: None,
         prefetch_multiplier: 4,
         eta_hold: Duration::from_secs(60),
         delivery_limit: Some(3),
@@ -328,6 +330,7 @@ impl World {
         let settings = Settings {
             node: NodeName::parse("test@host").expect("valid"),
             queues: vec![queue().into()],
+            known_queues: Queues::default(),
             codec: Codec::default(),
             limits: limits(),
             results_expire: None,
@@ -649,6 +652,7 @@ async fn a_broker_that_can_never_work_ends_the_worker() {
     let settings = Settings {
         node: NodeName::parse("x@y").expect("valid"),
         queues: vec![queue().into()],
+        known_queues: Queues::default(),
         codec: Codec::default(),
         limits: limits(),
         results_expire: None,

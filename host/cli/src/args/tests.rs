@@ -84,6 +84,8 @@ fn help_of_run() {
                                              between them
               -c, --concurrency <N>          How many tasks run at a time [default: number of
                                              CPUs]
+                  --autoscale <MAX,MIN>      Most and fewest tasks that run at a time, such as
+                                             10,3: the number follows the load
               -n, --hostname <NAME>          Name of this worker; %h is the name of the machine,
                                              %n the same without domain, %d the domain [default:
                                              taskhost@%h]
@@ -454,6 +456,8 @@ fn help_of_config() {
                                              between them
               -c, --concurrency <N>          How many tasks run at a time [default: number of
                                              CPUs]
+                  --autoscale <MAX,MIN>      Most and fewest tasks that run at a time, such as
+                                             10,3: the number follows the load
               -n, --hostname <NAME>          Name of this worker; %h is the name of the machine,
                                              %n the same without domain, %d the domain [default:
                                              taskhost@%h]

@@ -21,7 +21,13 @@ pub(super) fn text(config: &Config, loaded: &Loaded) -> String {
         line("", &format!("for Python: {url}"));
     }
     line("queues", &queues(config));
-    line("concurrency", &config.worker.concurrency.to_string());
+    line(
+        "concurrency",
+        &match config.worker.autoscale {
+            Some((max, min)) => format!("{min} to {max}, as the load wants"),
+            None => config.worker.concurrency.to_string(),
+        },
+    );
     line("plugins", &config.plugins.dir.display().to_string());
     text.push('\n');
     text.push_str(&plugins(loaded));

@@ -89,6 +89,8 @@ mod tests {
             task.default_queue_type                    classic                                 default
             task.queue_max_priority                    none                                    default
             worker.concurrency                         8                                       default
+            worker.autoscale                           none                                    default
+            worker.concurrency_max                     64                                      default
             worker.prefetch_multiplier                 4                                       default
             worker.prefetch_max                        256                                     default
             worker.disable_prefetch                    false                                   default

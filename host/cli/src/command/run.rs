@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow};
 use sandbox::Loaded;
 use store::SharedRates;
-use taskhost_core::dispatcher::{Limits, Shutdown, TaskDefaults};
+use taskhost_core::dispatcher::{Autoscale, Limits, Shutdown, TaskDefaults};
 use taskhost_core::protocol::content::Json;
 use taskhost_core::rate::RateScope;
 use taskhost_core::{Catalog, PluginName, Queue, TaskName, TaskSpec};
@@ -115,6 +115,7 @@ async fn work(
     let settings = Settings {
         node: config.worker.hostname.clone(),
         queues: queues(config)?,
+        known_queues: config.queues.clone(),
         codec: wiring::codec(config)?,
         limits: limits(config, store.is_durable(), state.is_durable()),
         results_expire: config.result.expires,
@@ -269,8 +270,11 @@ fn limits(config: &Config, look_up: bool, journals: bool) -> Limits {
         ("pid", Json::int(i64::from(std::process::id()))),
         ("hostname", Json::text(config.worker.hostname.as_str())),
     ]);
+    let autoscale = config.worker.autoscale.map(|(max, min)| Autoscale { max: max as usize, min: min as usize });
     Limits {
-        concurrency: config.worker.concurrency as usize,
+        concurrency: config.worker.slots() as usize,
+        concurrency_max: config.worker.concurrency_max as usize,
+        autoscale,
         prefetch_multiplier: config.worker.prefetch_multiplier,
         prefetch_max: config.worker.prefetch_max,
         disable_prefetch: config.worker.disable_prefetch,

@@ -64,6 +64,8 @@ pub(crate) enum Kind {
     ExchangeType,
     /// The largest priority of a queue.
     OptionalPriority,
+    /// The most and the fewest slots, as Celery's `--autoscale` has them.
+    Autoscale,
     /// What AMQP allows as a name: 255 bytes.
     ShortText,
     /// Texts such as `key=value`.
@@ -168,6 +170,8 @@ impl Kind {
             Self::OptionalPriority => {
                 count(raw).filter(|max| (1..=255).contains(max)).map(Value::Count).ok_or_else(unexpected)
             }
+            Self::Autoscale if is_none(raw) => Ok(Value::None),
+            Self::Autoscale => text(raw).and_then(autoscale).ok_or_else(unexpected),
             Self::ShortText => text(raw)
                 .filter(|text| text.len() <= 255)
                 .map(|text| Value::Text(text.to_owned()))
@@ -251,6 +255,7 @@ impl Kind {
             Self::QueueType => "\"classic\" or \"quorum\"",
             Self::ExchangeType => "\"direct\", \"topic\", \"fanout\" or \"headers\"",
             Self::OptionalPriority => "a whole number from 1 to 255, or \"none\"",
+            Self::Autoscale => "two whole numbers, the larger first, such as \"10,3\", or \"none\"",
             Self::ShortText => "a text of at most 255 bytes",
             Self::OptionalPairs => "a list such as [\"global_keyprefix=app:\"], or \"none\"",
             Self::Pairs => "a list such as [\"x-match=all\", \"region=eu\"]",
@@ -326,6 +331,13 @@ fn count(raw: &Raw) -> Option<u32> {
         Raw::Loose(text) => text.trim().parse().ok(),
         _ => None,
     }
+}
+
+/// `max,min`, or only `max`; one slot is kept (celery/worker/worker.py).
+fn autoscale(text: &str) -> Option<Value> {
+    let (max, min) = text.split_once(',').unwrap_or((text, "1"));
+    let (max, min) = (max.trim().parse().ok()?, min.trim().parse::<u32>().ok()?);
+    (min > 0 && min <= max).then_some(Value::Autoscale { max, min })
 }
 
 fn factor(raw: &Raw) -> Option<f64> {

@@ -123,6 +123,10 @@ pub(crate) struct TaskConfig {
 #[derive(Debug)]
 pub(crate) struct WorkerConfig {
     pub(crate) concurrency: u32,
+    /// How far the pool may grow.
+    pub(crate) concurrency_max: u32,
+    /// The most and the fewest slots; `None` leaves them as they are.
+    pub(crate) autoscale: Option<(u32, u32)>,
     /// Zero is no bound.
     pub(crate) prefetch_multiplier: u32,
     /// Zero grows nothing.
@@ -145,6 +149,13 @@ pub(crate) struct WorkerConfig {
     pub(crate) metrics: Option<SocketAddr>,
     /// `None` answers nobody.
     pub(crate) control_socket: Option<PathBuf>,
+}
+
+impl WorkerConfig {
+    /// How many tasks run at a time to begin with.
+    pub(crate) fn slots(&self) -> u32 {
+        self.autoscale.map_or(self.concurrency, |(_, min)| min)
+    }
 }
 
 /// Group `[accept]`.
@@ -280,6 +291,8 @@ impl Config {
             },
             worker: WorkerConfig {
                 concurrency: of.count("worker.concurrency"),
+                concurrency_max: concurrency_max(&resolved)?,
+                autoscale: of.autoscale("worker.autoscale"),
                 prefetch_multiplier: of.count("worker.prefetch_multiplier"),
                 prefetch_max: of.count("worker.prefetch_max"),
                 disable_prefetch: of.bool("worker.disable_prefetch"),
@@ -427,6 +440,7 @@ typed! {
     fn optional_bool -> Option<bool> { Value::Bool(value) => Some(*value), Value::None => None }
     fn count -> u32 { Value::Count(value) => *value }
     fn optional_count -> Option<u32> { Value::Count(value) => Some(*value), Value::None => None }
+    fn autoscale -> Option<(u32, u32)> { Value::Autoscale { max, min } => Some((*max, *min)), Value::None => None }
     fn duration -> Duration { Value::Duration(value) => *value }
     fn optional_duration -> Option<Duration> { Value::Duration(value) => Some(*value), Value::None => None }
     fn bytes -> u64 { Value::Bytes(value) => *value }
@@ -450,6 +464,23 @@ typed! {
     fn node -> NodeName { Value::Text(text) => NodeName::parse(text).expect("the name was parsed when it was resolved") }
     fn level -> Level { Value::Level(level) => *level }
     fn format -> Format { Value::Format(format) => *format }
+}
+
+/// No less than what runs without the pool being grown.
+fn concurrency_max(resolved: &Resolved) -> Result<u32, ConfigErrors> {
+    const KEY: &str = "worker.concurrency_max";
+    let of = Typed(resolved);
+    let (needed, by) = match of.autoscale("worker.autoscale") {
+        Some((max, _)) => (max, "worker.autoscale"),
+        None => (of.count("worker.concurrency"), "worker.concurrency"),
+    };
+    match of.count(KEY) {
+        max if max >= needed => Ok(max),
+        max => {
+            let problem = format!("expected {needed} or more, since {by} wants so many; found {max}");
+            Err(ConfigErrors::new(vec![ConfigError::value(resolved.origin(KEY), KEY, &problem)]))
+        }
+    }
 }
 
 /// The options of the broker's transport, if it has such.

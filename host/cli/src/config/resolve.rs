@@ -149,6 +149,10 @@ fn assignments(sources: &Sources, errors: &mut Vec<ConfigError>) -> Vec<Assignme
     assignments
 }
 
+/// How far a pool may grow by default: room for an instance is little more than a number.
+const CONCURRENCY_MAX: u32 = 64;
+const CONCURRENCY_MORE: u32 = 16;
+
 /// The default of a setting. Those that are computed look at settings which stand before them.
 fn default(setting: &Setting, before: &[(&'static Setting, Value, Origin)], machine: &Machine) -> Value {
     let value = |key| before.iter().find(|(setting, ..)| setting.key == key).map(|(_, value, _)| value);
@@ -162,6 +166,14 @@ fn default(setting: &Setting, before: &[(&'static Setting, Value, Origin)], mach
                 _ => Value::None,
             },
             ("worker.concurrency", ..) => Value::Count(machine.cpus.max(1)),
+            ("worker.concurrency_max", ..) => {
+                let most = match (value("worker.autoscale"), value("worker.concurrency")) {
+                    (Some(Value::Autoscale { max, .. }), _) => *max,
+                    (_, Some(Value::Count(concurrency))) => concurrency.saturating_add(CONCURRENCY_MORE),
+                    _ => 0,
+                };
+                Value::Count(most.max(CONCURRENCY_MAX))
+            }
             ("worker.state_db", ..) => Value::Text("%p.state.db".to_owned()),
             ("worker.control_socket", ..) => match value("worker.state_db") {
                 Some(Value::Text(state)) => Value::Text(format!("{state}.sock")),

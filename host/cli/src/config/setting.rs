@@ -158,6 +158,18 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "largest priority of classic queues of RabbitMQ; none: they know no priorities",
     ),
     computed("worker.concurrency", Kind::Positive, "number of CPUs", "how many tasks run at a time"),
+    fixed(
+        "worker.autoscale",
+        Kind::Autoscale,
+        "none",
+        "most and fewest tasks that run at a time, such as \"10,3\", between which the number follows the load",
+    ),
+    computed(
+        "worker.concurrency_max",
+        Kind::Positive,
+        "64, or 16 more than run at a time",
+        "how many tasks may run at a time after pool_grow and autoscale",
+    ),
     fixed("worker.prefetch_multiplier", Kind::Count, "4", "messages to fetch ahead for each running task; 0: no bound"),
     fixed(
         "worker.prefetch_max",
@@ -519,6 +531,10 @@ mod tests {
                       largest priority of classic queues of RabbitMQ; none: they know no priorities [default: none]
               worker.concurrency
                       how many tasks run at a time [default: number of CPUs]
+              worker.autoscale
+                      most and fewest tasks that run at a time, such as "10,3", between which the number follows the load [default: none]
+              worker.concurrency_max
+                      how many tasks may run at a time after pool_grow and autoscale [default: 64, or 16 more than run at a time]
               worker.prefetch_multiplier
                       messages to fetch ahead for each running task; 0: no bound [default: 4]
               worker.prefetch_max

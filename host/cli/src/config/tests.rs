@@ -327,6 +327,27 @@ fn a_wrong_value_is_an_error_even_if_another_beats_it() {
 }
 
 #[test]
+fn the_pool_may_grow_beyond_what_runs_to_begin_with() {
+    let key = "worker.concurrency_max";
+    check_row(&Sources { machine: machine(), ..Sources::default() }, key, "64 (default)");
+    check_row(&set("worker.concurrency=100"), key, "116 (default)");
+    check_row(&set("worker.autoscale=70,2"), key, "70 (default)");
+    let config = Config::resolve(&set("worker.autoscale=10")).expect("right");
+    assert_eq!((config.worker.autoscale, config.worker.slots()), (Some((10, 1)), 1));
+    let mut sources = set("worker.concurrency_max=3");
+    sources.flags = vec![Flag { name: "--concurrency", key: "worker.concurrency", text: "4".to_owned() }];
+
+    check_errors(
+        sources,
+        expect!["--set worker.concurrency_max: expected 4 or more, since worker.concurrency wants so many; found 3"],
+    );
+    for text in ["3,10", "3,0", "many", "0"] {
+        let problem = Config::resolve(&set(&format!("worker.autoscale={text}"))).expect_err("wrong").to_string();
+        assert!(problem.contains("two whole numbers, the larger first"), "{problem}");
+    }
+}
+
+#[test]
 fn every_option_of_a_task_can_be_overridden() {
     let text = r#"
         [tasks."images.resize"]

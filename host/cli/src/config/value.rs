@@ -27,6 +27,10 @@ pub(crate) enum Value {
     Rate(Rate, String),
     RateScope(RateScope),
     KeyPath(KeyPath),
+    Autoscale {
+        max: u32,
+        min: u32,
+    },
     Disposition(Disposition),
     Url(SecretUrl),
     Queue(QueueName),
@@ -132,6 +136,7 @@ impl fmt::Display for Value {
             Self::Rate(_, text) | Self::Text(text) => f.write_str(text),
             Self::RateScope(scope) => f.write_str(scope.as_str()),
             Self::KeyPath(path) => path.fmt(f),
+            Self::Autoscale { max, min } => write!(f, "{max},{min}"),
             Self::Disposition(disposition) => f.write_str(disposition.as_str()),
             Self::Url(url) => url.fmt(f),
             Self::Queue(name) => name.fmt(f),

@@ -61,6 +61,8 @@ pub(crate) fn spec(task: &str, options: TaskOptions) -> TaskSpec {
 pub(crate) fn limits(concurrency: usize) -> Limits {
     Limits {
         concurrency,
+        concurrency_max: 16,
+        autoscale: None,
         prefetch_multiplier: 4,
         prefetch_max: 0,
         disable_prefetch: false,

@@ -10,9 +10,10 @@ use crate::breaker::BreakerRule;
 use crate::catalog::Catalog;
 use crate::event::Event;
 use crate::message::{Acknowledgement, DeliveryInfo, Message, Publication};
-use crate::name::{NodeName, PluginName, TaskId, TaskName};
+use crate::name::{NodeName, PluginName, QueueName, TaskId, TaskName};
 use crate::outcome::{Attempt, AttemptId, DeliveryId, Finished, Policy};
 use crate::protocol::content::Json;
+use crate::queue::Queue;
 use crate::rate::Rate;
 use crate::record::ResultRecord;
 use crate::request::{DecodeError, Request};
@@ -23,6 +24,7 @@ use crate::task::{Disposition, PluginVersion, TaskOptions};
 use crate::timestamp::Timestamp;
 
 use super::PREFETCH_MAX;
+use super::pool::Autoscale;
 
 /// Something that happened.
 #[derive(Debug)]
@@ -56,6 +58,8 @@ pub enum Input {
     Permit(DeliveryId, TaskName, Option<Duration>),
     /// The rate limit of a task changes to this, whatever its options say.
     RateLimit(TaskName, Option<Rate>),
+    /// A queue of [`Action::Consume`] can never be consumed.
+    CannotConsume(QueueName),
     /// These tasks are not to run.
     Revoke(Revoke),
     /// Plugins came, went or changed.
@@ -99,6 +103,8 @@ pub enum Action {
     WakeAt(Timestamp),
     /// Take so many unsettled deliveries from now on.
     SetPrefetch(u32),
+    /// Take messages from these queues, and from no others.
+    Consume(Vec<Queue>),
     /// Take no more messages.
     StopConsuming,
     /// Tell whoever watches.
@@ -176,6 +182,10 @@ pub enum Shutdown {
 pub struct Limits {
     /// Slots: how many attempts run at a time.
     pub concurrency: usize,
+    /// How many there may be, when the pool grows.
+    pub concurrency_max: usize,
+    /// The number of slots follows the load.
+    pub autoscale: Option<Autoscale>,
     /// Prefetch is this times the slots; zero is no bound (`worker_prefetch_multiplier`).
     pub prefetch_multiplier: u32,
     /// How far the prefetch may grow while tasks are short; zero: not at all.
@@ -220,7 +230,9 @@ pub struct Limits {
 impl Limits {
     /// The prefetch while so many deliveries are held and wait for limits, with this credit.
     pub(super) fn prefetch(&self, held: u32, limited: u32, credit: u32) -> u32 {
-        let slots = u32::try_from(self.concurrency).unwrap_or(PREFETCH_MAX);
+        // As in Celery, for the slots that there may be: those that come do not wait for messages.
+        let slots = self.autoscale.map_or(self.concurrency, |bounds| bounds.max);
+        let slots = u32::try_from(slots).unwrap_or(PREFETCH_MAX);
         let base = if self.disable_prefetch { slots } else { slots.saturating_mul(self.prefetch_multiplier) };
         if base == 0 {
             return 0;

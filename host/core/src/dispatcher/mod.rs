@@ -14,7 +14,11 @@ mod identity;
 mod input;
 mod overtime;
 mod plugins;
+#[cfg_attr(not(test), expect(dead_code, reason = "commands from outside are on their way"))]
+mod pool;
 mod queueing;
+#[cfg_attr(not(test), expect(dead_code, reason = "commands from outside are on their way"))]
+mod queues;
 mod requeue;
 mod revoking;
 mod stage;
@@ -53,8 +57,12 @@ use crowds::Crowds;
 use gates::Gates;
 use identity::{Identity, Remembered};
 use overtime::Overtime;
+use queues::Taken;
 use requeue::Requeues;
 use stage::{Commit, Due, Running, Stage, Tracked, Work};
+
+pub use pool::{Autoscale, PoolRefusal};
+pub use queues::QueueState;
 
 pub use input::{Action, CommitFailure, Input, Kept, Limits, Lookup, PluginEvent, Revoke, Shutdown, TaskDefaults};
 
@@ -92,6 +100,11 @@ pub struct Dispatcher {
     credit: Credit,
     /// It will be looked whether the credit has lapsed.
     credit_watched: bool,
+    taken: Taken,
+    /// When a slot was last added because of the load.
+    grown: Timestamp,
+    /// It will be looked whether all slots are needed.
+    slots_watched: bool,
     /// Ids whose successors are being published, with the deliveries that must wait until the records
     /// that belong to them are stored: a retry may be here before the state RETRY is.
     publishing: FxHashMap<TaskId, Vec<DeliveryId>>,
@@ -139,6 +152,9 @@ impl Dispatcher {
             gates: Gates::default(),
             crowds: Crowds::default(),
             rates: FxHashMap::default(),
+            taken: Taken::default(),
+            grown: Timestamp::from_micros(0),
+            slots_watched: false,
             publishing: FxHashMap::default(),
             held: 0,
             requeuing: 0,
@@ -197,10 +213,12 @@ impl Dispatcher {
                 self.rates.insert(task, rate);
             }
             Input::CatalogChanged(catalog) => self.change_catalog(catalog, now, &mut actions),
+            Input::CannotConsume(queue) => drop(self.cancel_queue(&queue, &mut actions)),
             Input::Revoke(revoke) => self.revoke(revoke, now, &mut actions),
             Input::Stop(shutdown) => self.stop(shutdown, now, &mut actions),
         }
         self.open_gates(now, &mut actions);
+        self.scale_up(now);
         self.start_ready(now, &mut actions);
         self.wake(&mut actions);
         self.adjust_prefetch(&mut actions);
@@ -223,6 +241,7 @@ impl Dispatcher {
                 }
                 Due::Breaker(plugin, version) => self.half_open(plugin, version, actions),
                 Due::Trial(plugin) => self.end_trial(&plugin, now, actions),
+                Due::Slots => self.scale_down(now),
                 Due::Cold => self.stop_cold(actions),
             }
         }

@@ -229,7 +229,7 @@ impl World {
             Action::WakeAt(at) => self.wake = Some(at),
             Action::Acquire { delivery, task, .. } => self.questions.push((delivery, task)),
             Action::Terminate(attempt) => self.terminating.push(attempt),
-            Action::Remember(_) | Action::StopConsuming | Action::SetPrefetch(_) => {}
+            Action::Remember(_) | Action::Consume(_) | Action::StopConsuming | Action::SetPrefetch(_) => {}
             Action::SoftShutdown(_) | Action::ColdShutdown | Action::Record(_) | Action::Announce(_) => {}
             Action::Plugin(_) => {}
             Action::BringHome { plugin, at_most } => self.bring_home(plugin.as_ref(), at_most),

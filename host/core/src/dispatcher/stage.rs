@@ -58,6 +58,8 @@ pub(super) enum Due {
     Breaker(PluginName, PluginVersion),
     /// A version has been tried for long enough.
     Trial(PluginName),
+    /// Look whether all slots are needed.
+    Slots,
     /// A soft shutdown has waited long enough.
     Cold,
 }

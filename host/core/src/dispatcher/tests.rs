@@ -66,6 +66,10 @@ pub(super) fn render(actions: Vec<Action>) -> String {
         Action::Terminate(attempt) => Some(format!("terminate {}", attempt.0)),
         Action::WakeAt(time) => Some(format!("wake at {}", time.since(NOW).as_millis())),
         Action::SetPrefetch(prefetch) => Some(format!("prefetch {prefetch}")),
+        Action::Consume(queues) => {
+            let names = queues.iter().map(|queue| queue.name.as_str());
+            Some(std::iter::once("consume").chain(names).collect::<Vec<_>>().join(" "))
+        }
         Action::StopConsuming => Some("stop consuming".to_owned()),
         Action::Acquire { delivery, rate, .. } => {
             Some(format!("ask for {} every {}", delivery.0, rate.interval.as_millis()))
