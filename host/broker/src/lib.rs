@@ -3,15 +3,18 @@
 //! Knows AMQP, kombu's layouts and SQL, but not what a message means: decoding, deciding and
 //! reconnecting belong to others. An adapter that loses its server says so and is thrown away.
 
+mod broadcast;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod connect;
+mod letters;
 mod memory;
 mod port;
 mod rabbitmq;
 mod redis;
 mod sqlite;
 
+pub use broadcast::{Inbox, Subscription, Topic};
 pub use connect::{ConnectOptions, check_transport_options, check_url, connect};
 pub use memory::{MemoryBroker, MemoryConnection};
 pub use port::{

@@ -3,6 +3,8 @@
 //! Behaves as RabbitMQ does where a test could tell, and can be told to fail. Nothing survives the
 //! process.
 
+mod topics;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
@@ -13,6 +15,8 @@ use taskhost_core::{DeliveryInfo, HeaderValue, Message, Publication, Queue, Queu
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
+use self::topics::{MemoryInbox, Topics};
+use crate::broadcast::{Inbox, Subscription, Topic};
 use crate::port::{
     Acknowledgement, Broker, BrokerError, Capabilities, Consumer, DELIVERY_COUNT_HEADER, Delivery, PutBack,
     PutBackFailed, Receipt, Receipts, Token,
@@ -47,6 +51,7 @@ struct State {
     queues: HashMap<QueueName, BTreeMap<Place, Stored>>,
     /// Messages that were put back, by the time at which they return to their queue.
     later: BTreeMap<(Timestamp, u64), (QueueName, Place, Stored)>,
+    topics: Topics,
     connections: Vec<u64>,
     consumers: HashMap<u64, Taker>,
     last_number: u64,
@@ -147,7 +152,7 @@ impl MemoryConnection {
 #[async_trait]
 impl Broker for MemoryConnection {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { puts_back: true, times_out: false, clock_is_wrong: false }
+        Capabilities { puts_back: true, times_out: false, clock_is_wrong: false, broadcasts: true }
     }
 
     async fn consume(&self, queue: &Queue, prefetch: u32) -> Result<Box<dyn Consumer>, BrokerError> {
@@ -175,6 +180,16 @@ impl Broker for MemoryConnection {
 
     async fn declare(&self, queue: &Queue) -> Result<(), BrokerError> {
         self.state()?.queues.entry(queue.name.clone()).or_default();
+        Ok(())
+    }
+
+    async fn subscribe(&self, subscription: &Subscription) -> Result<Box<dyn Inbox>, BrokerError> {
+        let letters = self.state()?.topics.subscribe(self.id, subscription)?;
+        Ok(Box::new(MemoryInbox { letters }))
+    }
+
+    async fn broadcast(&self, topic: Topic, publications: Vec<Publication>) -> Result<(), BrokerError> {
+        self.state()?.topics.send(topic, &publications);
         Ok(())
     }
 
@@ -276,6 +291,7 @@ impl Shared {
     fn lose(&self, connection: u64) {
         let mut state = self.state();
         state.connections.retain(|known| *known != connection);
+        state.topics.lose(connection);
         let consumers: Vec<u64> =
             state.consumers.iter().filter(|(_, taker)| taker.connection == connection).map(|(id, _)| *id).collect();
         for id in consumers {

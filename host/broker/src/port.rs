@@ -8,6 +8,8 @@ use async_trait::async_trait;
 pub use taskhost_core::Acknowledgement;
 use taskhost_core::{DeliveryInfo, Message, Publication, Queue, QueueName, RedactedUrl, Timestamp};
 
+use crate::broadcast::{Inbox, Subscription, Topic};
+
 /// The cause of an error of an adapter.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -82,6 +84,8 @@ pub struct Capabilities {
     pub times_out: bool,
     /// Our clock and that of the server differ by so much that nobody can say what has expired.
     pub clock_is_wrong: bool,
+    /// [`Broker::subscribe`] and [`Broker::broadcast`] work: there are remote control and events.
+    pub broadcasts: bool,
 }
 
 /// A connected broker.
@@ -120,6 +124,22 @@ pub trait Broker: Send + Sync {
     /// it. `None` where the transport knows no such thing.
     async fn replies(&self) -> Result<Option<(QueueName, Box<dyn Consumer>)>, BrokerError> {
         Ok(None)
+    }
+
+    /// Listens to what is broadcast from now on, until the inbox is closed or this connection is. Where the
+    /// queue of a subscription can belong to one connection only, and belongs to another, the error
+    /// [is that](BrokerError::is_taken).
+    async fn subscribe(&self, subscription: &Subscription) -> Result<Box<dyn Inbox>, BrokerError> {
+        let _ = subscription;
+        Err(BrokerError::CannotBroadcast)
+    }
+
+    /// Sends to whoever listens, and makes the exchanges if they are missing. Waits for no reader and for no
+    /// confirmation: what nobody listens to vanishes. An error says that nothing was sent, or is known, of
+    /// these; when it is transient, later ones may be sent again.
+    async fn broadcast(&self, topic: Topic, publications: Vec<Publication>) -> Result<(), BrokerError> {
+        let _ = (topic, publications);
+        Err(BrokerError::CannotBroadcast)
     }
 
     /// How many messages wait in a queue. Zero for one that does not exist.
@@ -179,6 +199,15 @@ pub enum BrokerError {
     Settle { queue: QueueName, source: BoxError, transient: bool },
     #[error("{operation} queue `{queue}`")]
     Queue { operation: &'static str, queue: QueueName, source: BoxError, transient: bool },
+    #[error("listen to exchange `{exchange}`")]
+    Subscribe { exchange: String, source: BoxError, transient: bool },
+    /// Somebody else listens by that name: most likely a node that is called as we are, or our own last
+    /// connection, of whose end the broker has not heard. Transient.
+    #[error("listen by queue `{queue}`: it belongs to another connection")]
+    Taken { queue: String },
+    /// This transport reaches only queues. Permanent.
+    #[error("broadcast: this broker has neither remote control nor events")]
+    CannotBroadcast,
     /// The connection is gone. Transient.
     #[error("connection to the broker is lost: {reason}")]
     Lost { reason: String },
@@ -188,14 +217,20 @@ impl BrokerError {
     /// True if the same thing may work later, on a new connection.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Url { .. } | Self::Unroutable { .. } => false,
-            Self::Lost { .. } => true,
+            Self::Url { .. } | Self::Unroutable { .. } | Self::CannotBroadcast => false,
+            Self::Lost { .. } | Self::Taken { .. } => true,
             Self::Connect { transient, .. }
             | Self::Declare { transient, .. }
             | Self::Consume { transient, .. }
             | Self::Publish { transient, .. }
             | Self::Settle { transient, .. }
+            | Self::Subscribe { transient, .. }
             | Self::Queue { transient, .. } => *transient,
         }
+    }
+
+    /// True if a subscription is not to be had as long as somebody else has it.
+    pub fn is_taken(&self) -> bool {
+        matches!(self, Self::Taken { .. })
     }
 }

@@ -254,7 +254,7 @@ impl Driver {
                 biased;
                 Some(shutdown) = shutdowns.recv() => self.shut_down(shutdown),
                 Some(link) = links.recv() => match link {
-                    Link::Up(Capabilities { puts_back, times_out, clock_is_wrong }) => {
+                    Link::Up(Capabilities { puts_back, times_out, clock_is_wrong, .. }) => {
                         self.handle(Input::BrokerBack { puts_back, times_out, clock_is_wrong });
                         self.bring_home(None, None);
                     }

@@ -6,7 +6,10 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use broker::{Broker, BrokerError, Capabilities, Consumer, Delivery, MemoryBroker, PutBack, PutBackFailed};
+use broker::{
+    Broker, BrokerError, Capabilities, Consumer, Delivery, Inbox, MemoryBroker, PutBack, PutBackFailed, Subscription,
+    Topic,
+};
 use store::state::StateMemory;
 use store::{MemoryStore, ResultStore, StoreError};
 use taskhost_core::dispatcher::{Limits, PluginEvent, Shutdown, TaskDefaults};
@@ -152,6 +155,14 @@ impl Broker for NotingBroker {
     async fn declare(&self, queue: &Queue) -> Result<(), BrokerError> {
         self.journal.note(format!("declare {}", queue.name));
         self.inner.declare(queue).await
+    }
+
+    async fn subscribe(&self, subscription: &Subscription) -> Result<Box<dyn Inbox>, BrokerError> {
+        self.inner.subscribe(subscription).await
+    }
+
+    async fn broadcast(&self, topic: Topic, publications: Vec<Publication>) -> Result<(), BrokerError> {
+        self.inner.broadcast(topic, publications).await
     }
 
     async fn depth(&self, queue: &QueueName) -> Result<u64, BrokerError> {

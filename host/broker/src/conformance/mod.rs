@@ -2,6 +2,7 @@
 //!
 //! Tests the port only. What is special to a transport is tested beside its adapter.
 
+mod broadcasting;
 mod consuming;
 mod publishing;
 mod putting_back;
@@ -35,6 +36,8 @@ pub struct Capabilities {
     pub json_headers: bool,
     /// It tells how often a message was delivered before.
     pub counts_deliveries: bool,
+    /// A queue of a subscription belongs to one connection.
+    pub knows_taken: bool,
 }
 
 impl Capabilities {
@@ -46,6 +49,7 @@ impl Capabilities {
             typed_headers: true,
             json_headers: true,
             counts_deliveries: true,
+            knows_taken: true,
         }
     }
 }
@@ -61,6 +65,7 @@ where
     consuming::run(capabilities, &connect).await;
     settling::run(capabilities, &connect).await;
     putting_back::run(&connect).await;
+    broadcasting::run(capabilities, &connect).await;
 }
 
 /// Names the case, so that a failure can be told from another in the output of a failed test.

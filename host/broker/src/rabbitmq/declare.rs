@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::failure::{Failure, timely};
+use crate::broadcast::Topic;
 
 /// Declares over one connection. Its channel is replaced when the broker closes it, as it does after
 /// everything that it refuses.
@@ -99,16 +100,35 @@ impl<'a> Declarer<'a> {
 
     /// Finds an exchange, or makes it.
     pub(super) async fn ensure_exchange(&mut self, name: &str, kind: ExchangeKind) -> Result<(), Failure> {
-        if name.is_empty() {
-            return Ok(());
-        }
-        let name = short(name)?;
         let kind = match kind {
             ExchangeKind::Direct => lapin::ExchangeKind::Direct,
             ExchangeKind::Topic => lapin::ExchangeKind::Topic,
             ExchangeKind::Fanout => lapin::ExchangeKind::Fanout,
             ExchangeKind::Headers => lapin::ExchangeKind::Headers,
         };
+        self.find_or_make_exchange(name, kind, true).await
+    }
+
+    /// Finds the exchange of a topic, or makes it as Celery does.
+    pub(super) async fn ensure_topic(&mut self, name: &str, topic: Topic) -> Result<(), Failure> {
+        let (kind, durable) = match topic {
+            Topic::Mailboxes => (lapin::ExchangeKind::Fanout, false),
+            Topic::Replies => (lapin::ExchangeKind::Direct, false),
+            Topic::Events => (lapin::ExchangeKind::Topic, true),
+        };
+        self.find_or_make_exchange(name, kind, durable).await
+    }
+
+    async fn find_or_make_exchange(
+        &mut self,
+        name: &str,
+        kind: lapin::ExchangeKind,
+        durable: bool,
+    ) -> Result<(), Failure> {
+        if name.is_empty() {
+            return Ok(());
+        }
+        let name = short(name)?;
         let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
         let channel = self.channel().await?;
         let found = channel.exchange_declare(name.clone(), kind.clone(), options, FieldTable::default());
@@ -116,7 +136,7 @@ impl<'a> Declarer<'a> {
             Err(failure) if failure.is_missing() => {}
             found => return found,
         }
-        let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+        let options = ExchangeDeclareOptions { durable, ..ExchangeDeclareOptions::default() };
         let channel = self.channel().await?;
         timely(channel.exchange_declare(name, kind, options, FieldTable::default())).await
     }

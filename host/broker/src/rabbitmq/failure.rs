@@ -34,6 +34,11 @@ impl Failure {
         self.code() == Some(&AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED))
     }
 
+    /// It belongs to another connection.
+    pub(super) fn is_locked(&self) -> bool {
+        self.code() == Some(&AMQPErrorKind::Soft(AMQPSoftError::RESOURCELOCKED))
+    }
+
     /// We have no right to do that.
     pub(super) fn is_refused_access(&self) -> bool {
         self.code() == Some(&AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED))

@@ -1,14 +1,17 @@
 //! RabbitMQ, and whatever else speaks AMQP 0-9-1.
 //!
-//! One connection consumes and declares, another publishes. Does not reconnect: a lost connection is an
+//! One connection consumes and declares, another publishes, and two more send replies and events when there
+//! are any. Does not reconnect: a lost connection is an
 //! error, and the whole adapter is thrown away.
 
 mod address;
+mod announcer;
 mod consumer;
 mod convert;
 mod declare;
 mod delayed;
 mod failure;
+mod inbox;
 mod publisher;
 mod put_back;
 mod socket;
@@ -28,11 +31,14 @@ use taskhost_core::{ExchangeKind, Publication, Queue, QueueKind, QueueName, Reda
 use tracing::warn;
 use uuid::Uuid;
 
+use self::announcer::Announcer;
 use self::consumer::RabbitConsumer;
 use self::declare::{Declarer, short};
 use self::failure::{Failure, timely};
+use self::inbox::RabbitInbox;
 use self::publisher::Publisher;
 use self::put_back::Delays;
+use crate::broadcast::{Inbox, Subscription, Topic};
 use crate::connect::ConnectOptions;
 use crate::port::{Broker, BrokerError, Capabilities, Consumer};
 
@@ -50,6 +56,9 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
 /// A connection to RabbitMQ.
 pub struct RabbitMq {
     session: Arc<Session>,
+    /// Commands and their replies, which must not wait behind events.
+    control: Announcer,
+    events: Announcer,
 }
 
 /// What consumers need as well. They do not keep it alive.
@@ -73,6 +82,8 @@ struct Connector {
 enum Role {
     Consume,
     Publish,
+    Control,
+    Events,
     /// To declare what a broker may answer by closing the connection.
     Declare,
 }
@@ -82,8 +93,12 @@ impl RabbitMq {
     pub async fn connect(url: &str, options: &ConnectOptions) -> Result<Self, BrokerError> {
         let connector = Connector { url: RedactedUrl::new(url), uri: parse_url(url)?, options: options.clone() };
         let connection = connector.connect(Role::Consume).await?;
-        let (publisher, delays) = (Publisher::new(connector.clone()), Delays::new(connector));
-        Ok(Self { session: Arc::new(Session { connection, publisher, delays }) })
+        let (publisher, delays) = (Publisher::new(connector.clone()), Delays::new(connector.clone()));
+        Ok(Self {
+            session: Arc::new(Session { connection, publisher, delays }),
+            control: Announcer::new(connector.clone(), Role::Control),
+            events: Announcer::new(connector, Role::Events),
+        })
     }
 
     /// Lets clients delay what they publish to a quorum queue: they take it for granted that the workers
@@ -118,7 +133,8 @@ impl Session {
 impl Broker for RabbitMq {
     fn capabilities(&self) -> Capabilities {
         // AMQP does not tell the time.
-        Capabilities { puts_back: self.session.delays.may_work(), times_out: true, clock_is_wrong: false }
+        let puts_back = self.session.delays.may_work();
+        Capabilities { puts_back, times_out: true, clock_is_wrong: false, broadcasts: true }
     }
 
     async fn consume(&self, queue: &Queue, prefetch: u32) -> Result<Box<dyn Consumer>, BrokerError> {
@@ -172,6 +188,31 @@ impl Broker for RabbitMq {
         }
     }
 
+    async fn subscribe(&self, subscription: &Subscription) -> Result<Box<dyn Inbox>, BrokerError> {
+        match RabbitInbox::open(&self.session, subscription).await {
+            Ok(inbox) => Ok(Box::new(inbox)),
+            // A queue of that name that is nobody's own is refused as another kind of queue.
+            Err(failure) if failure.is_locked() || failure.is_conflict() => {
+                Err(BrokerError::Taken { queue: subscription.queue.clone() })
+            }
+            Err(failure) => {
+                let transient = failure.is_transient();
+                Err(BrokerError::Subscribe {
+                    exchange: subscription.exchange.clone(),
+                    source: failure.into(),
+                    transient,
+                })
+            }
+        }
+    }
+
+    async fn broadcast(&self, topic: Topic, publications: Vec<Publication>) -> Result<(), BrokerError> {
+        match topic {
+            Topic::Mailboxes | Topic::Replies => self.control.send(topic, publications).await,
+            Topic::Events => self.events.send(topic, publications).await,
+        }
+    }
+
     async fn depth(&self, queue: &QueueName) -> Result<u64, BrokerError> {
         let count = async { self.session.declarer().count(&short(queue.as_str())?).await };
         match count.await {
@@ -190,6 +231,8 @@ impl Broker for RabbitMq {
 
     async fn close(&self) {
         self.session.publisher.close().await;
+        self.control.close().await;
+        self.events.close().await;
         close(&self.session.connection).await;
     }
 }
@@ -199,6 +242,8 @@ impl Connector {
         let what = match role {
             Role::Consume => "consume",
             Role::Publish => "publish",
+            Role::Control => "control",
+            Role::Events => "events",
             Role::Declare => "declare",
         };
         let name = format!("{} ({what})", self.options.node);

@@ -270,13 +270,13 @@ async fn publish_part(
 }
 
 /// Polls a future once. lapin's publications are queued, in order, when they are first polled.
-async fn started<F: Future + Unpin>(future: F) -> MaybeDone<F> {
+pub(super) async fn started<F: Future + Unpin>(future: F) -> MaybeDone<F> {
     let mut future = maybe_done(future);
     let _ = futures_util::poll!(&mut future);
     future
 }
 
-fn send(
+pub(super) fn send(
     channel: &Channel,
     publication: &Publication,
     mandatory: bool,
@@ -314,7 +314,7 @@ fn judge(route: &Route, confirmation: lapin::Result<Confirmation>) -> Result<(),
     }
 }
 
-fn publish_error(route: &Route, failure: Failure) -> BrokerError {
+pub(super) fn publish_error(route: &Route, failure: Failure) -> BrokerError {
     let Route { exchange, routing_key } = route.clone();
     let transient = failure.is_transient();
     BrokerError::Publish { exchange, routing_key, source: failure.into(), transient }

@@ -1,5 +1,6 @@
 //! Against a real server, named by `TASKHOST_TEST_AMQP`.
 
+mod broadcasts;
 mod queues;
 
 use std::collections::BTreeSet;

@@ -3,6 +3,7 @@
 //! Redis says most of it in the first word of its answer.
 
 use std::fmt;
+use std::time::Duration;
 
 use redis::{ErrorKind, RedisError};
 
@@ -27,6 +28,12 @@ impl Failure {
 
     pub(super) fn permanent(reason: impl Into<String>) -> Self {
         Self { reason: reason.into(), transient: false, lost: false, unknown_script: false }
+    }
+
+    /// No answer yet; the connection itself has more patience.
+    pub(super) fn slow(after: Duration) -> Self {
+        let reason = format!("no answer within {} s", after.as_secs());
+        Self { reason, transient: true, lost: false, unknown_script: false }
     }
 
     /// An answer that is not what the command answers.

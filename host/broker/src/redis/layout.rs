@@ -67,11 +67,21 @@ impl Layout {
         format!("{}_kombu.binding_permanent.{exchange}", self.prefix)
     }
 
+    /// When tables of queues that expire may be deleted.
+    pub(super) fn binding_deadlines(&self) -> String {
+        format!("{}_kombu.binding_deadlines", self.prefix)
+    }
+
     /// What stands in both sets.
     pub(super) fn binding(&self, queue: &Queue) -> String {
         let Queue { name, exchange: Exchange { kind, .. }, routing_key, .. } = queue;
         let pattern = if *kind == ExchangeKind::Topic { pattern(routing_key) } else { String::new() };
         [routing_key, &pattern, name.as_str()].join(&self.separator)
+    }
+
+    /// The same for a queue of a direct exchange.
+    pub(super) fn direct_binding(&self, routing_key: &str, queue: &str) -> String {
+        [routing_key, "", queue].join(&self.separator)
     }
 
     /// Routing key, pattern and queue of a member of these sets.
@@ -87,6 +97,23 @@ impl Layout {
             key if !key.is_empty() && self.fanout_patterns => format!("{prefix}{fanout_prefix}{exchange}/{key}"),
             _ => format!("{prefix}{fanout_prefix}{exchange}"),
         }
+    }
+
+    /// What a subscription hears, as a pattern of channels. Only the routing key may have stars in it.
+    pub(super) fn heard(&self, exchange: &str, routing_key: &str) -> String {
+        let channel = self.channel(exchange, "");
+        let mut pattern = String::with_capacity(channel.len() + routing_key.len() + 1);
+        for character in channel.chars() {
+            if matches!(character, '*' | '?' | '[' | ']' | '\\') {
+                pattern.push('\\');
+            }
+            pattern.push(character);
+        }
+        if !routing_key.is_empty() && self.fanout_patterns {
+            pattern.push('/');
+            pattern.push_str(&routing_key.replace('#', "*"));
+        }
+        pattern
     }
 
     /// What a fanout queue subscribes to. One without a key hears everything, as on any other broker: Celery's
@@ -228,6 +255,8 @@ mod tests {
         let mut news = Queue::named(QueueName::parse("news").unwrap());
         news.routing_key = String::new();
         assert_eq!(plain.channel_patterns(&news), ["/0.news", "/0.news/*"]);
+        assert_eq!(plain.heard("celery.pidbox", ""), "/0.celery.pidbox");
+        assert_eq!(plain.heard("celery[1]", "task.#"), "/0.celery\\[1\\]/task.*");
         news.routing_key = "task.#".to_owned();
         assert_eq!(plain.channel_patterns(&news), ["/0.news/task.*"]);
         let prefixed = layout(&RedisOptions { global_keyprefix: "app:".into(), ..RedisOptions::default() });

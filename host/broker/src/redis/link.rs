@@ -16,6 +16,7 @@ use super::connection::Connection;
 use super::failure::Failure;
 use super::intake::Intake;
 use super::layout::Layout;
+use crate::letters::Letters;
 use crate::port::{Delivery, Receipt, Token};
 
 /// The prefix of tags of messages that wait for their time: they belong to no owner.
@@ -48,6 +49,7 @@ pub(super) struct Signals {
 #[derive(Default)]
 struct State {
     intakes: Vec<Weak<Intake>>,
+    letters: Vec<Weak<Letters>>,
     lost: Option<String>,
 }
 
@@ -109,6 +111,16 @@ impl Signals {
         }
     }
 
+    /// An inbox ends with the rest.
+    pub(super) fn add_letters(&self, letters: &Arc<Letters>) {
+        let mut state = self.state();
+        state.letters.retain(|known| known.strong_count() > 0);
+        state.letters.push(Arc::downgrade(letters));
+        if let Some(reason) = &state.lost {
+            letters.lose(reason);
+        }
+    }
+
     pub(super) fn intakes(&self) -> Vec<Arc<Intake>> {
         self.state().intakes.iter().filter_map(Weak::upgrade).collect()
     }
@@ -124,7 +136,11 @@ impl Signals {
             debug!(reason, "connection to Redis is given up: {reason}");
             state.lost = Some(reason.to_owned());
         }
+        let letters = std::mem::take(&mut state.letters);
         drop(state);
+        for letters in letters.iter().filter_map(Weak::upgrade) {
+            letters.lose(reason);
+        }
         for intake in self.intakes() {
             intake.lose(reason);
         }

@@ -10,6 +10,7 @@ mod connection;
 mod consumer;
 mod failure;
 mod give_back;
+mod inbox;
 mod intake;
 mod keeper;
 mod layout;
@@ -37,10 +38,12 @@ use self::address::Target;
 use self::connection::Connection;
 use self::consumer::RedisConsumer;
 use self::failure::Failure;
+use self::inbox::RedisInbox;
 use self::intake::Intake;
 use self::layout::Layout;
 use self::link::{Link, Signals};
 use self::publisher::{Publisher, Unpublished};
+use crate::broadcast::{Inbox, Subscription, Topic};
 use crate::port::{Broker, BrokerError, Capabilities, Consumer};
 
 pub(crate) use self::address::{SCHEMES, check_redis_url};
@@ -49,6 +52,8 @@ pub(crate) use self::address::{SCHEMES, check_redis_url};
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an unconfirmed message may take to be on its way.
 const UNCONFIRMED_TIMEOUT: Duration = Duration::from_millis(250);
+/// How long the server may take over what is broadcast.
+const BROADCAST_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How to use the server. The names are those of kombu's transport options; a URL may set them, too.
 #[derive(Debug, Clone, PartialEq)]
@@ -103,6 +108,7 @@ impl Default for RedisOptions {
 
 /// A connected Redis server.
 pub struct RedisBroker {
+    target: Target,
     link: Arc<Link>,
     publisher: Publisher,
     /// Filled when we are an owner and keep our lease: from the first consumer on.
@@ -153,6 +159,7 @@ impl RedisBroker {
         }
         let layout = Layout::new(&options, target.db);
         Ok(Self {
+            target: target.clone(),
             link: Arc::new(Link::new(connection, layout, options, signals, is_told)),
             publisher,
             keeping: OnceCell::new(),
@@ -233,7 +240,7 @@ impl RedisBroker {
 #[async_trait]
 impl Broker for RedisBroker {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { puts_back: true, times_out: false, clock_is_wrong: self.clock_is_wrong }
+        Capabilities { puts_back: true, times_out: false, clock_is_wrong: self.clock_is_wrong, broadcasts: true }
     }
 
     async fn consume(&self, queue: &Queue, prefetch: u32) -> Result<Box<dyn Consumer>, BrokerError> {
@@ -276,6 +283,32 @@ impl Broker for RedisBroker {
                 transient,
             })
         })
+    }
+
+    async fn subscribe(&self, subscription: &Subscription) -> Result<Box<dyn Inbox>, BrokerError> {
+        let opened = match self.usable() {
+            Ok(()) => RedisInbox::open(&self.target, &self.link, subscription).await,
+            Err(failure) => Err(failure),
+        };
+        match opened {
+            Ok(inbox) => Ok(Box::new(inbox)),
+            Err(failure) => Err(failure.into_error(|source, transient| BrokerError::Subscribe {
+                exchange: subscription.exchange.clone(),
+                source,
+                transient,
+            })),
+        }
+    }
+
+    async fn broadcast(&self, topic: Topic, publications: Vec<Publication>) -> Result<(), BrokerError> {
+        let Some(first) = publications.first() else { return Ok(()) };
+        self.usable().map_err(|failure| BrokerError::Lost { reason: failure.to_string() })?;
+        let sending = self.publisher.broadcast(topic, &publications, &self.link.layout, &self.link.bindings);
+        let sent = match tokio::time::timeout(BROADCAST_TIMEOUT, sending).await {
+            Ok(sent) => sent,
+            Err(_) => Err(Failure::slow(BROADCAST_TIMEOUT)),
+        };
+        sent.map_err(|failure| Unpublished::Failed(&first.route, self.link.note(failure)).into_error())
     }
 
     /// Counts neither what workers hold nor what waits for its time.

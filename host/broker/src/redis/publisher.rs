@@ -9,11 +9,16 @@ use super::bindings::Bindings;
 use super::connection::Connection;
 use super::failure::Failure;
 use super::layout::Layout;
+use crate::broadcast::Topic;
 use crate::port::BrokerError;
 
 /// Most messages, and about how many bytes, that are sent in one go.
 const BATCH_MAX: usize = 512;
 const BATCH_BYTES_MAX: usize = 4 << 20;
+
+/// How long replies stay for somebody who has asked and does not read. Nobody else would delete them if he is
+/// gone.
+const REPLY_EXPIRES_MS: u32 = 60_000;
 
 /// The publishing side of a broker.
 pub(super) struct Publisher {
@@ -88,6 +93,36 @@ impl Publisher {
             batch.push(layout.list(queue, priority), encode());
         }
         Ok(!queues.is_empty())
+    }
+
+    /// Sends to whoever listens.
+    pub(super) async fn broadcast(
+        &self,
+        topic: Topic,
+        publications: &[Publication],
+        layout: &Layout,
+        bindings: &Bindings,
+    ) -> Result<(), Failure> {
+        for part in publications.chunks(BATCH_MAX) {
+            let mut commands = Pipeline::with_capacity(part.len());
+            for Publication { message, route } in part {
+                let Route { exchange, routing_key } = route;
+                let envelope = envelope::encode(message, route, &Uuid::new_v4().hyphenated().to_string());
+                if matches!(topic, Topic::Mailboxes | Topic::Events) {
+                    commands.cmd("PUBLISH").arg(layout.channel(exchange, routing_key)).arg(envelope).ignore();
+                    continue;
+                }
+                for queue in bindings.lookup(&self.connection, exchange, routing_key).await? {
+                    let list = layout.list(&queue, 0);
+                    commands.cmd("LPUSH").arg(&list).arg(&envelope).ignore();
+                    commands.cmd("PEXPIRE").arg(&list).arg(REPLY_EXPIRES_MS).ignore();
+                }
+            }
+            if !commands.is_empty() {
+                self.connection.run_all(&commands).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn send(&self, batch: &mut Batch) -> Result<(), Failure> {

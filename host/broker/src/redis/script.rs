@@ -31,6 +31,18 @@ return 1",
     )
 });
 
+/// Binds a queue that expires, and says until when its table is to be kept (`REFRESH_BINDING` of kombu).
+/// KEYS: table of the exchange, deadlines of tables. ARGV: what stands in the table, exchange, milliseconds.
+pub(super) static BIND: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+redis.call('SADD', KEYS[1], ARGV[1])
+local now = redis.call('TIME')
+redis.call('ZADD', KEYS[2], 'GT', now[1] * 1000 + math.floor(now[2] / 1000) + ARGV[3], ARGV[2])
+return 1",
+    )
+});
+
 /// Takes owners whose lease is over, for as long as a lease: nobody else cleans up after them meanwhile.
 /// One that is taken is called `!owner`, so that a late renewal does not find itself.
 /// KEYS: owners. ARGV: seconds of the lease, how many.

@@ -103,7 +103,7 @@ impl SqliteBroker {
 #[async_trait]
 impl Broker for SqliteBroker {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { puts_back: true, times_out: false, clock_is_wrong: false }
+        Capabilities { puts_back: true, times_out: false, clock_is_wrong: false, broadcasts: false }
     }
 
     /// A queue here is its name: there are no kinds, and every queue knows priorities.

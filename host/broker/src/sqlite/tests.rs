@@ -121,6 +121,7 @@ const CAPABILITIES: Capabilities = Capabilities {
     typed_headers: false,
     json_headers: true,
     counts_deliveries: true,
+    knows_taken: false,
 };
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,6 @@
 //! What is special to Redis: kombu's keys, and how messages are noticed.
 
+mod broadcasts;
 mod leases;
 mod trouble;
 
@@ -136,6 +137,7 @@ async fn redis_passes_the_suite() {
         typed_headers: false,
         json_headers: true,
         counts_deliveries: true,
+        knows_taken: false,
     };
     conformance::run(capabilities, async || {
         RedisBroker::connect(&bench.url, options).await.map(|broker| Arc::new(broker) as Arc<dyn Broker>)

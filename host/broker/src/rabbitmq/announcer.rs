@@ -1,0 +1,163 @@
+//! Sends what nobody waits for, on a connection of its own that is opened when it is first needed.
+//!
+//! A broker slows down whoever publishes to queues that are read too slowly, by not reading from his
+//! connection. That must hit neither tasks nor the tasks' own publications, so nothing else goes this way,
+//! and nobody waits until it is through.
+
+use std::collections::HashSet;
+use std::pin::Pin;
+use std::time::Duration;
+
+use lapin::{Channel, Connection};
+use taskhost_core::{Publication, Route};
+use tokio::task::JoinHandle;
+
+use super::declare::Declarer;
+use super::failure::{Failure, lost, timely};
+use super::publisher::{PIPELINE_MAX, publish_error, send, started};
+use super::{Connector, Role};
+use crate::broadcast::Topic;
+use crate::port::BrokerError;
+
+/// How long messages may take to be written before we go on without them.
+const SEND_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How many exchanges are remembered: with more, somebody makes them up, and all are looked for again.
+const DECLARED_MAX: usize = 100;
+
+pub(super) struct Announcer {
+    connector: Connector,
+    role: Role,
+    line: tokio::sync::Mutex<State>,
+}
+
+enum State {
+    Unopened,
+    Open(Box<Line>),
+    Closed,
+}
+
+struct Line {
+    connection: Connection,
+    channel: Option<Channel>,
+    /// Exchanges that were found, or made, while the channel lasted.
+    declared: HashSet<String>,
+    /// The last messages, if they are not written yet.
+    sending: Option<Sending>,
+}
+
+/// Ends with its line.
+struct Sending(JoinHandle<Result<(), BrokerError>>);
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Announcer {
+    pub(super) fn new(connector: Connector, role: Role) -> Self {
+        Self { connector, role, line: tokio::sync::Mutex::new(State::Unopened) }
+    }
+
+    /// Sends all of these. Does not wait for long if the broker does not read; then the next call is an error,
+    /// until these are through.
+    pub(super) async fn send(&self, topic: Topic, publications: Vec<Publication>) -> Result<(), BrokerError> {
+        let Some(first) = publications.first() else { return Ok(()) };
+        let route = first.route.clone();
+        let mut state = self.line.lock().await;
+        let line = self.open(&mut state).await?;
+        let failed = |failure| publish_error(&route, failure);
+        if line.connection.status().blocked() {
+            return Err(failed(Failure::Blocked { may_have_been_sent: false }));
+        }
+        if line.sending.as_ref().is_some_and(|sending| !sending.0.is_finished()) {
+            return Err(failed(Failure::TimedOut(SEND_PATIENCE)));
+        }
+        let channel = line.ready(topic, &publications).await.map_err(failed)?;
+        let sending = line.sending.insert(Sending(tokio::spawn(send_all(channel, publications))));
+        match tokio::time::timeout(SEND_PATIENCE, &mut sending.0).await {
+            // It goes on by itself.
+            Err(_) => Ok(()),
+            Ok(sent) => {
+                line.sending = None;
+                line.judge(sent.map_err(lost)?)
+            }
+        }
+    }
+
+    async fn open<'a>(&self, state: &'a mut State) -> Result<&'a mut Line, BrokerError> {
+        match state {
+            State::Closed => return Err(lost("it was closed")),
+            State::Open(line) if line.connection.status().connected() => {}
+            State::Open(_) | State::Unopened => {
+                let connection = self.connector.connect(self.role).await?;
+                let (channel, declared, sending) = (None, HashSet::new(), None);
+                *state = State::Open(Box::new(Line { connection, channel, declared, sending }));
+            }
+        }
+        match state {
+            State::Open(line) => Ok(line),
+            State::Closed | State::Unopened => unreachable!("it was opened above"),
+        }
+    }
+
+    pub(super) async fn close(&self) {
+        let state = std::mem::replace(&mut *self.line.lock().await, State::Closed);
+        if let State::Open(line) = state {
+            super::close(&line.connection).await;
+        }
+    }
+}
+
+impl Line {
+    /// A channel, when all the exchanges are there.
+    async fn ready(&mut self, topic: Topic, publications: &[Publication]) -> Result<Channel, Failure> {
+        let usable = self.channel.take().filter(|channel| channel.status().connected());
+        // A channel ends when an exchange is missing: somebody has deleted one that we had found.
+        if usable.is_none() || self.declared.len() > DECLARED_MAX {
+            self.declared.clear();
+        }
+        for Publication { route: Route { exchange, .. }, .. } in publications {
+            if !self.declared.contains(exchange) {
+                Declarer::new(&self.connection).ensure_topic(exchange, topic).await?;
+                self.declared.insert(exchange.clone());
+            }
+        }
+        let channel = match usable {
+            Some(channel) => channel,
+            None => timely(self.connection.create_channel()).await?,
+        };
+        self.channel = Some(channel.clone());
+        Ok(channel)
+    }
+
+    /// What could not be sent is an error only if nothing can be sent any more, or never could.
+    fn judge(&self, sent: Result<(), BrokerError>) -> Result<(), BrokerError> {
+        match sent {
+            Err(error) if !self.connection.status().connected() => Err(lost(error)),
+            Err(error) if !error.is_transient() => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Returns when all of these are written to the connection.
+async fn send_all(channel: Channel, publications: Vec<Publication>) -> Result<(), BrokerError> {
+    for part in publications.chunks(PIPELINE_MAX) {
+        let mut sending = Vec::with_capacity(part.len());
+        for publication in part {
+            let future = Box::pin(send(&channel, publication, false)?);
+            sending.push((publication, started(future).await));
+        }
+        for (publication, mut sent) in sending {
+            (&mut sent).await;
+            if let Some(Err(error)) = Pin::new(&mut sent).take_output() {
+                let failure = Failure::Amqp(error);
+                // Nobody has listened there since somebody deleted the exchange.
+                return if failure.is_missing() { Ok(()) } else { Err(publish_error(&publication.route, failure)) };
+            }
+        }
+    }
+    Ok(())
+}
