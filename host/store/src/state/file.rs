@@ -99,6 +99,14 @@ fn commit(connection: &Connection, jobs: &mut Vec<Job>) {
     answers.into_iter().for_each(|answer| answer(ended.clone()));
 }
 
+/// An id is the value of no header.
+fn row_of(revocation: &Revocation) -> (&str, &str) {
+    match revocation {
+        Revocation::Id(id) => ("", id.as_str()),
+        Revocation::Stamp { header, value } => (header, value),
+    }
+}
+
 #[async_trait]
 impl NodeState for StateFile {
     fn is_durable(&self) -> bool {
@@ -131,10 +139,7 @@ impl NodeState for StateFile {
             let mut put =
                 file.prepare_cached("INSERT OR REPLACE INTO revoked (header, value, at) VALUES (?1, ?2, ?3)")?;
             for (revocation, at) in &revocations {
-                let (header, value) = match revocation {
-                    Revocation::Id(id) => ("", id.as_str()),
-                    Revocation::Stamp { header, value } => (&**header, &**value),
-                };
+                let (header, value) = row_of(revocation);
                 put.execute(params![header, value, at.as_micros()])?;
             }
             // The numbers of the newest differ by one at least, so that no more than so many remain.
@@ -142,6 +147,31 @@ impl NodeState for StateFile {
             file.prepare_cached("DELETE FROM revoked WHERE seq <= (SELECT max(seq) FROM revoked) - ?1")?
                 .execute([max])?;
             Ok(())
+        })
+        .await
+    }
+
+    async fn unrevoke(&self, revocations: Vec<Revocation>) -> Result<(), StateError> {
+        self.work("forget revoked tasks", move |file| {
+            let mut delete = file.prepare_cached("DELETE FROM revoked WHERE header = ?1 AND value = ?2")?;
+            revocations.iter().try_for_each(|revocation| delete.execute(row_of(revocation)).map(drop))
+        })
+        .await
+    }
+
+    async fn clock(&self) -> Result<u64, StateError> {
+        self.work("read the logical clock", |file| {
+            let clock: Option<i64> = file.query_row("SELECT clock FROM clock", [], |row| row.get(0)).optional()?;
+            Ok(clock.map_or(0, i64::unsigned_abs))
+        })
+        .await
+    }
+
+    async fn keep_clock(&self, clock: u64) -> Result<(), StateError> {
+        let clock = i64::try_from(clock).unwrap_or(i64::MAX);
+        self.work("keep the logical clock", move |file| {
+            let put = "INSERT OR REPLACE INTO clock (id, clock) VALUES (0, ?1)";
+            file.prepare_cached(put)?.execute([clock]).map(drop)
         })
         .await
     }

@@ -19,6 +19,7 @@ struct Kept {
     /// By execution, with the number of the latest count.
     counts: BTreeMap<String, (u32, u64)>,
     counted: u64,
+    clock: u64,
     served: Vec<TaskName>,
     journal: BTreeMap<JournalId, JournalEntry>,
     written: u64,
@@ -48,6 +49,20 @@ impl NodeState for StateMemory {
         }
         let surplus = kept.revocations.len().saturating_sub(IDS_MAX + STAMPS_MAX);
         kept.revocations.drain(..surplus);
+        Ok(())
+    }
+
+    async fn unrevoke(&self, revocations: Vec<Revocation>) -> Result<(), StateError> {
+        self.kept().revocations.retain(|(known, _)| !revocations.contains(known));
+        Ok(())
+    }
+
+    async fn clock(&self) -> Result<u64, StateError> {
+        Ok(self.kept().clock)
+    }
+
+    async fn keep_clock(&self, clock: u64) -> Result<(), StateError> {
+        self.kept().clock = clock;
         Ok(())
     }
 

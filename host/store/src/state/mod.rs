@@ -36,6 +36,15 @@ pub trait NodeState: Send + Sync {
     /// [`taskhost_core::revoke`] remembers.
     async fn revoke(&self, revocations: Vec<(Revocation, Timestamp)>) -> Result<(), StateError>;
 
+    /// Forgets that these were revoked. Nothing happens for what was not.
+    async fn unrevoke(&self, revocations: Vec<Revocation>) -> Result<(), StateError>;
+
+    /// The logical clock that an earlier process had reached; zero if there was none.
+    async fn clock(&self) -> Result<u64, StateError>;
+
+    /// Keeps how far the logical clock has come.
+    async fn keep_clock(&self, clock: u64) -> Result<(), StateError>;
+
     /// Notes that this execution came back once more, and says how often that was. The least recent beyond
     /// [`COUNTS_MAX`] are forgotten.
     async fn count(&self, execution: String, now: Timestamp) -> Result<u32, StateError>;

@@ -8,7 +8,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use super::StateError;
 
 /// A change of the tables is a new version.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 /// How long a predecessor that is about to end may still hold the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -39,6 +39,9 @@ CREATE TABLE journal (
     resumed INTEGER NOT NULL DEFAULT 0
 );";
 
+/// What each version added to the one before, beginning with the second.
+const CHANGES: [&str; 1] = ["CREATE TABLE clock (id INTEGER PRIMARY KEY, clock INTEGER NOT NULL);"];
+
 /// Opens the file and keeps everybody else out of it until the connection is closed. It is made, with its
 /// tables, if it does not exist.
 pub(super) fn open(path: &Path) -> Result<Connection, StateError> {
@@ -53,7 +56,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, StateError> {
     let (connection, version, tables) = lock(path).map_err(failed)?;
     let foreign = |reason: String| Err(StateError::Foreign { path: path.to_owned(), reason });
     match (version, tables) {
-        (VERSION, _) | (0, 0) => prepare(connection, version).map_err(failed),
+        (0, 0) | (1..=VERSION, _) => prepare(connection, version).map_err(failed),
         (0, _) => foreign("it belongs to something else: it has tables that are not ours".to_owned()),
         _ => foreign(format!("it was made by another version of this program ({version} instead of {VERSION})")),
     }
@@ -79,7 +82,12 @@ fn prepare(mut connection: Connection, version: i64) -> rusqlite::Result<Connect
     connection.pragma_update(None, "synchronous", "FULL")?;
     if version != VERSION {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
-        transaction.execute_batch(TABLES)?;
+        if version == 0 {
+            transaction.execute_batch(TABLES)?;
+        }
+        for change in &CHANGES[usize::try_from(version - 1).unwrap_or(0)..] {
+            transaction.execute_batch(change)?;
+        }
         transaction.pragma_update(None, "user_version", VERSION)?;
         transaction.commit()?;
     }

@@ -13,6 +13,10 @@ fn id(text: &str) -> Revocation {
     Revocation::Id(TaskId::parse(text).expect("a name"))
 }
 
+fn stamp() -> Revocation {
+    Revocation::stamp("tenant", &HeaderValue::Text("acme".to_owned()))
+}
+
 fn task(text: &str) -> TaskName {
     TaskName::parse(text).expect("a name")
 }
@@ -27,6 +31,23 @@ async fn open(folder: &Path) -> StateFile {
     StateFile::open(folder.join("w.state.db")).await.expect("it can be opened")
 }
 
+#[tokio::test]
+async fn a_file_of_before_there_was_a_clock_gets_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let state = open(folder.path()).await;
+    state.revoke(vec![(id("a"), NOW)]).await.expect("kept");
+    drop(state);
+    let older = rusqlite::Connection::open(folder.path().join("w.state.db")).expect("opened");
+    older.execute_batch("DROP TABLE clock; PRAGMA user_version = 1").expect("as it was");
+    drop(older);
+    for clock in [0, 5] {
+        let state = open(folder.path()).await;
+        assert_eq!(state.clock().await.expect("read"), clock);
+        assert_eq!(state.revocations().await.expect("read"), [(id("a"), NOW)]);
+        state.keep_clock(5).await.expect("kept");
+    }
+}
+
 /// What every state does while its process lives.
 async fn remembers(state: &dyn NodeState) {
     assert_eq!(state.count("a".to_owned(), NOW).await.expect("counted"), 1);
@@ -34,6 +55,16 @@ async fn remembers(state: &dyn NodeState) {
     assert_eq!(state.count("b".to_owned(), NOW).await.expect("counted"), 1);
     state.forget_counts(vec!["a".to_owned(), "unknown".to_owned()]).await.expect("forgotten");
     assert_eq!(state.count("a".to_owned(), NOW).await.expect("counted"), 1);
+
+    state.revoke(vec![(id("x"), NOW), (stamp(), NOW), (id("y"), NOW)]).await.expect("kept");
+    state.unrevoke(vec![id("x"), stamp(), id("unknown")]).await.expect("forgotten");
+    assert_eq!(state.revocations().await.expect("read"), [(id("y"), NOW)]);
+    state.unrevoke(vec![id("y")]).await.expect("forgotten");
+
+    assert_eq!(state.clock().await.expect("read"), 0);
+    state.keep_clock(7).await.expect("kept");
+    state.keep_clock(9).await.expect("kept");
+    assert_eq!(state.clock().await.expect("read"), 9);
 
     state.serve(vec![task("tasks.add"), task("tasks.mul")]).await.expect("kept");
     state.serve(vec![task("tasks.add"), task("tasks.sub")]).await.expect("kept");
