@@ -8,6 +8,7 @@ mod wire;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::control::Signal;
 use crate::exception::Exception;
 use crate::name::{TaskId, TaskName};
 use crate::outcome::Limit;
@@ -64,8 +65,8 @@ pub enum Happening {
     },
     Revoked {
         expired: bool,
-        /// It was stopped while it ran.
-        terminated: bool,
+        /// It was stopped while it ran, and this is what its client wanted it to be stopped with.
+        terminated: Option<Signal>,
     },
     /// Its name is not in the catalog.
     Unregistered {

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::control::Signal;
 use crate::exception::Exception;
 use crate::protocol::content::Json;
 use crate::record::CallRecord;
@@ -112,7 +113,8 @@ pub enum Outcome {
     /// The worker is stopping at once and ended the attempt.
     Interrupted,
     /// The task was revoked while it ran, and the attempt ended for that.
-    Terminated,
+    /// This is what its client wanted it to be stopped with.
+    Terminated(Signal),
 }
 
 /// Which time limit, and how long it was.
@@ -238,7 +240,7 @@ impl Outcome {
             Self::Success(_) | Self::Retry(_) | Self::Ignored | Self::Rejected { .. } | Self::Replaced(_) => {
                 Some(false)
             }
-            Self::Interrupted | Self::Terminated => None,
+            Self::Interrupted | Self::Terminated(_) => None,
         }
     }
 }

@@ -99,7 +99,7 @@ impl Request {
         facts.finish()
     }
 
-    fn delivery_facts(&self) -> Json {
+    pub(crate) fn delivery_facts(&self) -> Json {
         let mut facts = MapWriter::new();
         facts
             .put("exchange", &self.delivery.exchange)

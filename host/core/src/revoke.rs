@@ -73,6 +73,33 @@ impl Revoked {
         self.ids.0.iter().rev().map(|(id, _)| id)
     }
 
+    /// The ids that were revoked a short while ago: the oldest first, as Celery's workers tell each other.
+    pub fn recent_ids(&self, now: Timestamp) -> impl Iterator<Item = &TaskId> {
+        self.ids.0.iter().rev().filter(move |(_, at)| **at + EXPIRES > now).map(|(id, _)| id)
+    }
+
+    /// True if just this is revoked.
+    pub fn contains(&self, revocation: &Revocation) -> bool {
+        match revocation {
+            Revocation::Id(id) => self.ids.0.contains(id),
+            Revocation::Stamp { header, value } => self.stamps.0.contains(&(header.clone(), value.clone())),
+        }
+    }
+
+    /// It is no longer revoked. False if it was not.
+    pub fn remove(&mut self, revocation: &Revocation) -> bool {
+        match revocation {
+            Revocation::Id(id) => self.ids.0.pop(id).is_some(),
+            Revocation::Stamp { header, value } => self.stamps.0.pop(&(header.clone(), value.clone())).is_some(),
+        }
+    }
+
+    /// The stamps of this request that are revoked, each with its header.
+    pub fn stamps_of<'a>(&'a self, request: &'a Request) -> impl Iterator<Item = (&'a str, Json)> {
+        let stamps = stamps(request).map(|(header, value)| (header, Json::of(value)));
+        stamps.filter(|(header, value)| self.stamps.0.contains(&((*header).to_owned(), value.to_string())))
+    }
+
     /// True if this request is not to run.
     pub fn covers(&self, request: &Request) -> bool {
         (!self.ids.0.is_empty() && self.ids.0.contains(&request.id)) || self.covers_stamp_of(request)

@@ -9,7 +9,7 @@ use crate::dead;
 use crate::event::{Event, Happening};
 use crate::exception::Exception;
 use crate::message::{Acknowledgement, HeaderValue, Message, PUT_BACK_HEADER, Publication};
-use crate::name::{NodeName, PluginName, QueueName};
+use crate::name::{NodeName, PluginName, QueueName, TaskId};
 use crate::outcome::{Attempt, Finished, Limit, Outcome, Policy, RetryDelay, RetryRequest, Violation};
 use crate::protocol::content::Json;
 use crate::queue::Queue;
@@ -127,9 +127,9 @@ pub fn settle(attempt: &Attempt, finished: Finished, now: Timestamp, jitter: Jit
         Outcome::Trapped(trap) if trap.lost_the_instance() => desk.lose(Exception::trap(&trap)),
         Outcome::Trapped(trap) => desk.fail(Exception::trap(&trap), None, None),
         Outcome::Interrupted => desk.give_back(),
-        Outcome::Terminated => Settlement {
+        Outcome::Terminated(signal) => Settlement {
             records: revoked_record(&attempt.request, attempt.policy, "terminated", now),
-            ..desk.done(Happening::Revoked { expired: false, terminated: true })
+            ..desk.done(Happening::Revoked { expired: false, terminated: Some(signal) })
         },
     }
 }
@@ -170,13 +170,13 @@ pub fn refuse(refusal: Refusal, now: Timestamp) -> Settlement {
         Refusal::Expired(request, policy) => Settlement {
             records: revoked_record(&request, policy, "expired", now),
             acknowledgement: Some(Acknowledgement::Ack),
-            events: vec![event(&request, Happening::Revoked { expired: true, terminated: false })],
+            events: vec![event(&request, Happening::Revoked { expired: true, terminated: None })],
             ..Settlement::default()
         },
         Refusal::Revoked(request, policy) => Settlement {
             records: revoked_record(&request, policy, "revoked", now),
             acknowledgement: Some(Acknowledgement::Ack),
-            events: vec![event(&request, Happening::Revoked { expired: false, terminated: false })],
+            events: vec![event(&request, Happening::Revoked { expired: false, terminated: None })],
             ..Settlement::default()
         },
         Refusal::Undeliverable(request, deliveries) => dead_letter(&request, deliveries, now),
@@ -206,6 +206,23 @@ fn revoked_record(request: &Request, policy: Policy, reason: &str, now: Timestam
         return Vec::new();
     }
     vec![record(request, State::Revoked, ResultValue::Exception(Exception::revoked(reason)), None, now)]
+}
+
+/// REVOKED for a task that is not here and that nobody has begun (celery/worker/control.py `_revoke`).
+pub fn revoked_elsewhere(id: TaskId, now: Timestamp) -> ResultRecord {
+    ResultRecord {
+        id,
+        state: State::Revoked,
+        result: ResultValue::Exception(Exception::revoked("revoked")),
+        traceback: None,
+        date_done: Some(now),
+        group_id: None,
+        parent_id: None,
+        reply_to: None,
+        correlation_id: None,
+        call: None,
+        usage: None,
+    }
 }
 
 /// What lost worker after worker is kept aside for people to look at.

@@ -4,6 +4,7 @@
 //! Carries nothing out: most commands are the dispatcher's ([`crate::dispatcher`]), the rest is answered by
 //! whoever knows the process. How messages travel is the brokers' affair.
 
+mod info;
 mod mail;
 mod method;
 mod parse;
@@ -20,6 +21,7 @@ use crate::queue::Queue;
 use crate::rate::Rate;
 use crate::revoke::Revocation;
 
+pub(crate) use info::{RequestInfo, attributes};
 pub use mail::{Answer, EXPIRED_GRACE, Mail, MailError, Question};
 pub use method::{ArgumentKind, METHODS, Method, MethodKind, WordsError};
 pub use pattern::Pattern;

@@ -36,6 +36,9 @@ impl Dispatcher {
         let identity = Identity::of(&request);
         let was_put_back = request.message.headers.get(PUT_BACK_HEADER).is_some();
         let redelivered = request.delivery.redelivered || was_put_back;
+        if was_put_back {
+            self.away.remove(&request.id);
+        }
         if was_put_back && self.is_back_already(&identity) {
             // Where there was no time to wait, it may come again before we hear that it is away.
             self.overtime.supersede(self.identities.insert(identity, delivery));

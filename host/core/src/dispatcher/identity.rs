@@ -21,6 +21,10 @@ pub(super) struct Identity {
 }
 
 impl Identity {
+    pub(super) fn id(&self) -> &TaskId {
+        &self.id
+    }
+
     pub(super) fn of(request: &Request) -> Self {
         Self {
             id: request.id.clone(),

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::breaker::BreakerRule;
 use crate::catalog::Catalog;
+use crate::control::{Command, Signal};
 use crate::event::Event;
 use crate::message::{Acknowledgement, DeliveryInfo, Message, Publication};
 use crate::name::{NodeName, PluginName, QueueName, TaskId, TaskName};
@@ -15,7 +16,7 @@ use crate::outcome::{Attempt, AttemptId, DeliveryId, Finished, Policy};
 use crate::protocol::content::Json;
 use crate::queue::Queue;
 use crate::rate::Rate;
-use crate::record::ResultRecord;
+use crate::record::{ResultRecord, State};
 use crate::request::{DecodeError, Request};
 use crate::revoke::Revocation;
 use crate::rollout::Verdict;
@@ -62,6 +63,10 @@ pub enum Input {
     CannotConsume(QueueName),
     /// These tasks are not to run.
     Revoke(Revoke),
+    /// Somebody asks or tells something; answered by [`Action::Reply`] or [`Action::StoreThenReply`].
+    Control(QuestionId, Box<Command>),
+    /// The answer to [`Action::LookUpStates`], as far as there is one.
+    States(QuestionId, Vec<(TaskId, State)>),
     /// Plugins came, went or changed.
     CatalogChanged(Arc<Catalog>),
     /// The worker is to come to an end.
@@ -93,10 +98,20 @@ pub enum Action {
     Record(ResultRecord),
     /// Carry this out; answered by [`Input::Committed`] or [`Input::CommitFailed`].
     Commit(DeliveryId, Settlement),
+    /// The answer to a command.
+    Reply(QuestionId, Json),
+    /// Ask which states are stored for these; answered by [`Input::States`].
+    LookUpStates(QuestionId, Vec<TaskId>),
+    /// Store these, and answer then.
+    StoreThenReply { question: QuestionId, records: Vec<ResultRecord>, answer: Json },
+    /// A client wants this task to be stopped: for the log.
+    Terminating(TaskId, Signal),
     /// Stop this attempt; it finishes as interrupted.
     Terminate(AttemptId),
     /// Keep these for the next start of this worker.
     Remember(Vec<Revocation>),
+    /// Forget that these are revoked.
+    Unremember(Vec<Revocation>),
     /// The deliveries of this execution need no longer be counted.
     ForgetCount(String),
     /// Send [`Input::Due`] at this time. Takes the place of a later one.
@@ -121,6 +136,10 @@ pub enum Action {
     /// Everything is settled: the worker may end.
     Stopped,
 }
+
+/// Identifies a question of remote control within this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct QuestionId(pub u64);
 
 /// What became of a plugin by the way its attempts end.
 #[derive(Debug, Clone, PartialEq)]
@@ -164,8 +183,8 @@ pub struct CommitFailure {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revoke {
     pub revocations: Vec<Revocation>,
-    /// Stop those that run.
-    pub terminate: bool,
+    /// Stop those that run, and say that it was with this.
+    pub terminate: Option<Signal>,
 }
 
 /// How to come to an end.
@@ -248,12 +267,15 @@ impl Limits {
 
     /// Hard and soft limit of an attempt: the message's, else the task's, else the worker's, and never
     /// beyond the ceiling. A soft limit that would come after the hard one is none.
-    pub(super) fn time_limits(&self, request: &Request, options: &TaskOptions) -> (Duration, Option<Duration>) {
+    pub(super) fn time_limits(
+        &self,
+        request: &Request,
+        (task_hard, task_soft): (Option<Duration>, Option<Duration>),
+    ) -> (Duration, Option<Duration>) {
         let given = |limit: Option<Duration>| limit.filter(|limit| !limit.is_zero());
-        let hard = given(request.time_limit).or(given(options.time_limit)).or(given(self.task.time_limit));
+        let hard = given(request.time_limit).or(given(task_hard)).or(given(self.task.time_limit));
         let hard = hard.unwrap_or(self.time_limit_max).min(self.time_limit_max);
-        let soft =
-            given(request.soft_time_limit).or(given(options.soft_time_limit)).or(given(self.task.soft_time_limit));
+        let soft = given(request.soft_time_limit).or(given(task_soft)).or(given(self.task.soft_time_limit));
         (hard, soft.filter(|soft| *soft < hard))
     }
 }

@@ -4,7 +4,9 @@
 //! I/O to be decided comes back as an input, and is decided then.
 
 mod arriving;
+mod away;
 mod committing;
+mod control;
 mod counted;
 mod credit;
 mod crowds;
@@ -12,12 +14,11 @@ mod ending;
 mod gates;
 mod identity;
 mod input;
+mod inspect;
 mod overtime;
 mod plugins;
-#[cfg_attr(not(test), expect(dead_code, reason = "commands from outside are on their way"))]
 mod pool;
 mod queueing;
-#[cfg_attr(not(test), expect(dead_code, reason = "commands from outside are on their way"))]
 mod queues;
 mod requeue;
 mod revoking;
@@ -39,10 +40,12 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::admit::{Admission, admit};
 use crate::breaker::{Breakers, Passage};
 use crate::catalog::Catalog;
+use crate::control::Signal;
 use crate::event::{Event, Happening};
 use crate::message::Acknowledgement;
 use crate::name::{TaskId, TaskName};
 use crate::outcome::{Attempt, AttemptId, DeliveryId, Finished, Outcome};
+use crate::protocol::content::Json;
 use crate::rate::Rate;
 use crate::record::CallRecord;
 use crate::revoke::Revoked;
@@ -51,11 +54,13 @@ use crate::settle::{self};
 use crate::timestamp::{Jitter, Timestamp};
 use crate::timetable::Timetable;
 
+use away::Away;
 use counted::Counted;
 use credit::Credit;
 use crowds::Crowds;
 use gates::Gates;
 use identity::{Identity, Remembered};
+use inspect::Totals;
 use overtime::Overtime;
 use queues::Taken;
 use requeue::Requeues;
@@ -64,7 +69,9 @@ use stage::{Commit, Due, Running, Stage, Tracked, Work};
 pub use pool::{Autoscale, PoolRefusal};
 pub use queues::QueueState;
 
-pub use input::{Action, CommitFailure, Input, Kept, Limits, Lookup, PluginEvent, Revoke, Shutdown, TaskDefaults};
+pub use input::{
+    Action, CommitFailure, Input, Kept, Limits, Lookup, PluginEvent, QuestionId, Revoke, Shutdown, TaskDefaults,
+};
 
 /// AMQP's `basic.qos` counts in 16 bits.
 const PREFETCH_MAX: u32 = u16::MAX as u32;
@@ -89,7 +96,7 @@ pub struct Dispatcher {
     overtime: Overtime,
     revoked: Revoked,
     /// Attempts that were stopped since their tasks are revoked.
-    terminated: FxHashSet<AttemptId>,
+    terminated: FxHashMap<AttemptId, Signal>,
     timetable: Timetable<Due>,
     ready: VecDeque<DeliveryId>,
     requeues: Requeues,
@@ -97,6 +104,12 @@ pub struct Dispatcher {
     crowds: Crowds,
     /// Rate limits that were changed while the worker runs.
     rates: FxHashMap<TaskName, Option<Rate>>,
+    /// Hard and soft time limits that were changed, in place of those of the tasks.
+    times: FxHashMap<TaskName, (Option<Duration>, Option<Duration>)>,
+    totals: Totals,
+    away: Away,
+    /// Answers that wait until the store has said what it knows.
+    marking: FxHashMap<QuestionId, Json>,
     credit: Credit,
     /// It will be looked whether the credit has lapsed.
     credit_watched: bool,
@@ -145,7 +158,7 @@ impl Dispatcher {
             counted: Counted::default(),
             overtime: Overtime::default(),
             revoked: Revoked::default(),
-            terminated: FxHashSet::default(),
+            terminated: FxHashMap::default(),
             timetable: Timetable::default(),
             ready: VecDeque::new(),
             requeues: Requeues::default(),
@@ -155,6 +168,10 @@ impl Dispatcher {
             taken: Taken::default(),
             grown: Timestamp::from_micros(0),
             slots_watched: false,
+            times: FxHashMap::default(),
+            totals: Totals::default(),
+            away: Away::default(),
+            marking: FxHashMap::default(),
             publishing: FxHashMap::default(),
             held: 0,
             requeuing: 0,
@@ -208,13 +225,12 @@ impl Dispatcher {
             }
             Input::PutBack(delivery, done) => self.put_back_answered(delivery, done, now, &mut actions),
             Input::Permit(delivery, task, wait) => self.gates.permitted(delivery, &task, wait, now),
-            Input::RateLimit(task, rate) => {
-                self.gates.change_rate(&task, rate, now);
-                self.rates.insert(task, rate);
-            }
+            Input::RateLimit(task, rate) => self.change_rate(task, rate, now),
             Input::CatalogChanged(catalog) => self.change_catalog(catalog, now, &mut actions),
             Input::CannotConsume(queue) => drop(self.cancel_queue(&queue, &mut actions)),
-            Input::Revoke(revoke) => self.revoke(revoke, now, &mut actions),
+            Input::Revoke(revoke) => drop(self.revoke(revoke, now, &mut actions)),
+            Input::Control(question, command) => self.control(question, *command, now, &mut actions),
+            Input::States(question, states) => self.states_known(question, states, now, &mut actions),
             Input::Stop(shutdown) => self.stop(shutdown, now, &mut actions),
         }
         self.open_gates(now, &mut actions);
@@ -316,7 +332,8 @@ impl Dispatcher {
         if passage == Passage::Trial {
             self.breakers.try_with(&work.spec, id);
         }
-        let (time_limit, soft_time_limit) = self.limits.time_limits(&work.request, &work.spec.options);
+        let (time_limit, soft_time_limit) = self.limits.time_limits(&work.request, self.task_times(&work.spec));
+        self.totals.count(&work.request);
         if work.let_through {
             self.gates.started(delivery, &work.request.task, now);
         }

@@ -123,6 +123,8 @@ impl Dispatcher {
         match done {
             true => {
                 self.forget_identity(&identity, delivery);
+                let hostname = self.hostname();
+                self.away.insert(&work.request, until, &hostname);
                 // Thousands of them should not go back in batches of a few.
                 self.credit.finished(now);
                 self.watch_credit(now);

@@ -3,10 +3,14 @@
 //!
 //! What is revoked is the business of [`crate::revoke`].
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use rustc_hash::FxHashSet;
 
 use crate::name::TaskId;
 use crate::outcome::{AttemptId, DeliveryId, Finished, Outcome};
+use crate::protocol::content::Json;
 use crate::revoke::{Revocation, Revoked};
 use crate::settle::Refusal;
 use crate::timestamp::Timestamp;
@@ -14,6 +18,19 @@ use crate::timestamp::Timestamp;
 use super::identity::Identity;
 use super::stage::{Stage, Tracked, Work};
 use super::{Action, Dispatcher, Revoke};
+
+/// What was here of what was revoked.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// Waited, and is refused now.
+    pub(super) waited: FxHashSet<TaskId>,
+    /// Runs, and is stopped if that is wanted.
+    pub(super) ran: FxHashSet<TaskId>,
+    /// Has ended, and what it came to is being stored.
+    pub(super) ended: FxHashSet<TaskId>,
+    /// The stamps of what runs that are revoked.
+    pub(super) matched: BTreeMap<String, Vec<Json>>,
+}
 
 impl Dispatcher {
     /// Adds what an earlier process of this worker knew, the oldest first.
@@ -26,7 +43,7 @@ impl Dispatcher {
         &self.revoked
     }
 
-    pub(super) fn revoke(&mut self, revoke: Revoke, now: Timestamp, actions: &mut Vec<Action>) {
+    pub(super) fn revoke(&mut self, revoke: Revoke, now: Timestamp, actions: &mut Vec<Action>) -> Found {
         // Looked for in what is new, since the rest was looked for before.
         let mut new = Revoked::default();
         for revocation in &revoke.revocations {
@@ -36,6 +53,7 @@ impl Dispatcher {
         if !revoke.revocations.is_empty() {
             actions.push(Action::Remember(revoke.revocations));
         }
+        let mut found = Found::default();
         let (mut waiting, mut running) = (Vec::new(), Vec::new());
         for (&delivery, tracked) in &self.deliveries {
             match &tracked.stage {
@@ -44,21 +62,46 @@ impl Dispatcher {
                 {
                     waiting.push(delivery);
                 }
-                Stage::Running(attempt) if revoke.terminate && new.covers(&attempt.request) => running.push(attempt.id),
+                Stage::Running(attempt) if new.covers(&attempt.request) => {
+                    running.push((attempt.id, attempt.request.id.clone()));
+                    for (header, value) in new.stamps_of(&attempt.request) {
+                        let values = found.matched.entry(header.to_owned()).or_default();
+                        if !values.contains(&value) {
+                            values.push(value);
+                        }
+                    }
+                }
+                // It is asked again as soon as that is over.
+                Stage::LookingUp(request) if new.covers(request) => drop(found.waited.insert(request.id.clone())),
+                Stage::Counting(work) | Stage::PuttingBack { work, .. } if new.covers(&work.request) => {
+                    found.waited.insert(work.request.id.clone());
+                }
+                Stage::Committing { commit, .. } | Stage::CommitDelayed { commit, .. } => {
+                    found.ended.extend(commit.identity.as_ref().map(|identity| identity.id().clone()));
+                }
                 _ => {}
             }
         }
         waiting.sort_unstable();
         for delivery in waiting {
             if let Some(work) = self.take_idle(delivery, now) {
+                if let Some(signal) = revoke.terminate {
+                    actions.push(Action::Terminating(work.request.id.clone(), signal));
+                }
+                found.waited.insert(work.request.id.clone());
                 self.refuse_revoked(delivery, work, now, actions);
             }
         }
-        running.sort_unstable();
-        for attempt in running {
-            self.terminated.insert(attempt);
-            actions.push(Action::Terminate(attempt));
+        running.sort_unstable_by_key(|(attempt, _)| *attempt);
+        for (attempt, id) in running {
+            if let Some(signal) = revoke.terminate {
+                actions.push(Action::Terminating(id.clone(), signal));
+                self.terminated.insert(attempt, signal);
+                actions.push(Action::Terminate(attempt));
+            }
+            found.ran.insert(id);
         }
+        found
     }
 
     /// Takes out a delivery that waits in this worker, wherever that is. None if it does not.
@@ -120,8 +163,10 @@ impl Dispatcher {
 
     /// An attempt that was stopped since its task is revoked did not end because the worker does.
     pub(super) fn unless_terminated(&mut self, id: AttemptId, mut finished: Finished) -> Finished {
-        if self.terminated.remove(&id) && finished.outcome == Outcome::Interrupted {
-            finished.outcome = Outcome::Terminated;
+        if let Some(signal) = self.terminated.remove(&id)
+            && finished.outcome == Outcome::Interrupted
+        {
+            finished.outcome = Outcome::Terminated(signal);
         }
         finished
     }
@@ -130,6 +175,7 @@ impl Dispatcher {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::Signal;
     use crate::dispatcher::Input;
     use crate::dispatcher::fixture::request;
     use crate::dispatcher::tests::{
@@ -139,7 +185,7 @@ mod tests {
 
     fn ids(ids: &[&str], terminate: bool) -> Input {
         let revocations = ids.iter().map(|id| Revocation::Id(TaskId::parse(id).expect("a name")));
-        Input::Revoke(Revoke { revocations: revocations.collect(), terminate })
+        Input::Revoke(Revoke { revocations: revocations.collect(), terminate: terminate.then_some(Signal::TERM) })
     }
 
     fn delayed(delivery: u64, id: &str) -> Input {
@@ -238,7 +284,7 @@ mod tests {
         bench.step(NOW, stamped(2, "b", "acme"), "");
         bench.step(NOW, stamped(3, "c", "other"), "");
         let revocations = vec![Revocation::stamp("tenant", &HeaderValue::Text("acme".to_owned()))];
-        let revoke = Input::Revoke(Revoke { revocations, terminate: true });
+        let revoke = Input::Revoke(Revoke { revocations, terminate: Some(Signal::TERM) });
         bench.step(NOW, revoke, "remember 1; commit 2: REVOKED, ack; terminate 1");
         bench.step(NOW, finished(1, Outcome::Interrupted), "commit 1: REVOKED, ack; start 3 as 2");
         bench.step(NOW, stamped(4, "d", "acme"), "commit 4: REVOKED, ack");

@@ -229,6 +229,8 @@ impl World {
             Action::WakeAt(at) => self.wake = Some(at),
             Action::Acquire { delivery, task, .. } => self.questions.push((delivery, task)),
             Action::Terminate(attempt) => self.terminating.push(attempt),
+            Action::Reply(..) | Action::LookUpStates(..) | Action::StoreThenReply { .. } => {}
+            Action::Terminating(..) | Action::Unremember(_) => {}
             Action::Remember(_) | Action::Consume(_) | Action::StopConsuming | Action::SetPrefetch(_) => {}
             Action::SoftShutdown(_) | Action::ColdShutdown | Action::Record(_) | Action::Announce(_) => {}
             Action::Plugin(_) => {}
@@ -415,7 +417,7 @@ impl World {
         let id = format!("id-{}", self.pick(TASKS));
         let revocations = vec![Revocation::Id(TaskId::parse(&id).expect("a name"))];
         self.revoked.insert(id);
-        let terminate = self.pick(2) == 0;
+        let terminate = (self.pick(2) == 0).then_some(Signal::KILL);
         self.input(Input::Revoke(Revoke { revocations, terminate }));
     }
 

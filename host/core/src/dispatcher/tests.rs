@@ -63,6 +63,16 @@ pub(super) fn render(actions: Vec<Action>) -> String {
             Some(format!("commit {}: {}", delivery.0, steps.join(", ")))
         }
         Action::Remember(revocations) => Some(format!("remember {}", revocations.len())),
+        Action::Unremember(revocations) => Some(format!("forget {}", revocations.len())),
+        Action::Reply(question, answer) => Some(format!("reply {} {answer}", question.0)),
+        Action::LookUpStates(question, ids) => {
+            Some(format!("states for {}: {}", question.0, ids.iter().map(TaskId::as_str).collect::<Vec<_>>().join(" ")))
+        }
+        Action::StoreThenReply { question, records, answer } => {
+            let ids: Vec<&str> = records.iter().map(|record| record.id.as_str()).collect();
+            Some(format!("store {} for {} then reply {answer}", ids.join(" "), question.0))
+        }
+        Action::Terminating(..) => None,
         Action::Terminate(attempt) => Some(format!("terminate {}", attempt.0)),
         Action::WakeAt(time) => Some(format!("wake at {}", time.since(NOW).as_millis())),
         Action::SetPrefetch(prefetch) => Some(format!("prefetch {prefetch}")),
@@ -492,17 +502,26 @@ fn limits_come_from_the_message_then_the_task_then_the_worker_and_end_at_the_cei
     let mut limits = limits(1);
     let options = TaskOptions { time_limit: seconds(20), soft_time_limit: seconds(10), ..TaskOptions::default() };
     let mut call = request("tasks.add", "a");
-    assert_eq!(limits.time_limits(&call, &TaskOptions::default()), (Duration::from_secs(1_800), None));
+    assert_eq!(limits.time_limits(&call, (None, None)), (Duration::from_secs(1_800), None));
     limits.task.time_limit = seconds(50);
-    assert_eq!(limits.time_limits(&call, &TaskOptions::default()), (Duration::from_secs(50), None));
-    assert_eq!(limits.time_limits(&call, &options), (Duration::from_secs(20), seconds(10)));
+    assert_eq!(limits.time_limits(&call, (None, None)), (Duration::from_secs(50), None));
+    assert_eq!(
+        limits.time_limits(&call, (options.time_limit, options.soft_time_limit)),
+        (Duration::from_secs(20), seconds(10))
+    );
     call.time_limit = seconds(5);
-    assert_eq!(limits.time_limits(&call, &options), (Duration::from_secs(5), None));
+    assert_eq!(
+        limits.time_limits(&call, (options.time_limit, options.soft_time_limit)),
+        (Duration::from_secs(5), None)
+    );
     call.time_limit = seconds(0);
     call.soft_time_limit = seconds(3);
-    assert_eq!(limits.time_limits(&call, &options), (Duration::from_secs(20), seconds(3)));
+    assert_eq!(
+        limits.time_limits(&call, (options.time_limit, options.soft_time_limit)),
+        (Duration::from_secs(20), seconds(3))
+    );
     call.time_limit = seconds(10_000);
-    assert_eq!(limits.time_limits(&call, &options).0, Duration::from_secs(1_800));
+    assert_eq!(limits.time_limits(&call, (options.time_limit, options.soft_time_limit)).0, Duration::from_secs(1_800));
 }
 
 fn with_headers(delivery: u64, id: &str, eta: Option<u64>, headers: &[(&str, HeaderValue)]) -> Input {

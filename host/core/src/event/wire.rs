@@ -138,7 +138,10 @@ impl EventWriter {
                 fields.put_failure(&Exception::worker_lost(&dead::undeliverable(*deliveries)), None);
             }
             Happening::Revoked { expired, terminated } => {
-                fields.put("terminated", terminated).put("signum", &None::<u8>).put("expired", expired);
+                fields
+                    .put("terminated", &terminated.is_some())
+                    .put("signum", &terminated.map(|signal| signal.0))
+                    .put("expired", expired);
             }
             Happening::Parked { quarantined } => {
                 fields.put("quarantined", quarantined);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use expect_test::{Expect, expect};
 
 use super::*;
+use crate::control::Signal;
 use crate::dispatcher::fixture::{request, spec};
 use crate::message::VERSION_HEADER;
 use crate::outcome::{AttemptId, DeliveryId, RetryDelay, Trap};
@@ -694,7 +695,7 @@ fn refusals_follow_celerys_matrix() {
 #[test]
 fn a_task_that_was_stopped_by_a_revoke_is_revoked() {
     check(
-        Outcome::Terminated,
+        Outcome::Terminated(Signal::TERM),
         expect![[r#"
         store REVOKED TaskRevokedError('terminated')
         ack
@@ -706,7 +707,7 @@ fn a_task_that_was_stopped_by_a_revoke_is_revoked() {
     early.policy.ignore_result = true;
     check_attempt(
         &early,
-        Outcome::Terminated,
+        Outcome::Terminated(Signal::TERM),
         expect![[r#"
         store REVOKED TaskRevokedError('terminated')
         event Revoked

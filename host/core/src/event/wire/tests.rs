@@ -3,6 +3,7 @@ use std::sync::Arc;
 use expect_test::{Expect, expect};
 
 use super::*;
+use crate::control::Signal;
 use crate::message::{DeliveryInfo, Route};
 use crate::name::{QueueName, TaskName};
 use crate::outcome::Trap;
@@ -118,8 +119,12 @@ fn every_end_has_celerys_event() {
     let exception = Exception::trap(&Trap::StackOverflow);
     check(Happening::Lost { exception }, expect![[r#""task-rejected", "requeue": true"#]]);
     check(
-        Happening::Revoked { expired: true, terminated: false },
+        Happening::Revoked { expired: true, terminated: None },
         expect![[r#""task-revoked", "terminated": false, "signum": null, "expired": true"#]],
+    );
+    check(
+        Happening::Revoked { expired: false, terminated: Some(Signal::KILL) },
+        expect![[r#""task-revoked", "terminated": true, "signum": 9, "expired": false"#]],
     );
     check(
         Happening::Unregistered { requeue: false },
