@@ -14,7 +14,7 @@ use taskhost_core::revoke::Revocation;
 use taskhost_core::settle::Settlement;
 use taskhost_core::{Acknowledgement, DeliveryId, Event, ResultRecord, Timestamp};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tracing::{debug, warn};
 
 use crate::announce::Announcer;
@@ -49,7 +49,6 @@ struct Batch {
     settles: Vec<(DeliveryId, Acknowledgement)>,
     put_backs: Vec<Wait>,
     journal: Vec<(DeliveryId, Kept)>,
-    revocations: Vec<(Revocation, Timestamp)>,
     uncounted: Vec<String>,
 }
 
@@ -65,6 +64,7 @@ impl Committer {
     pub(crate) async fn run(self) {
         // Publishing waits for the broker's confirmation; tasks that publish nothing do not wait for it.
         let mut publishing = JoinSet::new();
+        let mut remembering = None;
         while let Some(orders) = self.orders.take().await {
             while publishing.try_join_next().is_some() {}
             let mut batch = Batch::default();
@@ -88,7 +88,12 @@ impl Committer {
                     }
                     Order::PutBack(wait) => batch.put_backs.push(wait),
                     Order::Journal(delivery, kept) => batch.journal.push((delivery, kept)),
-                    Order::Remember(revocations) => batch.revocations.extend(revocations),
+                    Order::Remember(revocations) => {
+                        remembering = Some(remember(Memory::Revoked(revocations), self.state.clone(), remembering));
+                    }
+                    Order::Unremember(revocations) => {
+                        remembering = Some(remember(Memory::Allowed(revocations), self.state.clone(), remembering));
+                    }
                     Order::ForgetCount(execution) => batch.uncounted.push(execution),
                 }
             }
@@ -102,15 +107,15 @@ impl Committer {
                 let (receipts, inputs) = (self.receipts.clone(), self.inputs.clone());
                 publishing.spawn(journal::write(entries, journal, receipts, inputs, self.seal.clone()));
             }
-            if !batch.revocations.is_empty() {
-                publishing.spawn(remember(std::mem::take(&mut batch.revocations), self.state.clone()));
-            }
             if !batch.uncounted.is_empty() {
                 publishing.spawn(forget_counts(std::mem::take(&mut batch.uncounted), self.state.clone()));
             }
             self.carry_out(batch).await;
         }
         publishing.join_all().await;
+        if let Some(remembering) = remembering {
+            let _ = remembering.await;
+        }
     }
 
     async fn carry_out(&self, mut batch: Batch) {
@@ -217,11 +222,27 @@ async fn publish_first(
     }
 }
 
-/// Nobody waits for this: what is revoked is refused by this process in any case.
-async fn remember(revocations: Vec<(Revocation, Timestamp)>, state: Arc<dyn NodeState>) {
-    if let Err(error) = state.revoke(revocations).await {
-        warn!("revoked tasks will be forgotten when this worker ends: cannot {}", chain(&error));
-    }
+/// What is to be remembered about revoked tasks.
+enum Memory {
+    Revoked(Vec<(Revocation, Timestamp)>),
+    Allowed(Vec<Revocation>),
+}
+
+/// Nobody waits for this: what is revoked is refused by this process in any case. One after the other: what was
+/// revoked and then allowed is to be found allowed.
+fn remember(memory: Memory, state: Arc<dyn NodeState>, before: Option<JoinHandle<()>>) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        if let Some(before) = before {
+            let _ = before.await;
+        }
+        let (written, lost) = match memory {
+            Memory::Revoked(revocations) => (state.revoke(revocations).await, "revoked tasks will be forgotten"),
+            Memory::Allowed(revocations) => (state.unrevoke(revocations).await, "tasks will be revoked again"),
+        };
+        if let Err(error) = written {
+            warn!("{lost} when this worker ends: cannot {}", chain(&error));
+        }
+    })
 }
 
 /// Nobody waits for this either: the oldest counts go by themselves.

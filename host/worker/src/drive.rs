@@ -22,6 +22,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{info, warn};
 
 use crate::announce::Announcer;
+use crate::answers::{Answers, Question};
 use crate::attempt::Attempts;
 use crate::commit::{Committer, chain};
 use crate::connection::{Connection, Connector};
@@ -93,6 +94,8 @@ pub struct Ports {
     pub catalogs: watch::Receiver<Arc<Catalog>>,
     /// Who has the plugins.
     pub plugins: Arc<dyn Plugins>,
+    /// What remote control asks of the dispatcher.
+    pub questions: mpsc::Receiver<Question>,
     /// The threads on which guests run.
     pub guests: Handle,
     /// The wall clock.
@@ -168,6 +171,7 @@ pub async fn run(settings: Settings, mut ports: Ports, shutdowns: mpsc::Receiver
         remembering: JoinSet::new(),
         rates: ports.rates,
         asking: JoinSet::new(),
+        answers: Answers::default(),
         inputs: inputs_in,
         want: want.clone(),
         deliveries_received: 0,
@@ -181,7 +185,7 @@ pub async fn run(settings: Settings, mut ports: Ports, shutdowns: mpsc::Receiver
     // On a thread of the runtime, where the receivers and the committer run as well: the one that called us
     // has to be woken for every input. A set, since it ends its task when it is dropped.
     let mut driving = JoinSet::new();
-    driving.spawn(driver.run(links, deliveries, inputs, ports.catalogs, shutdowns));
+    driving.spawn(driver.run(links, deliveries, inputs, ports.catalogs, ports.questions, shutdowns));
     let result = match driving.join_next().await.expect("it was spawned above") {
         Ok(result) => result,
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
@@ -227,6 +231,7 @@ struct Driver {
     remembering: JoinSet<()>,
     rates: Option<Arc<dyn SharedRates>>,
     asking: JoinSet<()>,
+    answers: Answers,
     inputs: mpsc::Sender<Input>,
     want: watch::Sender<Want>,
     deliveries_received: u64,
@@ -245,6 +250,7 @@ impl Driver {
         mut deliveries: mpsc::Receiver<Received>,
         mut inputs: mpsc::Receiver<Input>,
         mut catalogs: watch::Receiver<Arc<Catalog>>,
+        mut questions: mpsc::Receiver<Question>,
         mut shutdowns: mpsc::Receiver<Shutdown>,
     ) -> Result<(), RunError> {
         let mut finished = Vec::with_capacity(INPUTS_BATCH);
@@ -270,6 +276,10 @@ impl Driver {
                 },
                 // An error is the end of whoever changes plugins: they stay as they are.
                 Ok(()) = catalogs.changed() => self.change_catalog(catalogs.borrow_and_update().clone()),
+                Some(question) = questions.recv() => {
+                    let (id, command) = self.answers.open(question);
+                    self.handle(Input::Control(id, command));
+                }
                 _ = inputs.recv_many(&mut finished, INPUTS_BATCH) => {
                     let now = (self.clock)();
                     for input in finished.drain(..) {
@@ -368,6 +378,15 @@ impl Driver {
                 let revocations = revocations.into_iter().map(|revocation| (revocation, now)).collect();
                 self.open_orders.push(Order::Remember(revocations));
             }
+            Action::Unremember(revocations) => self.open_orders.push(Order::Unremember(revocations)),
+            Action::Reply(question, answer) => self.answers.reply(question, answer),
+            Action::LookUpStates(question, ids) => {
+                self.answers.look_up(question, ids, self.store.clone(), self.inputs.clone());
+            }
+            Action::StoreThenReply { question, records, answer } => {
+                self.open_orders.extend(self.answers.reply_when_stored(question, records, answer));
+            }
+            Action::Terminating(id, signal) => info!(task.id = %id, "Terminating {id} ({signal})"),
             Action::Terminate(attempt) => self.attempts.terminate(attempt),
             Action::LookUp(delivery, id) => self.look_up(delivery, id),
             Action::Count(delivery, execution) => self.count(delivery, execution, now),

@@ -3,6 +3,7 @@
 //! Decides nothing about messages (`core` does) and has never heard of wasm.
 
 mod announce;
+mod answers;
 mod attempt;
 mod commit;
 mod connection;
@@ -24,6 +25,7 @@ mod supervise;
 #[cfg(test)]
 mod tests;
 
+pub use answers::{QUESTIONS_MAX, Question};
 pub use connection::{Connection, Connector};
 pub use drive::{Ports, RunError, Settings, run};
 pub use invoker::{Cancel, Invoker};

@@ -57,7 +57,7 @@ pub(crate) fn event(event: &Event) {
             warn!(task.id = %id, task.name = %task, "Task {task}[{id}] was lost, and is given back: {}", exception.repr());
         }
         Happening::Ignored => info!(task.id = %id, task.name = %task, "Task {task}[{id}] ignored"),
-        Happening::Revoked { terminated: true, .. } => {
+        Happening::Revoked { terminated: Some(_), .. } => {
             warn!(task.id = %id, task.name = %task, terminated = true, "Task {task}[{id}] terminated: it was revoked while it ran");
         }
         Happening::Revoked { expired, .. } => {

@@ -37,6 +37,8 @@ pub(crate) enum Order {
     Journal(DeliveryId, Kept),
     /// Keep these for the next start of this worker.
     Remember(Vec<(Revocation, Timestamp)>),
+    /// Forget that these are revoked.
+    Unremember(Vec<Revocation>),
     /// The deliveries of this execution need no longer be counted.
     ForgetCount(String),
 }

@@ -24,8 +24,11 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::{Cancel, Connection, Connector, Invoker, Plugins, Ports, Reports, RunError, Settings, run};
+use crate::{
+    Cancel, Connection, Connector, Invoker, Plugins, Ports, QUESTIONS_MAX, Question, Reports, RunError, Settings, run,
+};
 
+mod answers;
 mod state;
 
 /// Longer than anything here takes on a clock that stands still.
@@ -256,6 +259,7 @@ struct World {
     gate: Arc<Notify>,
     shutdowns: mpsc::Sender<Shutdown>,
     catalogs: watch::Sender<Arc<Catalog>>,
+    questions: mpsc::Sender<Question>,
     worker: JoinHandle<Result<(), RunError>>,
 }
 
@@ -338,6 +342,7 @@ impl World {
             Arc::new(NotingStore { inner: MemoryStore::new(), journal: journal.clone(), down: AtomicBool::new(false) });
         let (catalogs, catalogs_out) = watch::channel(catalog(&["add", "call", "gate", "retry", "panic", "report"]));
         let (shutdowns, shutdowns_out) = mpsc::channel(2);
+        let (questions, questions_out) = mpsc::channel(QUESTIONS_MAX);
         let settings = Settings {
             node: NodeName::parse("test@host").expect("valid"),
             queues: vec![queue().into()],
@@ -359,11 +364,12 @@ impl World {
             catalogs: catalogs_out,
             plugins: Arc::new(Nobody),
             rates: None,
+            questions: questions_out,
             guests: Handle::current(),
             clock,
         };
         let worker = tokio::spawn(run(settings, ports, shutdowns_out));
-        Self { broker, client, store, state, journal, gate, shutdowns, catalogs, worker }
+        Self { broker, client, store, state, journal, gate, shutdowns, catalogs, questions, worker }
     }
 
     async fn send(&self, task: &str, id: &str) {
@@ -681,6 +687,7 @@ async fn a_broker_that_can_never_work_ends_the_worker() {
         rates: None,
         catalogs: watch::channel(Arc::default()).1,
         plugins: Arc::new(Nobody),
+        questions: mpsc::channel(1).1,
         guests: Handle::current(),
         clock,
     };

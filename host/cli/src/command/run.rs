@@ -149,6 +149,7 @@ async fn work(
         info!("metrics at http://{}/metrics", listener.local_addr().unwrap_or(address));
         beside.spawn(metrics::serve(listener, board.clone()));
     }
+    let (_questions, questions_to_dispatcher) = mpsc::channel(worker::QUESTIONS_MAX);
     let reports = Arc::new(Reports::default());
     let invoker =
         wiring::SandboxInvoker::new(config, sandbox.clone(), reports.clone(), connection.clone(), store.clone())?;
@@ -162,6 +163,7 @@ async fn work(
         rates,
         catalogs: catalogs_out,
         plugins: board,
+        questions: questions_to_dispatcher,
         guests,
         clock: wiring::now,
     };
