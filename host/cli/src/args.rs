@@ -114,6 +114,15 @@ pub(crate) struct WorkerArgs {
     /// nothing [default: the name of the worker with .state.db]
     #[arg(short = 'S', long, value_name = "FILE")]
     pub(crate) statedb: Option<String>,
+    /// Tell monitors (celery events, Flower) what happens to tasks from the start; else when one asks
+    #[arg(short = 'E', long, visible_alias = "events")]
+    pub(crate) task_events: bool,
+    /// How often monitors hear that this worker lives [default: 2s]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) heartbeat_interval: Option<String>,
+    /// Do not tell monitors that this worker lives
+    #[arg(long, conflicts_with = "heartbeat_interval")]
+    pub(crate) without_heartbeat: bool,
     /// How much to log: debug, info, warning, error or critical [default: info]
     #[arg(short, long, value_name = "LEVEL")]
     pub(crate) loglevel: Option<String>,
@@ -504,6 +513,13 @@ impl Flags {
         self
     }
 
+    fn switch(mut self, name: &'static str, key: &'static str, value: &str, given: bool) -> Self {
+        if given {
+            self.0.push(Flag { name, key, text: value.to_owned() });
+        }
+        self
+    }
+
     fn broker(self, args: &BrokerArgs) -> Self {
         self.add("--broker", "broker.url", &args.broker)
     }
@@ -534,6 +550,9 @@ impl WorkerArgs {
             .add("--prefetch-multiplier", "worker.prefetch_multiplier", &self.prefetch_multiplier)
             .add("--time-limit", "task.time_limit", &self.time_limit)
             .add("--soft-time-limit", "task.soft_time_limit", &self.soft_time_limit)
+            .add("--heartbeat-interval", "worker.heartbeat_interval", &self.heartbeat_interval)
+            .switch("--without-heartbeat", "worker.heartbeat_interval", "none", self.without_heartbeat)
+            .switch("--task-events", "worker.send_task_events", "true", self.task_events)
             .add("--loglevel", "log.level", &self.loglevel)
             .0
     }

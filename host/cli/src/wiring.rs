@@ -10,9 +10,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, anyhow};
 use async_trait::async_trait;
 use broker::{Broker, BrokerError};
-use sandbox::{CacheConfig, Outlet, PublishSink, ResultSource, Sandbox, StateSink};
+use sandbox::{CacheConfig, EventSink, Outlet, PublishSink, ResultSource, Sandbox, StateSink};
 use store::state::{NodeState, StateFile, StateMemory};
 use store::{ReplySender, ResultStore, SharedRates, StoreOptions};
+use taskhost_core::event::CustomEvent;
 use taskhost_core::protocol::auth::Seal;
 use taskhost_core::protocol::codec::{Format, Serializer};
 use taskhost_core::settle::Step;
@@ -20,7 +21,7 @@ use taskhost_core::{Attempt, Codec, Finished, ResultRecord, StoredResult, TaskId
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 use tracing::warn;
-use worker::{Cancel, Connection, Connector, Invoker, Publisher, Reports};
+use worker::{Announcer, Cancel, Connection, Connector, EventSettings, Invoker, Publisher, Reports};
 
 use crate::config::{Config, LimitsConfig, Origin, SecretUrl};
 use crate::exit::{Failure, OrHint};
@@ -92,6 +93,18 @@ fn connect_options(config: &Config, waits_while_blocked: bool) -> broker::Connec
         waits_while_blocked,
         transport_options: config.broker.transport_options.clone(),
     }
+}
+
+/// Tells monitors what happens.
+pub(crate) fn announcer(config: &Config) -> Arc<Announcer> {
+    let settings = EventSettings {
+        node: config.worker.hostname.clone(),
+        exchange: config.event_exchange.to_string(),
+        task_events: config.worker.send_task_events,
+        sent_events: config.task.send_sent_event,
+        heartbeat: config.worker.heartbeat_interval,
+    };
+    Arc::new(Announcer::new(settings, now))
 }
 
 /// A connection to the broker, for a command that needs one now.
@@ -202,6 +215,8 @@ fn limits(limits: &LimitsConfig) -> sandbox::Limits {
         host_calls: limits.host_calls.into(),
         plugin_concurrency: limits.plugin_concurrency.and_then(NonZeroU32::new),
         publish: limits.publish,
+        events: limits.events,
+        event_bytes: size(limits.event_bytes),
         keyvalue_value_bytes: size(limits.keyvalue_value_bytes),
         host_call_bytes: size(limits.host_call_bytes),
         cpu_time: limits.cpu_time,
@@ -226,26 +241,37 @@ fn limits(limits: &LimitsConfig) -> sandbox::Limits {
 pub(crate) struct SandboxInvoker(Arc<Sandbox>);
 
 impl SandboxInvoker {
-    /// What running tasks report goes into `reports`, what they publish through the worker's connection, and
-    /// what they ask about other tasks to the store.
+    /// What running tasks report goes into `reports`, what they publish through the worker's connection,
+    /// what they ask about other tasks to the store, and what they tell monitors to `announcer`.
     pub(crate) fn new(
         config: &Config,
         sandbox: Arc<Sandbox>,
         reports: Arc<Reports>,
         connection: Arc<Connection>,
         store: Arc<dyn ResultStore>,
+        announcer: Arc<Announcer>,
     ) -> Result<Self, Failure> {
         sandbox.report_states_to(Arc::new(ReportSink(reports)));
+        sandbox.send_events_to(Arc::new(MonitorSink(announcer.clone())));
         let seal = seal(config)?;
         sandbox.publish_through(Outlet {
             signs: seal.is_some() && config.accept.content.contains(&Serializer::Auth),
-            sink: Arc::new(BrokerSink(Publisher::new(connection, seal))),
+            sink: Arc::new(BrokerSink(Publisher::new(connection, seal, announcer))),
             router: config.router(),
         });
         sandbox.read_results_from(Arc::new(StoreSource(store)));
         let values = ValueStores::new(config.keyvalue.clone(), config.worker.hostname.clone());
         sandbox.keep_values_in(Arc::new(values));
         Ok(Self(sandbox))
+    }
+}
+
+/// Tells monitors what running tasks say.
+struct MonitorSink(Arc<Announcer>);
+
+impl EventSink for MonitorSink {
+    fn send(&self, event: &CustomEvent) {
+        self.0.custom(event);
     }
 }
 

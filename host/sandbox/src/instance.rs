@@ -13,12 +13,13 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
-use crate::abi::taskhost::task::context::UpdateError;
+use crate::abi::taskhost::task::context::{EventError, UpdateError};
 use crate::abi::taskhost::task::{context, types};
 use crate::calls::{self, Calls};
 use crate::capability::{self, Capabilities, CapabilityError, Http, Remarks, Scratch, Sockets, Traffic, TrafficMeter};
 use crate::clock::{Deadlines, Ending, Notice, Patience};
 use crate::engine::Engine;
+use crate::events::Told;
 use crate::limits::{Limits, RANDOM_BYTES_MAX};
 use crate::logs::{Output, Speaker};
 use crate::memory::MemoryMeter;
@@ -41,6 +42,7 @@ pub(crate) struct Guest {
     /// What the plugin was granted; whether this task may use it is another question.
     granted: Option<Arc<Capabilities>>,
     states: Option<Box<States>>,
+    told: Told,
     sent: Option<Box<Sent>>,
     output: Option<Output>,
     wasi: Option<WasiCtx>,
@@ -78,6 +80,7 @@ impl Guest {
             surroundings,
             granted,
             states: None,
+            told: Told::default(),
             sent: None,
             output: None,
             wasi: None,
@@ -369,5 +372,25 @@ impl context::Host for Guest {
         let interval = self.limits.state_interval;
         let states = self.states.get_or_insert_with(|| Box::new(States::new(Arc::clone(sink), interval)));
         states.update(record, self.deadlines.patience()).await.map_err(UpdateError::Unavailable)
+    }
+
+    fn send_event(&mut self, kind: String, fields: String) -> Result<(), EventError> {
+        let Speaker::Task(attempt, _) = &self.speaker else {
+            return Err(EventError::Invalid("no task is running".to_owned()));
+        };
+        match self.told.admit(&attempt.request.id, &kind, fields, &self.limits) {
+            Ok(event) => {
+                if let Some(sink) = self.surroundings.events.get() {
+                    sink.send(&event);
+                }
+                Ok(())
+            }
+            Err((error, limit)) => {
+                if let Some(limit) = limit {
+                    self.surroundings.reached.count(self.speaker.plugin(), limit);
+                }
+                Err(error)
+            }
+        }
     }
 }

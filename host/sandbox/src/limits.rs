@@ -104,6 +104,9 @@ pub struct Limits {
     pub state_bytes: usize,
     /// Of the states that a task reports within this time only the last is stored.
     pub state_interval: Duration,
+    /// Events that an attempt may send, and how long they may be together.
+    pub events: u32,
+    pub event_bytes: usize,
     /// Tasks that an attempt may publish.
     pub publish: u32,
     /// Attempts of one plugin that run at a time; none is as many as the worker runs.
@@ -144,6 +147,8 @@ impl Default for Limits {
             log_line_bytes: 8 * KIB,
             state_bytes: 64 * KIB,
             state_interval: Duration::from_millis(100),
+            events: 1_000,
+            event_bytes: 64 * KIB,
             publish: 1_000,
             plugin_concurrency: None,
             keyvalue_value_bytes: MIB,

@@ -13,6 +13,7 @@ use tokio::sync::Mutex;
 
 use crate::capability::{ResultSource, Scratches, ValuesSource};
 use crate::engine::{Engine, EngineError};
+use crate::events::EventSink;
 use crate::folder;
 use crate::grant::Grant;
 use crate::limits::Config;
@@ -38,6 +39,7 @@ pub struct Sandbox {
 pub(crate) struct Surroundings {
     pub(crate) hostname: NodeName,
     pub(crate) states: OnceLock<Arc<dyn StateSink>>,
+    pub(crate) events: OnceLock<Arc<dyn EventSink>>,
     pub(crate) outlet: OnceLock<Arc<Outlet>>,
     pub(crate) results: OnceLock<Arc<dyn ResultSource>>,
     pub(crate) values: OnceLock<Arc<dyn ValuesSource>>,
@@ -80,6 +82,7 @@ impl Sandbox {
             reached: Reached::default(),
             hostname: config.hostname.clone(),
             states: OnceLock::new(),
+            events: OnceLock::new(),
             outlet: OnceLock::new(),
             results: OnceLock::new(),
             values: OnceLock::new(),
@@ -99,6 +102,12 @@ impl Sandbox {
     /// is no result store. Of two, the first stays.
     pub fn report_states_to(&self, sink: Arc<dyn StateSink>) {
         let _ = self.surroundings.states.set(sink);
+    }
+
+    /// Says where the events go that running tasks send. Until then, nobody hears of them. Of two, the first
+    /// stays.
+    pub fn send_events_to(&self, sink: Arc<dyn EventSink>) {
+        let _ = self.surroundings.events.set(sink);
     }
 
     /// Says how running tasks publish others. Until then they are told that there is no broker. Of two, the

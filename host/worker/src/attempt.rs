@@ -53,6 +53,11 @@ impl Attempts {
         self.running.is_empty()
     }
 
+    /// How many run.
+    pub(crate) fn count(&self) -> usize {
+        self.running.len()
+    }
+
     pub(crate) fn forget(&mut self, id: AttemptId) {
         self.running.remove(&id);
     }

@@ -21,7 +21,7 @@ use crate::announce::Announcer;
 use crate::connection::Connection;
 use crate::journal::{self, Journal};
 use crate::orders::{Order, Orders};
-use crate::publish;
+use crate::publish::Publisher;
 use crate::put_back::{self, Wait};
 use crate::receipts::Receipts;
 
@@ -73,8 +73,8 @@ impl Committer {
                     Order::Commit(delivery, settlement) if !settlement.before.is_empty() => {
                         let (orders, connection) = (self.orders.clone(), self.connection.clone());
                         let inputs = self.inputs.clone();
-                        let seal = self.seal.clone();
-                        publishing.spawn(publish_first(delivery, settlement, connection, orders, inputs, seal));
+                        let publisher = Publisher::new(connection, self.seal.clone(), self.announcer.clone());
+                        publishing.spawn(publish_first(delivery, settlement, publisher, orders, inputs));
                     }
                     Order::Commit(delivery, settlement) => batch.commit(delivery, settlement),
                     Order::Settle(delivery, acknowledgement) => batch.settles.push((delivery, acknowledgement)),
@@ -137,7 +137,7 @@ impl Committer {
             }
         }
         self.acknowledge(acknowledgements).await;
-        announced.iter().for_each(|event| self.announcer.event(event));
+        announced.into_iter().for_each(|event| self.announcer.event(event));
         for input in done {
             // The driver is gone only after it has no deliveries left.
             let _ = self.inputs.send(input).await;
@@ -206,12 +206,11 @@ impl Batch {
 async fn publish_first(
     delivery: DeliveryId,
     mut settlement: Settlement,
-    connection: Arc<Connection>,
+    publisher: Publisher,
     orders: Arc<Orders>,
     inputs: mpsc::Sender<Input>,
-    seal: Option<Arc<dyn Seal>>,
 ) {
-    match publish::carry_out(&settlement.before, &connection, seal.as_deref()).await {
+    match publisher.publish(&settlement.before).await {
         Ok(()) => {
             settlement.before.clear();
             orders.push(&mut vec![Order::Commit(delivery, settlement)], false);

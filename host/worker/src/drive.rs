@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use broker::{BrokerError, Capabilities, Consumer};
 
+use futures_util::future::join;
 use store::state::{NodeState, StateError};
 use store::{ResultStore, SharedRates};
 use taskhost_core::dispatcher::{Action, Dispatcher, Input, Limits, Lookup, Shutdown};
@@ -16,12 +17,12 @@ use taskhost_core::{
     Timestamp,
 };
 use tokio::runtime::Handle;
-use tokio::sync::{Mutex, mpsc, watch};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{info, warn};
 
-use crate::announce::Announcer;
+use crate::announce::{self, Announcer};
 use crate::answers::{Answers, Question};
 use crate::attempt::Attempts;
 use crate::commit::{Committer, chain};
@@ -80,6 +81,8 @@ pub struct Settings {
 /// What the worker works with.
 pub struct Ports {
     pub connector: Arc<dyn Connector>,
+    /// Tells monitors what happens.
+    pub announcer: Arc<Announcer>,
     /// Where the worker puts its current connection, for others that publish through it.
     pub connection: Arc<Connection>,
     pub store: Arc<dyn ResultStore>,
@@ -128,7 +131,7 @@ pub async fn run(settings: Settings, mut ports: Ports, shutdowns: mpsc::Receiver
     let supervisor = Supervisor {
         node: settings.node.to_string(),
         codec: codec.clone(),
-        connector: ports.connector,
+        connector: ports.connector.clone(),
         connection: ports.connection.clone(),
         links: links_in,
         deliveries: deliveries_in,
@@ -137,7 +140,7 @@ pub async fn run(settings: Settings, mut ports: Ports, shutdowns: mpsc::Receiver
     let (orders, receipts) = (ports.reports.0.clone(), Arc::new(Receipts::default()));
     let journal = Arc::new(Journal::new(ports.state.clone(), ports.connection.clone()));
     let resumed = journal.resume(&codec).await?;
-    let announcer = Arc::new(Announcer);
+    let announcer = ports.announcer;
     let committer = Committer {
         journal: journal.clone(),
         orders: orders.clone(),
@@ -152,6 +155,8 @@ pub async fn run(settings: Settings, mut ports: Ports, shutdowns: mpsc::Receiver
     let expiring = settings.results_expire.map(|age| tokio::spawn(expire::run(ports.store.clone(), age)));
     let supervising = tokio::spawn(supervisor.run());
     let committing = tokio::spawn(committer.run());
+    let (end_announcing, announcing_ends) = oneshot::channel();
+    let announcing = tokio::spawn(announce::speak(announcer.clone(), ports.connector, announcing_ends));
     let mut driver = Driver {
         dispatcher,
         attempts: Attempts::new(ports.invoker, ports.guests, inputs_in.clone()),
@@ -197,8 +202,10 @@ pub async fn run(settings: Settings, mut ports: Ports, shutdowns: mpsc::Receiver
     if timeout(COLD_SHUTDOWN_MAX, committing).await.is_err() {
         warn!("gave up waiting for open commits; the broker will deliver their messages again");
     }
+    // Everything has been announced.
+    drop(end_announcing);
     want.send_modify(|want| want.phase = Phase::End);
-    if timeout(CLOSE_MAX, supervising).await.is_err() {
+    if timeout(CLOSE_MAX, join(supervising, announcing)).await.is_err() {
         warn!("the broker did not close the connection in time");
     }
     result
@@ -299,6 +306,7 @@ impl Driver {
                 }
             }
             self.orders.push(&mut self.open_orders, self.attempts.is_idle());
+            self.announcer.set_active(self.attempts.count());
         }
         Ok(())
     }
@@ -405,7 +413,7 @@ impl Driver {
                 info!("worker: Cold shutdown (MainProcess)");
                 self.give_up.get_or_insert(Instant::now() + COLD_SHUTDOWN_MAX);
             }
-            Action::Announce(event) => self.announcer.event(&event),
+            Action::Announce(event) => self.announcer.event(event),
             Action::Plugin(event) => {
                 plugins::log(&event);
                 self.plugins.happened(event);

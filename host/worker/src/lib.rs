@@ -25,6 +25,7 @@ mod supervise;
 #[cfg(test)]
 mod tests;
 
+pub use announce::{Announcer, EventSettings};
 pub use answers::{QUESTIONS_MAX, Question};
 pub use connection::{Connection, Connector};
 pub use drive::{Ports, RunError, Settings, run};

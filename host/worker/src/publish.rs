@@ -9,6 +9,7 @@ use taskhost_core::protocol::auth::{self, Seal};
 use taskhost_core::settle::Step;
 use taskhost_core::{Publication, Queue, Route};
 
+use crate::announce::Announcer;
 use crate::connection::Connection;
 
 /// Messages that are published together and confirmed together.
@@ -18,64 +19,73 @@ const BATCH_MAX: usize = 128;
 pub struct Publisher {
     connection: Arc<Connection>,
     seal: Option<Arc<dyn Seal>>,
+    announcer: Arc<Announcer>,
 }
 
 impl Publisher {
     /// Publishes through this connection. What is to be signed is signed by `seal`.
-    pub fn new(connection: Arc<Connection>, seal: Option<Arc<dyn Seal>>) -> Self {
-        Self { connection, seal }
+    pub fn new(connection: Arc<Connection>, seal: Option<Arc<dyn Seal>>, announcer: Arc<Announcer>) -> Self {
+        Self { connection, seal, announcer }
     }
 
     /// Publishes these, in order. Returns once the broker has confirmed all of them.
     pub async fn publish(&self, steps: &[Step]) -> Result<(), BrokerError> {
-        carry_out(steps, &self.connection, self.seal.as_deref()).await
-    }
-}
-
-/// Carries out these, in order.
-pub(crate) async fn carry_out(
-    steps: &[Step],
-    connection: &Connection,
-    seal: Option<&dyn Seal>,
-) -> Result<(), BrokerError> {
-    // A retry, which is what most publish, is not copied.
-    if let [Step::Send(publication)] = steps
-        && !auth::is_open(&publication.message)
-    {
-        return connection.publish(std::slice::from_ref(publication)).await;
-    }
-    for steps in steps.chunks(BATCH_MAX) {
-        match publish(steps, connection, seal).await {
-            // Somebody has deleted a queue that was there when we looked.
-            Err(BrokerError::Unroutable { .. }) if connection.forget_declared() => {
-                let mut steps = steps.to_vec();
-                steps.iter_mut().for_each(Step::mark_as_repeated);
-                publish(&steps, connection, seal).await?;
+        // A retry, which is what most publish, is not copied.
+        if let [Step::Send(publication)] = steps
+            && !auth::is_open(&publication.message)
+        {
+            self.connection.publish(std::slice::from_ref(publication)).await?;
+            self.announce(steps);
+            return Ok(());
+        }
+        for steps in steps.chunks(BATCH_MAX) {
+            match self.publish_together(steps).await {
+                // Somebody has deleted a queue that was there when we looked.
+                Err(BrokerError::Unroutable { .. }) if self.connection.forget_declared() => {
+                    let mut steps = steps.to_vec();
+                    steps.iter_mut().for_each(Step::mark_as_repeated);
+                    self.publish_together(&steps).await?;
+                }
+                published => published?,
             }
-            published => published?,
+        }
+        Ok(())
+    }
+
+    async fn publish_together(&self, steps: &[Step]) -> Result<(), BrokerError> {
+        let mut batch = Vec::with_capacity(steps.len());
+        for step in steps {
+            let publication = match step {
+                Step::Send(publication) => publication.clone(),
+                Step::SendTo(queue, publication) => {
+                    self.connection.declare(queue).await?;
+                    publication.clone()
+                }
+                Step::Shelve { queue, message } => {
+                    let queue = Queue::named(queue.clone());
+                    self.connection.declare(&queue).await?;
+                    Publication { message: message.clone(), route: Route::queue(&queue.name) }
+                }
+            };
+            batch.push(sealed(publication, self.seal.as_deref())?);
+        }
+        self.connection.publish(&batch).await?;
+        self.announce(steps);
+        Ok(())
+    }
+
+    /// What is put aside is not sent to anybody.
+    fn announce(&self, steps: &[Step]) {
+        if !self.announcer.tells_what_is_sent() {
+            return;
+        }
+        for step in steps {
+            match step {
+                Step::Send(publication) | Step::SendTo(_, publication) => self.announcer.sent(publication),
+                Step::Shelve { .. } => {}
+            }
         }
     }
-    Ok(())
-}
-
-async fn publish(steps: &[Step], connection: &Connection, seal: Option<&dyn Seal>) -> Result<(), BrokerError> {
-    let mut batch = Vec::with_capacity(steps.len());
-    for step in steps {
-        let publication = match step {
-            Step::Send(publication) => publication.clone(),
-            Step::SendTo(queue, publication) => {
-                connection.declare(queue).await?;
-                publication.clone()
-            }
-            Step::Shelve { queue, message } => {
-                let queue = Queue::named(queue.clone());
-                connection.declare(&queue).await?;
-                Publication { message: message.clone(), route: Route::queue(&queue.name) }
-            }
-        };
-        batch.push(sealed(publication, seal)?);
-    }
-    connection.publish(&batch).await
 }
 
 /// Ready to leave: signed, if it says that it is and is not yet.

@@ -25,10 +25,12 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
-    Cancel, Connection, Connector, Invoker, Plugins, Ports, QUESTIONS_MAX, Question, Reports, RunError, Settings, run,
+    Announcer, Cancel, Connection, Connector, EventSettings, Invoker, Plugins, Ports, QUESTIONS_MAX, Question, Reports,
+    RunError, Settings, run,
 };
 
 mod answers;
+mod events;
 mod state;
 
 /// Longer than anything here takes on a clock that stands still.
@@ -321,6 +323,16 @@ fn catalog(names: &[&str]) -> Arc<Catalog> {
     Arc::new(Catalog::new(names.iter().map(spec)))
 }
 
+fn silent() -> EventSettings {
+    EventSettings {
+        node: NodeName::parse("test@host").expect("valid"),
+        exchange: "celeryev".to_owned(),
+        task_events: false,
+        sent_events: false,
+        heartbeat: None,
+    }
+}
+
 /// Hears nothing.
 struct Nobody;
 
@@ -334,6 +346,10 @@ impl World {
     }
 
     async fn start_with(state: Arc<StateMemory>) -> Self {
+        Self::start_telling(state, silent()).await
+    }
+
+    async fn start_telling(state: Arc<StateMemory>, events: EventSettings) -> Self {
         let (journal, gate) = (Journal::default(), Arc::new(Notify::new()));
         let broker = MemoryBroker::with_clock(clock);
         let client: Arc<dyn Broker> = broker.connect().expect("not told to refuse");
@@ -354,7 +370,9 @@ impl World {
             seed: 1,
         };
         let reports = Arc::new(Reports::default());
+        let announcer = Arc::new(Announcer::new(events, clock));
         let ports = Ports {
+            announcer,
             connector: Arc::new(NotingConnector { broker: broker.clone(), journal: journal.clone() }),
             connection: Arc::new(Connection::default()),
             store: store.clone(),
@@ -678,6 +696,7 @@ async fn a_broker_that_can_never_work_ends_the_worker() {
     };
     let reports = Arc::new(Reports::default());
     let ports = Ports {
+        announcer: Arc::new(Announcer::new(silent(), clock)),
         connector: Arc::new(Refusing),
         connection: Arc::new(Connection::default()),
         store: world.store.clone(),

@@ -25,6 +25,7 @@ taskhost::plugin!(
     request,
     graceful,
     progress,
+    announce,
     report,
     limited,
     soft_limited,
@@ -206,6 +207,21 @@ fn report(
 ) -> Result<(), TaskError> {
     context.update_state(state, &meta)?;
     thread::sleep(duration(pause)?);
+    Ok(())
+}
+
+/// Tells monitors an event of its own kind so many times, and returns nothing.
+#[task(name = "tasks.announce")]
+fn announce(
+    context: &Context,
+    kind: &str,
+    #[default] fields: Option<Json>,
+    #[default = 1] times: u64,
+) -> Result<(), TaskError> {
+    let fields = fields.unwrap_or_else(|| Json::from_text("{}"));
+    for _ in 0..times {
+        context.send_event(kind, &fields)?;
+    }
     Ok(())
 }
 

@@ -93,6 +93,25 @@ impl Context {
         send(state, &meta)
     }
 
+    /// Tells monitors something about this task besides what the worker tells them: Celery's `send_event`. The kind
+    /// is one of your own, such as `task-indexed`; the fields are whatever becomes a JSON object. Monitors get it at
+    /// once; if the worker sends no events, or nobody listens, nothing happens.
+    ///
+    /// ```
+    /// # use taskhost::{Context, TaskError};
+    /// # fn index(context: &Context) -> Result<(), TaskError> {
+    /// context.send_event("task-indexed", &std::collections::BTreeMap::from([("pages", 300)]))?;
+    /// # Ok(())
+    /// # }
+    /// # index(&Context::new("id", "task", 0)).unwrap();
+    /// ```
+    pub fn send_event(&self, kind: &str, fields: &(impl Serialize + ?Sized)) -> Result<(), EventError> {
+        let fields = serde_json::to_string(fields);
+        let fields =
+            fields.map_err(|error| EventError::Invalid(format!("the fields are not JSON serializable: {error}")))?;
+        tell(kind, &fields)
+    }
+
     /// Tells clients how far the task is: the state `PROGRESS` with `current` and `total`, as is the custom with
     /// Celery. A task need not care whether it could be stored; [`Context::update_state`] tells one that does.
     pub fn progress(&self, current: u64, total: u64) {
@@ -114,6 +133,38 @@ fn send(state: &str, meta: &str) -> Result<(), UpdateError> {
 fn send(_state: &str, _meta: &str) -> Result<(), UpdateError> {
     Ok(())
 }
+
+#[cfg(target_family = "wasm")]
+fn tell(kind: &str, fields: &str) -> Result<(), EventError> {
+    use crate::bindings::taskhost::task::context::{EventError as Wire, send_event};
+    send_event(kind, fields).map_err(|error| match error {
+        Wire::Invalid(why) => EventError::Invalid(why),
+        Wire::Limited(why) => EventError::Limited(why),
+    })
+}
+
+#[cfg(not(target_family = "wasm"))]
+fn tell(_kind: &str, _fields: &str) -> Result<(), EventError> {
+    Ok(())
+}
+
+/// Why an event was not taken. The task may go on as if nothing had happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EventError {
+    /// This can never be an event.
+    Invalid(String),
+    /// The task says more than the operator allows.
+    Limited(String),
+}
+
+impl fmt::Display for EventError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Invalid(why) | Self::Limited(why)) = self;
+        f.write_str(why)
+    }
+}
+
+impl std::error::Error for EventError {}
 
 /// Why a state was not stored. The task may go on as if nothing had happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -153,5 +204,7 @@ mod tests {
         let map = std::collections::BTreeMap::from([((1, 2), 3)]);
         let error = context.update_state("HALFWAY", &map).expect_err("keys are no strings");
         assert_eq!(error.to_string(), "the meta is not JSON serializable: key must be a string");
+        let error = context.send_event("task-x", &map).expect_err("keys are no strings");
+        assert_eq!(error.to_string(), "the fields are not JSON serializable: key must be a string");
     }
 }

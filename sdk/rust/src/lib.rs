@@ -56,7 +56,7 @@ mod signature;
 pub use taskhost_macros::task;
 
 pub use crate::call::{PublishError, ResultError, Signature, TaskResult};
-pub use crate::context::{Context, UpdateError};
+pub use crate::context::{Context, EventError, UpdateError};
 pub use crate::error::TaskError;
 pub use crate::guest::{Definition, Task};
 pub use crate::json::Json;

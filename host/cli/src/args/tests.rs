@@ -67,48 +67,62 @@ fn help_of_run() {
             Usage: host run [OPTIONS]
 
             Options:
-                  --plugins <DIR>            Folder with plugins: *.wasm files, and folders with
-                                             a plugin.toml [default: plugins]
-                  --metrics <ADDR>           Serve metrics for Prometheus at this address, such
-                                             as 127.0.0.1:9464
-              -b, --broker <URL>             Where tasks are: amqp://user:password@host// for
-                                             RabbitMQ, redis://:password@host/0, or
-                                             sqlite:///FILE [default: sqlite:///host.db]
-              -r, --result-backend <URL>     Where results are: redis://:password@host/0,
-                                             sqlite:///FILE, rpc:// or disabled:// [default: the
-                                             broker itself, or rpc:// with RabbitMQ]
-              -Q, --queues <NAMES>           Queues to take tasks from, with commas between them
-                                             [default: those of [queues] in the configuration,
-                                             or celery]
-              -X, --exclude-queues <NAMES>   Of these, queues to take no tasks from, with commas
-                                             between them
-              -c, --concurrency <N>          How many tasks run at a time [default: number of
-                                             CPUs]
-                  --autoscale <MAX,MIN>      Most and fewest tasks that run at a time, such as
-                                             10,3: the number follows the load
-              -n, --hostname <NAME>          Name of this worker; %h is the name of the machine,
-                                             %n the same without domain, %d the domain [default:
-                                             taskhost@%h]
-                  --prefetch-multiplier <N>  Messages to fetch ahead for each task that can run
-                                             at a time; 0 fetches all [default: 4]
-                  --time-limit <TIME>        Stop a task after this time, such as 90 (seconds),
-                                             5m or 1h [default: none]
-                  --soft-time-limit <TIME>   Tell a task to finish after this time; a task that
-                                             does not listen is stopped [default: none]
-              -S, --statedb <FILE>           File for what this worker alone must remember, such
-                                             as revoked tasks; %n is its name, none keeps
-                                             nothing [default: the name of the worker with
-                                             .state.db]
-              -l, --loglevel <LEVEL>         How much to log: debug, info, warning, error or
-                                             critical [default: info]
-                  --config <FILE>            Configuration file [default: host.toml, if there is
-                                             one]
-                  --set <NAME=VALUE>         Any setting by its name, such as
-                                             task_acks_late=false; may be repeated. `host config
-                                             --help` lists them
-                  --purge                    Delete all waiting messages of the queues before
-                                             starting [alias: --discard]
-              -h, --help                     Print help
+                  --plugins <DIR>
+                      Folder with plugins: *.wasm files, and folders with a plugin.toml
+                      [default: plugins]
+                  --metrics <ADDR>
+                      Serve metrics for Prometheus at this address, such as 127.0.0.1:9464
+              -b, --broker <URL>
+                      Where tasks are: amqp://user:password@host// for RabbitMQ,
+                      redis://:password@host/0, or sqlite:///FILE [default: sqlite:///host.db]
+              -r, --result-backend <URL>
+                      Where results are: redis://:password@host/0, sqlite:///FILE, rpc:// or
+                      disabled:// [default: the broker itself, or rpc:// with RabbitMQ]
+              -Q, --queues <NAMES>
+                      Queues to take tasks from, with commas between them [default: those of
+                      [queues] in the configuration, or celery]
+              -X, --exclude-queues <NAMES>
+                      Of these, queues to take no tasks from, with commas between them
+              -c, --concurrency <N>
+                      How many tasks run at a time [default: number of CPUs]
+                  --autoscale <MAX,MIN>
+                      Most and fewest tasks that run at a time, such as 10,3: the number follows
+                      the load
+              -n, --hostname <NAME>
+                      Name of this worker; %h is the name of the machine, %n the same without
+                      domain, %d the domain [default: taskhost@%h]
+                  --prefetch-multiplier <N>
+                      Messages to fetch ahead for each task that can run at a time; 0 fetches
+                      all [default: 4]
+                  --time-limit <TIME>
+                      Stop a task after this time, such as 90 (seconds), 5m or 1h [default:
+                      none]
+                  --soft-time-limit <TIME>
+                      Tell a task to finish after this time; a task that does not listen is
+                      stopped [default: none]
+              -S, --statedb <FILE>
+                      File for what this worker alone must remember, such as revoked tasks; %n
+                      is its name, none keeps nothing [default: the name of the worker with
+                      .state.db]
+              -E, --task-events
+                      Tell monitors (celery events, Flower) what happens to tasks from the
+                      start; else when one asks [alias: --events]
+                  --heartbeat-interval <TIME>
+                      How often monitors hear that this worker lives [default: 2s]
+                  --without-heartbeat
+                      Do not tell monitors that this worker lives
+              -l, --loglevel <LEVEL>
+                      How much to log: debug, info, warning, error or critical [default: info]
+                  --config <FILE>
+                      Configuration file [default: host.toml, if there is one]
+                  --set <NAME=VALUE>
+                      Any setting by its name, such as task_acks_late=false; may be repeated.
+                      `host config --help` lists them
+                  --purge
+                      Delete all waiting messages of the queues before starting [alias:
+                      --discard]
+              -h, --help
+                      Print help
 
             Examples:
               host run --plugins ./plugins
@@ -438,47 +452,61 @@ fn help_of_config() {
             Usage: host config [OPTIONS]
 
             Options:
-                  --json                     Print one JSON object instead of a table
-                  --plugins <DIR>            Folder with plugins: *.wasm files, and folders with
-                                             a plugin.toml [default: plugins]
-                  --metrics <ADDR>           Serve metrics for Prometheus at this address, such
-                                             as 127.0.0.1:9464
-              -b, --broker <URL>             Where tasks are: amqp://user:password@host// for
-                                             RabbitMQ, redis://:password@host/0, or
-                                             sqlite:///FILE [default: sqlite:///host.db]
-              -r, --result-backend <URL>     Where results are: redis://:password@host/0,
-                                             sqlite:///FILE, rpc:// or disabled:// [default: the
-                                             broker itself, or rpc:// with RabbitMQ]
-              -Q, --queues <NAMES>           Queues to take tasks from, with commas between them
-                                             [default: those of [queues] in the configuration,
-                                             or celery]
-              -X, --exclude-queues <NAMES>   Of these, queues to take no tasks from, with commas
-                                             between them
-              -c, --concurrency <N>          How many tasks run at a time [default: number of
-                                             CPUs]
-                  --autoscale <MAX,MIN>      Most and fewest tasks that run at a time, such as
-                                             10,3: the number follows the load
-              -n, --hostname <NAME>          Name of this worker; %h is the name of the machine,
-                                             %n the same without domain, %d the domain [default:
-                                             taskhost@%h]
-                  --prefetch-multiplier <N>  Messages to fetch ahead for each task that can run
-                                             at a time; 0 fetches all [default: 4]
-                  --time-limit <TIME>        Stop a task after this time, such as 90 (seconds),
-                                             5m or 1h [default: none]
-                  --soft-time-limit <TIME>   Tell a task to finish after this time; a task that
-                                             does not listen is stopped [default: none]
-              -S, --statedb <FILE>           File for what this worker alone must remember, such
-                                             as revoked tasks; %n is its name, none keeps
-                                             nothing [default: the name of the worker with
-                                             .state.db]
-              -l, --loglevel <LEVEL>         How much to log: debug, info, warning, error or
-                                             critical [default: info]
-                  --config <FILE>            Configuration file [default: host.toml, if there is
-                                             one]
-                  --set <NAME=VALUE>         Any setting by its name, such as
-                                             task_acks_late=false; may be repeated. `host config
-                                             --help` lists them
-              -h, --help                     Print help (see more with '--help')
+                  --json
+                      Print one JSON object instead of a table
+                  --plugins <DIR>
+                      Folder with plugins: *.wasm files, and folders with a plugin.toml
+                      [default: plugins]
+                  --metrics <ADDR>
+                      Serve metrics for Prometheus at this address, such as 127.0.0.1:9464
+              -b, --broker <URL>
+                      Where tasks are: amqp://user:password@host// for RabbitMQ,
+                      redis://:password@host/0, or sqlite:///FILE [default: sqlite:///host.db]
+              -r, --result-backend <URL>
+                      Where results are: redis://:password@host/0, sqlite:///FILE, rpc:// or
+                      disabled:// [default: the broker itself, or rpc:// with RabbitMQ]
+              -Q, --queues <NAMES>
+                      Queues to take tasks from, with commas between them [default: those of
+                      [queues] in the configuration, or celery]
+              -X, --exclude-queues <NAMES>
+                      Of these, queues to take no tasks from, with commas between them
+              -c, --concurrency <N>
+                      How many tasks run at a time [default: number of CPUs]
+                  --autoscale <MAX,MIN>
+                      Most and fewest tasks that run at a time, such as 10,3: the number follows
+                      the load
+              -n, --hostname <NAME>
+                      Name of this worker; %h is the name of the machine, %n the same without
+                      domain, %d the domain [default: taskhost@%h]
+                  --prefetch-multiplier <N>
+                      Messages to fetch ahead for each task that can run at a time; 0 fetches
+                      all [default: 4]
+                  --time-limit <TIME>
+                      Stop a task after this time, such as 90 (seconds), 5m or 1h [default:
+                      none]
+                  --soft-time-limit <TIME>
+                      Tell a task to finish after this time; a task that does not listen is
+                      stopped [default: none]
+              -S, --statedb <FILE>
+                      File for what this worker alone must remember, such as revoked tasks; %n
+                      is its name, none keeps nothing [default: the name of the worker with
+                      .state.db]
+              -E, --task-events
+                      Tell monitors (celery events, Flower) what happens to tasks from the
+                      start; else when one asks [alias: --events]
+                  --heartbeat-interval <TIME>
+                      How often monitors hear that this worker lives [default: 2s]
+                  --without-heartbeat
+                      Do not tell monitors that this worker lives
+              -l, --loglevel <LEVEL>
+                      How much to log: debug, info, warning, error or critical [default: info]
+                  --config <FILE>
+                      Configuration file [default: host.toml, if there is one]
+                  --set <NAME=VALUE>
+                      Any setting by its name, such as task_acks_late=false; may be repeated.
+                      `host config --help` lists them
+              -h, --help
+                      Print help (see more with '--help')
 
             Examples:
               host config

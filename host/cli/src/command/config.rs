@@ -78,6 +78,7 @@ mod tests {
             task.track_started                         false                                   default
             task.ignore_result                         false                                   default
             task.store_errors_even_if_ignored          false                                   default
+            task.send_sent_event                       false                                   default
             task.time_limit                            none                                    default
             task.soft_time_limit                       none                                    default
             task.default_rate_limit                    none                                    default
@@ -106,6 +107,9 @@ mod tests {
             worker.state_db                            taskhost@box.example.org.state.db       default
             worker.control_socket                      taskhost@box.example.org.state.db.sock  default
             worker.metrics                             none                                    default
+            worker.send_task_events                    false                                   default
+            worker.heartbeat_interval                  2s                                      default
+            event.exchange                             celeryev                                default
             accept.content                             json                                    default
             security.key                               none                                    default
             security.key_password                      none                                    default
@@ -119,6 +123,8 @@ mod tests {
             limits.host_calls                          1000000                                 default
             limits.plugin_concurrency                  none                                    default
             limits.publish                             1000                                    default
+            limits.events                              1000                                    default
+            limits.event_bytes                         64KiB                                   default
             limits.keyvalue_value                      1MiB                                    default
             limits.host_call_bytes                     32MiB                                   default
             limits.cpu_time                            none                                    default

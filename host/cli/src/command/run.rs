@@ -151,9 +151,17 @@ async fn work(
     }
     let (_questions, questions_to_dispatcher) = mpsc::channel(worker::QUESTIONS_MAX);
     let reports = Arc::new(Reports::default());
-    let invoker =
-        wiring::SandboxInvoker::new(config, sandbox.clone(), reports.clone(), connection.clone(), store.clone())?;
+    let announcer = wiring::announcer(config);
+    let invoker = wiring::SandboxInvoker::new(
+        config,
+        sandbox.clone(),
+        reports.clone(),
+        connection.clone(),
+        store.clone(),
+        announcer.clone(),
+    )?;
     let ports = Ports {
+        announcer,
         connector: wiring::connector(config),
         connection,
         store,

@@ -51,6 +51,8 @@ pub(crate) struct Config {
     pub(crate) result: ResultConfig,
     pub(crate) task: TaskConfig,
     pub(crate) worker: WorkerConfig,
+    /// The exchange of events.
+    pub(crate) event_exchange: QueueName,
     pub(crate) accept: AcceptConfig,
     /// The keys, where anything is signed.
     pub(crate) security: Option<SecurityConfig>,
@@ -111,6 +113,7 @@ pub(crate) struct TaskConfig {
     pub(crate) time_limit: Option<Duration>,
     pub(crate) soft_time_limit: Option<Duration>,
     pub(crate) default_rate_limit: Option<Rate>,
+    pub(crate) send_sent_event: bool,
     /// `None` is no limit.
     pub(crate) delivery_limit: Option<u32>,
     pub(crate) default_queue: QueueName,
@@ -147,6 +150,9 @@ pub(crate) struct WorkerConfig {
     pub(crate) state_db: Option<PathBuf>,
     /// `None` serves no metrics.
     pub(crate) metrics: Option<SocketAddr>,
+    pub(crate) send_task_events: bool,
+    /// `None` says nothing.
+    pub(crate) heartbeat_interval: Option<Duration>,
     /// `None` answers nobody.
     pub(crate) control_socket: Option<PathBuf>,
 }
@@ -186,6 +192,8 @@ pub(crate) struct LimitsConfig {
     /// `None` is as many as the worker runs.
     pub(crate) plugin_concurrency: Option<u32>,
     pub(crate) publish: u32,
+    pub(crate) events: u32,
+    pub(crate) event_bytes: u64,
     pub(crate) keyvalue_value_bytes: u64,
     pub(crate) host_call_bytes: u64,
     /// `None` is no limit.
@@ -284,6 +292,7 @@ impl Config {
                 time_limit: of.optional_duration("task.time_limit"),
                 soft_time_limit: of.optional_duration("task.soft_time_limit"),
                 default_rate_limit: of.rate("task.default_rate_limit"),
+                send_sent_event: of.bool("task.send_sent_event"),
                 delivery_limit: of.optional_count("task.delivery_limit"),
                 default_queue: of.queue("task.default_queue"),
                 create_missing_queues: of.bool("task.create_missing_queues"),
@@ -307,8 +316,11 @@ impl Config {
                 hostname: of.node("worker.hostname"),
                 state_db: of.optional_text("worker.state_db").map(PathBuf::from),
                 metrics: of.optional_text("worker.metrics").and_then(|text| text.parse().ok()),
+                send_task_events: of.bool("worker.send_task_events"),
+                heartbeat_interval: of.optional_duration("worker.heartbeat_interval"),
                 control_socket: of.optional_text("worker.control_socket").map(PathBuf::from),
             },
+            event_exchange: of.queue("event.exchange"),
             accept: AcceptConfig { content: of.serializers("accept.content") },
             security: security(&of)?,
             limits: LimitsConfig {
@@ -319,6 +331,8 @@ impl Config {
                 host_calls: of.count("limits.host_calls"),
                 plugin_concurrency: of.optional_count("limits.plugin_concurrency"),
                 publish: of.count("limits.publish"),
+                events: of.count("limits.events"),
+                event_bytes: of.bytes("limits.event_bytes"),
                 keyvalue_value_bytes: of.bytes("limits.keyvalue_value"),
                 host_call_bytes: of.bytes("limits.host_call_bytes"),
                 cpu_time: of.optional_duration("limits.cpu_time"),

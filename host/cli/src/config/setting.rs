@@ -132,6 +132,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     fixed("task.track_started", Kind::Bool, "false", "store the state STARTED when a task starts"),
     fixed("task.ignore_result", Kind::Bool, "false", "store no results"),
     fixed("task.store_errors_even_if_ignored", Kind::Bool, "false", "store failures even where results are ignored"),
+    fixed("task.send_sent_event", Kind::Bool, "false", "tell monitors what tasks this worker sends"),
     fixed("task.time_limit", Kind::OptionalDuration, "none", "stop a task after this time"),
     fixed("task.soft_time_limit", Kind::OptionalDuration, "none", "tell a task to finish after this time"),
     fixed("task.default_rate_limit", Kind::Rate, "none", "how often each task may start, such as 10/s or 100/m"),
@@ -236,6 +237,19 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "none",
         "where metrics are served for Prometheus, such as 127.0.0.1:9464; none: nowhere",
     ),
+    fixed(
+        "worker.send_task_events",
+        Kind::Bool,
+        "false",
+        "tell monitors what happens to tasks from the start; else when one asks for it",
+    ),
+    fixed(
+        "worker.heartbeat_interval",
+        Kind::OptionalDuration,
+        "2s",
+        "how often monitors hear that this worker lives; none: never",
+    ),
+    fixed("event.exchange", Kind::Queue, "celeryev", "the exchange by which monitors hear of workers and tasks"),
     fixed("accept.content", Kind::Serializers, "json", "how clients may write bodies: json, yaml, msgpack, auth"),
     fixed("security.key", Kind::OptionalPath, "none", "this worker's private key (RSA, PEM), for signed messages"),
     fixed("security.key_password", Kind::Secret, "none", "what the private key is encrypted with"),
@@ -259,6 +273,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "how many tasks of one plugin run at a time; none: as many as the worker runs",
     ),
     fixed("limits.publish", Kind::Positive, "1000", "how many other tasks a running task may publish"),
+    fixed("limits.events", Kind::Positive, "1000", "how many events of its own a running task may tell monitors"),
+    fixed("limits.event_bytes", Kind::Bytes, "64KiB", "how long those may be together"),
     fixed("limits.keyvalue_value", Kind::Bytes, "1MiB", "size of one value that a plugin keeps"),
     fixed("limits.host_call_bytes", Kind::Bytes, "32MiB", "what it may hand over in one such call"),
     fixed(
@@ -509,6 +525,8 @@ mod tests {
                       store no results [default: false]
               task.store_errors_even_if_ignored
                       store failures even where results are ignored [default: false]
+              task.send_sent_event
+                      tell monitors what tasks this worker sends [default: false]
               task.time_limit
                       stop a task after this time [default: none]
               task.soft_time_limit
@@ -565,6 +583,12 @@ mod tests {
                       where this worker answers `host plugin list` and `host plugin reload`; none: it does not [default: worker.state_db with .sock behind it]
               worker.metrics
                       where metrics are served for Prometheus, such as 127.0.0.1:9464; none: nowhere [default: none]
+              worker.send_task_events
+                      tell monitors what happens to tasks from the start; else when one asks for it [default: false]
+              worker.heartbeat_interval
+                      how often monitors hear that this worker lives; none: never [default: 2s]
+              event.exchange
+                      the exchange by which monitors hear of workers and tasks [default: celeryev]
               accept.content
                       how clients may write bodies: json, yaml, msgpack, auth [default: json]
               security.key
@@ -591,6 +615,10 @@ mod tests {
                       how many tasks of one plugin run at a time; none: as many as the worker runs [default: none]
               limits.publish
                       how many other tasks a running task may publish [default: 1000]
+              limits.events
+                      how many events of its own a running task may tell monitors [default: 1000]
+              limits.event_bytes
+                      how long those may be together [default: 64KiB]
               limits.keyvalue_value
                       size of one value that a plugin keeps [default: 1MiB]
               limits.host_call_bytes

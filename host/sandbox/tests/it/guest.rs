@@ -445,6 +445,26 @@ pub(crate) const UPDATE: Import = Import {
 "#,
 };
 
+/// `$tell` (kind pointer and length, fields pointer and length, return pointer), with memory and errors as for
+/// [`UPDATE`].
+pub(crate) const TELL: Import = Import {
+    component: r#"
+(core module $shared (memory (export "memory") 32)
+  (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1048576)))
+(core instance $shared (instantiate $shared))
+(import "taskhost:task/context@0.1.0" (instance $context
+  (type $event-error-def (variant (case "invalid" string) (case "limited" string)))
+  (export "event-error" (type $event-error (eq $event-error-def)))
+  (export "send-event" (func (param "kind" string) (param "fields" string) (result (result (error $event-error)))))))
+(core func $tell (canon lower (func $context "send-event")
+  (memory (core memory $shared "memory")) (realloc (core func $shared "realloc"))))
+"#,
+    with: r#"(with "tell" (instance (export "tell" (func $tell)))) (with "shared" (instance $shared))"#,
+    core: r#"
+(import "tell" "tell" (func $tell (param i32 i32 i32 i32 i32)))
+"#,
+};
+
 /// `$log` (level, context pointer and length, message pointer and length): texts are read from a memory that
 /// `$put` (address, byte) writes.
 pub(crate) const LOGGING: Import = Import {
