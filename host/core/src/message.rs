@@ -38,6 +38,8 @@ pub struct Properties {
     pub priority: Option<u8>,
     /// Milliseconds, as decimal text.
     pub expiration: Option<String>,
+    /// Whatever a client calls itself.
+    pub app_id: Option<String>,
 }
 
 /// The header table, in the order in which it came.

@@ -119,7 +119,8 @@ impl Request {
             .put_some("reply_to", properties.reply_to.as_ref())
             .put_some("delivery_mode", properties.delivery_mode.as_ref())
             .put_some("priority", properties.priority.as_ref())
-            .put_some("expiration", properties.expiration.as_ref());
+            .put_some("expiration", properties.expiration.as_ref())
+            .put_some("app_id", properties.app_id.as_ref());
         facts.finish()
     }
 

@@ -21,14 +21,23 @@ pub(super) fn message(properties: &BasicProperties, body: Vec<u8>) -> Message {
         delivery_mode: *properties.delivery_mode(),
         priority: *properties.priority(),
         expiration: text(properties.expiration()),
+        app_id: text(properties.app_id()),
     };
     Message { properties, headers, body: Bytes::from(body) }
 }
 
 /// What lapin is to send. Fails if a short string is longer than AMQP allows.
 pub(super) fn properties(message: &Message) -> Result<BasicProperties, ShortStringError> {
-    let Properties { content_type, content_encoding, correlation_id, reply_to, delivery_mode, priority, expiration } =
-        &message.properties;
+    let Properties {
+        content_type,
+        content_encoding,
+        correlation_id,
+        reply_to,
+        delivery_mode,
+        priority,
+        expiration,
+        app_id,
+    } = &message.properties;
     let mut properties = BasicProperties::default();
     if let Some(text) = content_type {
         properties = properties.with_content_type(short(text)?);
@@ -50,6 +59,9 @@ pub(super) fn properties(message: &Message) -> Result<BasicProperties, ShortStri
     }
     if let Some(text) = expiration {
         properties = properties.with_expiration(short(text)?);
+    }
+    if let Some(text) = app_id {
+        properties = properties.with_app_id(short(text)?);
     }
     Ok(properties.with_headers(table(&message.headers.0)?))
 }

@@ -41,6 +41,7 @@ pub fn encode(message: &Message, route: &Route, delivery_tag: &str) -> String {
         .put_some("reply_to", properties.reply_to.as_ref())
         .put("delivery_mode", &properties.delivery_mode.unwrap_or(2))
         .put_some("expiration", properties.expiration.as_ref())
+        .put_some("app_id", properties.app_id.as_ref())
         .put("delivery_info", &info.finish())
         .put("priority", &properties.priority.unwrap_or(0))
         .put("body_encoding", "base64")
@@ -74,6 +75,7 @@ pub fn decode(text: &[u8]) -> Result<Envelope, EnvelopeError> {
         priority: small(wire.priority).or(small(info.priority)),
         expiration: text_of(wire.expiration)
             .or_else(|| wire.expiration.and_then(Raw::as_i64).map(|milliseconds| milliseconds.to_string())),
+        app_id: text_of(wire.app_id),
     };
     let marked = message.headers.get("redelivered") == Some(&HeaderValue::Bool(true));
     if marked {
@@ -114,6 +116,7 @@ struct Wire<'a> {
     reply_to: Option<Raw<'a>>,
     delivery_mode: Option<Raw<'a>>,
     expiration: Option<Raw<'a>>,
+    app_id: Option<Raw<'a>>,
     priority: Option<Raw<'a>>,
     body_encoding: Option<Raw<'a>>,
     delivery_tag: Option<Raw<'a>>,
@@ -147,6 +150,7 @@ impl<'a> Wire<'a> {
                 Some("reply_to") => &mut wire.reply_to,
                 Some("delivery_mode") => &mut wire.delivery_mode,
                 Some("expiration") => &mut wire.expiration,
+                Some("app_id") => &mut wire.app_id,
                 Some("priority") => &mut wire.priority,
                 Some("body_encoding") => &mut wire.body_encoding,
                 Some("delivery_tag") => &mut wire.delivery_tag,
@@ -257,6 +261,7 @@ mod tests {
                 delivery_mode: Some(2),
                 priority: Some(3),
                 expiration: Some("60000".into()),
+                app_id: Some("shop".into()),
             },
             headers: Headers(vec![
                 ("task".into(), HeaderValue::Text("tasks.ädd".into())),
@@ -272,7 +277,7 @@ mod tests {
         let route = Route { exchange: String::new(), routing_key: "celery".into() };
         assert_eq!(
             encode(&message(), &route, "tag"),
-            r#"{"body": "W1syLCAyXSwge30sIG51bGxd", "content-encoding": "utf-8", "content-type": "application/json", "headers": {"task": "tasks.\u00e4dd", "timelimit": [9, null], "big": 123456789012345678901234567890}, "properties": {"correlation_id": "t-1", "reply_to": "r", "delivery_mode": 2, "expiration": "60000", "delivery_info": {"exchange": "", "routing_key": "celery"}, "priority": 3, "body_encoding": "base64", "delivery_tag": "tag"}}"#
+            r#"{"body": "W1syLCAyXSwge30sIG51bGxd", "content-encoding": "utf-8", "content-type": "application/json", "headers": {"task": "tasks.\u00e4dd", "timelimit": [9, null], "big": 123456789012345678901234567890}, "properties": {"correlation_id": "t-1", "reply_to": "r", "delivery_mode": 2, "expiration": "60000", "app_id": "shop", "delivery_info": {"exchange": "", "routing_key": "celery"}, "priority": 3, "body_encoding": "base64", "delivery_tag": "tag"}}"#
         );
     }
 

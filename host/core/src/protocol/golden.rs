@@ -58,6 +58,7 @@ fn message(case: &Json) -> Message {
             delivery_mode: small("delivery_mode"),
             priority: small("priority"),
             expiration: optional_text(&properties, "expiration"),
+            app_id: optional_text(&properties, "app_id"),
         },
         headers: Headers(headers.members().map(|(name, value)| (name.into(), header_value(value.raw()))).collect()),
         body: optional_text(case, "body").map_or_else(|| unpacked(case, "body_base64"), Bytes::from),

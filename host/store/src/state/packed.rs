@@ -4,7 +4,9 @@
 
 use taskhost_core::{DeliveryInfo, HeaderValue, Headers, Message, Properties, QueueName};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// Knows no `app_id`.
+const FIRST_VERSION: u8 = 1;
 
 /// Deeper header values than this are not written by anybody, and are not read.
 const DEPTH_MAX: u32 = 1_000;
@@ -17,14 +19,23 @@ pub(super) fn pack(message: &Message, info: &DeliveryInfo) -> Vec<u8> {
         out.bytes(text.as_bytes());
     }
     out.0.push(info.redelivered.into());
-    let Properties { content_type, content_encoding, correlation_id, reply_to, delivery_mode, priority, expiration } =
-        &message.properties;
+    let Properties {
+        content_type,
+        content_encoding,
+        correlation_id,
+        reply_to,
+        delivery_mode,
+        priority,
+        expiration,
+        app_id,
+    } = &message.properties;
     for text in [content_type, content_encoding, correlation_id, reply_to, expiration] {
         out.optional(text.as_ref(), |out, text| out.bytes(text.as_bytes()));
     }
     for number in [delivery_mode, priority] {
         out.optional(number.as_ref(), |out, number| out.0.push(*number));
     }
+    out.optional(app_id.as_ref(), |out, text| out.bytes(text.as_bytes()));
     out.members(&message.headers.0);
     out.bytes(&message.body);
     out.0
@@ -33,7 +44,8 @@ pub(super) fn pack(message: &Message, info: &DeliveryInfo) -> Vec<u8> {
 /// Reads it. None if it is something else.
 pub(super) fn unpack(bytes: &[u8]) -> Option<(Message, DeliveryInfo)> {
     let mut from = Reader(bytes);
-    if from.byte()? != VERSION {
+    let version = from.byte()?;
+    if !matches!(version, FIRST_VERSION | VERSION) {
         return None;
     }
     let queue = QueueName::parse(&from.text()?).ok()?;
@@ -47,6 +59,7 @@ pub(super) fn unpack(bytes: &[u8]) -> Option<(Message, DeliveryInfo)> {
         expiration: from.optional(Reader::text)?,
         delivery_mode: from.optional(Reader::byte)?,
         priority: from.optional(Reader::byte)?,
+        app_id: if version == FIRST_VERSION { None } else { from.optional(Reader::text)? },
     };
     let headers = Headers(from.members(0)?);
     let body = from.bytes()?.to_vec().into();
@@ -206,6 +219,7 @@ mod tests {
             reply_to: Some(String::new()),
             delivery_mode: Some(2),
             expiration: Some("60000".to_owned()),
+            app_id: Some("shop".to_owned()),
             ..Properties::default()
         };
         let message = Message { properties, headers: Headers(headers), body: vec![0xff, 0, b'['].into() };
@@ -222,6 +236,19 @@ mod tests {
     fn what_comes_out_is_what_went_in() {
         let (message, info) = entry();
         assert_eq!(unpack(&pack(&message, &info)), Some((message, info)));
+    }
+
+    #[test]
+    fn an_entry_of_the_first_version_is_read() {
+        let (mut message, info) = entry();
+        message.properties.app_id = None;
+        let mut packed = pack(&message, &info);
+        // Its only difference: the byte that says that there is no `app_id`, before the headers.
+        let properties = Message { headers: Headers::default(), body: Vec::new().into(), ..message.clone() };
+        let behind = pack(&properties, &info).len() - 2 * size_of::<u64>() - 1;
+        assert_eq!((packed.remove(behind), packed[0]), (0, VERSION));
+        packed[0] = FIRST_VERSION;
+        assert_eq!(unpack(&packed), Some((message, info)));
     }
 
     #[test]

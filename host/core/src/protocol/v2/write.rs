@@ -116,6 +116,7 @@ pub fn message(call: &Call, now: Timestamp) -> Message {
             delivery_mode: Some(2),
             priority: Some(call.priority.unwrap_or(0)),
             expiration: expiration(call.expires, now),
+            app_id: None,
         },
         headers,
         body: body(&call.args, &call.kwargs, &call.embed).bytes(),
