@@ -9,6 +9,7 @@ use std::process::ExitCode;
 mod bench;
 mod cache;
 mod cargo;
+mod celery;
 mod debian;
 mod demo;
 mod group;
@@ -30,7 +31,10 @@ Commands:
                      options go to `host run`
   test [FILTER]      fetch what tests need, start private servers, run every test (or those whose
                      name contains FILTER), and count them; options for libtest follow `--`
-  plugins [NAME..]   build plugins/* and tests/guests/* (or only those named) to WebAssembly components
+  celery [FILTER]    run Celery's own integration tests against the host, on RabbitMQ and on Redis (or those
+                     whose name contains FILTER), and count them
+  plugins [NAME..]   build plugins/*, tests/guests/* and tests/celery/plugin (or only those named) to
+                     WebAssembly components
   bench [WHAT] [OPTION..]
                      measure `sandbox`, `worker`, `all`, or only lanes of the worker whose names contain
                      WHAT (`redis-results`, `classic-ignored-host`), in release builds, beside bare loops
@@ -51,6 +55,7 @@ fn main() -> ExitCode {
     let result = match command.as_str() {
         "demo" => demo::run(rest),
         "test" => test::run(rest),
+        "celery" => celery::run(rest),
         "plugins" => plugins::run(rest).map(|()| ExitCode::SUCCESS),
         "bench" => bench::run(rest),
         // The next two are for this program's own use.

@@ -48,11 +48,11 @@ pub(crate) fn run(names: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// A plugin is a folder of `plugins` with a `plugin.toml`, a guest any folder of `tests/guests`; only those with
-/// a `Cargo.toml` are ours.
+/// A plugin is a folder of `plugins` with a `plugin.toml`, or the one of `tests/celery`, a guest any folder of
+/// `tests/guests`; only those with a `Cargo.toml` are ours. Each is called as its component is.
 fn find(root: &Path) -> Result<Vec<Guest>> {
     let mut guests = Vec::new();
-    for (parent, needs_manifest) in [("plugins", true), ("tests/guests", false)] {
+    for (parent, needs_manifest) in [("plugins", true), ("tests/guests", false), ("tests/celery", true)] {
         let Ok(entries) = fs::read_dir(root.join(parent)) else { continue };
         for entry in entries.flatten() {
             let folder = entry.path();
@@ -60,8 +60,9 @@ fn find(root: &Path) -> Result<Vec<Guest>> {
             if !folder.join("Cargo.toml").exists() || (needs_manifest && !manifest.exists()) {
                 continue;
             }
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let component = component_name(&manifest)?.unwrap_or_else(|| format!("{name}.wasm"));
+            let name = entry.file_name();
+            let component = component_name(&manifest)?.unwrap_or_else(|| format!("{}.wasm", name.to_string_lossy()));
+            let name = component.strip_suffix(".wasm").unwrap_or(&component).to_owned();
             guests.push(Guest { component: folder.join(component), name, folder });
         }
     }

@@ -20,13 +20,29 @@ pub(crate) enum Python {
     Missing(String),
 }
 
-/// Finds the environment, or makes it, which takes about half a minute the first time.
+/// Finds the environment of the Celery client, or makes it, which takes about half a minute the first time.
 pub(crate) fn obtain() -> Result<Python> {
+    obtain_with(&Packages { name: "python", requirements: REQUIREMENTS, probe: "import celery" })
+}
+
+/// An environment that tests need.
+pub(crate) struct Packages {
+    /// What its folder begins with.
+    pub(crate) name: &'static str,
+    /// Exact versions, as pip reads them.
+    pub(crate) requirements: &'static str,
+    /// A line of Python that fails where something is missing.
+    pub(crate) probe: &'static str,
+}
+
+/// Finds an environment, or makes it.
+pub(crate) fn obtain_with(packages: &Packages) -> Result<Python> {
+    let Packages { name, requirements, probe } = packages;
     let cache = cache::folder()?;
-    let folder = cache.join(format!("python-{:08x}", hash(REQUIREMENTS)));
+    let folder = cache.join(format!("{name}-{:08x}", hash(requirements)));
     let (marker, interpreter) = (folder.join("complete"), folder.join("bin/python"));
     // An upgrade of the system's Python breaks the links of the environment.
-    let complete = || marker.exists() && run(Command::new(&interpreter).args(["-c", "import celery"])).is_ok();
+    let complete = || marker.exists() && run(Command::new(&interpreter).args(["-c", probe])).is_ok();
     if complete() {
         return Ok(Python::Ready(interpreter));
     }
@@ -38,7 +54,7 @@ pub(crate) fn obtain() -> Result<Python> {
         Ok(base) => base,
         Err(reason) => return Ok(Python::Missing(reason)),
     };
-    make(base, &folder)?;
+    make(base, &folder, requirements)?;
     fs::write(&marker, "").map_err(|error| format!("write {}: {error}", marker.display()))?;
     Ok(Python::Ready(interpreter))
 }
@@ -58,13 +74,14 @@ fn base() -> Result<std::result::Result<&'static str, String>> {
     Ok(find().ok_or_else(|| "the machine's Python is older than 3.10".to_owned()))
 }
 
-fn make(base: &str, folder: &Path) -> Result<()> {
+fn make(base: &str, folder: &Path, packages: &str) -> Result<()> {
     let started = Instant::now();
-    eprintln!("test: making a Python environment with Celery (once; pip downloads about 5 MB)");
+    let count = packages.lines().filter(|line| line.contains("==")).count();
+    eprintln!("test: making a Python environment with Celery (once; pip downloads {count} packages)");
     let _ = fs::remove_dir_all(folder); // what an interrupted process left behind
     run(Command::new(base).args(["-m", "venv"]).arg(folder))?;
     let requirements = folder.join("requirements.txt");
-    fs::write(&requirements, REQUIREMENTS).map_err(|error| format!("write {}: {error}", requirements.display()))?;
+    fs::write(&requirements, packages).map_err(|error| format!("write {}: {error}", requirements.display()))?;
     let mut pip = Command::new(folder.join("bin/python"));
     pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--retries", "5", "--requirement"]);
     run(pip.arg(&requirements))?;
@@ -72,7 +89,8 @@ fn make(base: &str, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-fn run(command: &mut Command) -> Result<()> {
+/// Runs a program of Python's to its end.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
     let name = command.get_program().to_string_lossy().into_owned();
     // A variable of the caller's own Python must not lead ours astray.
     let output = command.env_remove("PYTHONPATH").env_remove("PYTHONHOME").stdin(Stdio::null()).output();

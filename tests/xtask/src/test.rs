@@ -91,10 +91,10 @@ impl Environment {
 
 /// Tests by how they ended.
 #[derive(Debug, Default, PartialEq)]
-struct Count {
-    passed: usize,
-    failed: usize,
-    skipped: usize,
+pub(crate) struct Count {
+    pub(crate) passed: usize,
+    pub(crate) failed: usize,
+    pub(crate) skipped: usize,
 }
 
 impl Count {
@@ -134,7 +134,7 @@ impl fmt::Display for Count {
 }
 
 /// Those of the servers that this machine has, or could be given.
-fn install_servers(kinds: &[Kind]) -> Result<Vec<Kind>> {
+pub(crate) fn install_servers(kinds: &[Kind]) -> Result<Vec<Kind>> {
     let missing: Vec<_> = kinds.iter().filter(|kind| !kind.is_installed()).map(|kind| kind.package()).collect();
     if missing.is_empty() {
         return Ok(kinds.to_vec());
