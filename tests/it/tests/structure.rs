@@ -33,6 +33,7 @@ const PURE: &[&str] = &[
     "jiff",
     "lru",
     "lzma-rust2",
+    "regex-automata",
     "rmp",
     "rsa",
     "rustc-hash",

@@ -1,3 +1,5 @@
+//! What goes over the wire for each event, beside what Celery sends.
+
 use std::sync::Arc;
 
 use expect_test::{Expect, expect};
