@@ -7,6 +7,7 @@ use syn::{Attribute, Error, Expr, Item, ItemFn, Lit, Meta, Result};
 
 use crate::options::{self, Options};
 use crate::parameter::{Argument, Missing, Parameter};
+use crate::schema;
 
 /// `crate_name` is the crate that is being compiled.
 pub(crate) fn expand(attribute: TokenStream, item: TokenStream, crate_name: &str) -> Result<TokenStream> {
@@ -25,6 +26,7 @@ pub(crate) fn expand(attribute: TokenStream, item: TokenStream, crate_name: &str
     let text = text.strip_prefix("r#").unwrap_or(&text);
     let name = name.map_or_else(|| format!("{crate_name}.{text}"), |name| name.value());
     let summary = summary(&function.attrs);
+    let schema = schema::of(&parameters);
     let (option_names, option_values): (Vec<_>, Vec<_>) = values.into_iter().unzip();
     let visibility = &function.vis;
     let body = body(ident, text, &parameters, &arguments);
@@ -42,6 +44,7 @@ pub(crate) fn expand(attribute: TokenStream, item: TokenStream, crate_name: &str
                 const TASK: ::taskhost::Task = ::taskhost::Task {
                     name: #name,
                     summary: #summary,
+                    schema: #schema,
                     options: &[#((#option_names, #option_values)),*],
                     function: #text,
                     call: { #body call },
@@ -200,15 +203,6 @@ fn summary(attributes: &[Attribute]) -> String {
         }
     }
     String::new()
-}
-
-impl Parameter {
-    fn argument(&self) -> Option<&Argument> {
-        match self {
-            Parameter::Argument(argument) => Some(argument),
-            Parameter::Context | Parameter::Args(..) | Parameter::Kwargs(..) => None,
-        }
-    }
 }
 
 impl Argument {

@@ -5,6 +5,7 @@ use proc_macro::TokenStream;
 mod expand;
 mod options;
 mod parameter;
+mod schema;
 
 /// Makes a function a task.
 ///
@@ -30,6 +31,9 @@ mod parameter;
 ///
 /// **Result**: anything that is `Serialize`, or a `Result` of it whose error converts into `TaskError`, as every
 /// `std::error::Error` does; an error that can merely be shown, such as `String` or `anyhow::Error`, fails as `TaskError`.
+///
+/// **Schema.** The arguments are described as a JSON Schema, from which `host plugin stubs` makes signatures: numbers, strings, lists,
+/// maps, tuples and options of them by their types, anything else as anything.
 ///
 /// The function remains an ordinary function. The task is known by a type of the same name, for `taskhost::plugin!`.
 #[proc_macro_attribute]

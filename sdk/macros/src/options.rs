@@ -218,7 +218,8 @@ fn distance(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-fn quote_json(text: &str) -> String {
+/// Text as JSON.
+pub(crate) fn quote_json(text: &str) -> String {
     let mut json = String::from('"');
     for c in text.chars() {
         match c {

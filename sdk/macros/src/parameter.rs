@@ -71,6 +71,13 @@ impl Parameter {
         let (ty, borrowed) = owned(ty)?;
         Ok(Parameter::Argument(Box::new(Argument { name, ty, borrowed, missing })))
     }
+
+    pub(crate) fn argument(&self) -> Option<&Argument> {
+        match self {
+            Parameter::Argument(argument) => Some(argument),
+            Parameter::Context | Parameter::Args(..) | Parameter::Kwargs(..) => None,
+        }
+    }
 }
 
 fn take_default(attributes: &mut Vec<Attribute>) -> Result<Option<Missing>> {

@@ -14,6 +14,8 @@ pub struct Task {
     pub name: &'static str,
     /// One line for people.
     pub summary: &'static str,
+    /// A JSON Schema of the arguments: an object with a property for each, in their order.
+    pub schema: &'static str,
     /// Celery's option names with JSON values.
     pub options: &'static [(&'static str, &'static str)],
     /// The name of the function, for tracebacks.
@@ -57,7 +59,7 @@ pub fn describe(tasks: &[Task]) -> Vec<TaskInfo> {
     let info = |task: &Task| TaskInfo {
         name: task.name.to_owned(),
         summary: task.summary.to_owned(),
-        schema: None,
+        schema: Some(task.schema.to_owned()),
         options: task.options.iter().map(|(name, json)| ((*name).to_owned(), (*json).to_owned())).collect(),
     };
     tasks.iter().map(info).collect()
@@ -132,7 +134,7 @@ mod tests {
     const TASKS: &[Task] = &[task("retry", retry), task("fail", fail), task("end", end)];
 
     const fn task(name: &'static str, call: fn(&Context, &str, &str) -> Result<String, TaskError>) -> Task {
-        Task { name, summary: "", options: &[("max_retries", "null")], function: name, call }
+        Task { name, summary: "", schema: "{}", options: &[("max_retries", "null")], function: name, call }
     }
 
     fn retry(context: &Context, args: &str, _: &str) -> Result<String, TaskError> {
@@ -210,5 +212,6 @@ mod tests {
     fn tasks_are_described_with_their_options() {
         let first = &describe(TASKS)[0];
         assert_eq!((&*first.name, &first.options), ("retry", &vec![("max_retries".to_owned(), "null".to_owned())]));
+        assert_eq!(first.schema.as_deref(), Some("{}"));
     }
 }

@@ -87,8 +87,10 @@ fn check<T: Definition>(args: &str, kwargs: &str, expected: &str) {
 
 #[test]
 fn a_task_is_described_by_its_attribute_and_doc_comment() {
-    let Task { name, summary, options, function, .. } = <add as Definition>::TASK;
+    let Task { name, summary, schema, options, function, .. } = <add as Definition>::TASK;
     assert_eq!((name, summary, function), ("tasks.add", "Adds.", "add"));
+    let schema: serde_json::Value = serde_json::from_str(schema).expect("is JSON");
+    assert_eq!(schema["required"], serde_json::json!(["x", "y"]));
     let options: BTreeMap<_, _> = options.iter().copied().collect();
     assert_eq!(options, BTreeMap::from([("acks_late", "true"), ("max_retries", "3"), ("rate_limit", "\"10/m\"")]));
 }
