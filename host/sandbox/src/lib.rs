@@ -41,7 +41,7 @@ pub use events::EventSink;
 pub use grant::{Calls, GRANT_OPTIONS, Grant, HttpPattern, Mode, Need, Power, Scope, SocketPattern};
 pub use limits::{Config, Limits};
 pub use manifest::ManifestError;
-pub use options::OptionError;
+pub use options::{FOR_CLIENTS, OptionError};
 pub use plugin::{Import, LoadError, PluginReport, TaskReport};
 pub use publish::{Outlet, PublishSink};
 pub use sandbox::{Loaded, Refused, Sandbox};

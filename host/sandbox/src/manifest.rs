@@ -137,9 +137,11 @@ fn overrides(
     for (option, value) in table {
         let json = json(value.get_ref());
         match options::set(&mut TaskOptions::default(), option.get_ref(), &json) {
-            Ok(Effect::Honoured | Effect::Nothing) => overrides.push((option.get_ref().clone(), json)),
+            Ok(Effect::Honoured | Effect::ForClients | Effect::Nothing) => {
+                overrides.push((option.get_ref().clone(), json))
+            }
             Ok(Effect::Unknown) => {
-                let known = options::HONOURED.iter().chain(options::WITHOUT_EFFECT);
+                let known = options::HONOURED.iter().chain(options::FOR_CLIENTS).chain(options::WITHOUT_EFFECT);
                 let what = format!("unknown task option `{}`{}", option.get_ref(), hint(option.get_ref(), known));
                 return Err(wrong(option.span(), what));
             }

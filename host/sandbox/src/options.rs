@@ -41,28 +41,33 @@ pub(crate) const HONOURED: &[&str] = &[
     "track_started",
 ];
 
+/// Options for those who publish a task: they know them from the stubs that `host plugin stubs` writes. The worker does
+/// nothing with them.
+pub const FOR_CLIENTS: &[&str] = &[
+    "compression",
+    "delivery_mode",
+    "exchange",
+    "expires",
+    "mandatory",
+    "priority",
+    "queue",
+    "routing_key",
+    "serializer",
+];
+
 /// Celery's other task options: the attributes of `celery.app.task.Task` and what `apply_async` takes.
 pub(crate) const WITHOUT_EFFECT: &[&str] = &[
     "backend",
     "bind",
-    "compression",
     "countdown",
-    "delivery_mode",
     "eta",
-    "exchange",
-    "expires",
     "immutable",
     "link",
     "link_error",
-    "mandatory",
     "name",
-    "priority",
     "pydantic",
-    "queue",
     "resultrepr_maxsize",
-    "routing_key",
     "send_events",
-    "serializer",
     "shadow_name",
     "throws",
     "trail",
@@ -73,6 +78,8 @@ pub(crate) const WITHOUT_EFFECT: &[&str] = &[
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Effect {
     Honoured,
+    /// Clients do.
+    ForClients,
     /// Celery has it, this version of the host does nothing with it.
     Nothing,
     Unknown,
@@ -117,6 +124,7 @@ pub(crate) fn set(options: &mut TaskOptions, option: &str, value: &Json) -> Resu
         "store_errors_even_if_ignored" => flag(value).map(|on| options.store_errors_even_if_ignored = on),
         "time_limit" => limit(value).map(|limit| options.time_limit = limit),
         "track_started" => flag(value).map(|on| options.track_started = on),
+        other if FOR_CLIENTS.contains(&other) => return Ok(Effect::ForClients),
         other if WITHOUT_EFFECT.contains(&other) => return Ok(Effect::Nothing),
         _ => return Ok(Effect::Unknown),
     };
@@ -282,7 +290,8 @@ mod tests {
         ] {
             assert_eq!(set(name, value), Ok(Effect::Honoured), "{name}");
         }
-        assert_eq!(set("queue", "\"slow\""), Ok(Effect::Nothing));
+        assert_eq!(set("queue", "\"slow\""), Ok(Effect::ForClients));
+        assert_eq!(set("throws", "[]"), Ok(Effect::Nothing));
         assert_eq!(set("time_limits", "1"), Ok(Effect::Unknown));
         assert_eq!(options.max_retries, None);
         assert_eq!(options.default_retry_delay, Duration::from_millis(1500));

@@ -57,7 +57,7 @@ fn task(
         let effect = options::set(&mut options, option, value)
             .map_err(|source| LoadError::Option { task: name.clone(), source })?;
         match effect {
-            Effect::Honoured => {
+            Effect::Honoured | Effect::ForClients => {
                 set.retain(|(earlier, _)| earlier != option);
                 set.push((option.clone(), value.as_str().to_owned()));
             }
@@ -69,7 +69,14 @@ fn task(
     }
     let summary = info.summary.lines().next().unwrap_or_default();
     let summary = summary.chars().filter(|char| !char.is_control()).take(SUMMARY_CHARS_MAX).collect();
+    let schema = info.schema.filter(|schema| {
+        let is_json = Json::parse(schema.clone()).is_ok();
+        if !is_json {
+            warnings.push(format!("task `{name}`: its schema is not JSON and is ignored"));
+        }
+        is_json
+    });
     let (plugin, version) = (source.name.clone(), version.clone());
     let spec = TaskSpec { name, plugin, version, plugin_concurrency: None, summary, options };
-    Ok(TaskReport { spec, schema: info.schema, options: set })
+    Ok(TaskReport { spec, schema, options: set })
 }

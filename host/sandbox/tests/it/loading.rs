@@ -175,14 +175,13 @@ async fn options_come_from_describe_and_the_manifest_has_the_last_word() {
     assert_eq!(
         report.warnings,
         [
-            "task `t`: option `queue` has no effect in this version",
             "task `t`: unknown option `colour` is ignored",
             "the manifest sets options of `nobody`, which is not a task of the plugin",
         ]
     );
     let task = &report.tasks[0];
     assert_eq!(task.spec.summary, "a task");
-    let set = [("max_retries", "5"), ("rate_limit", "\"10/m\""), ("time_limit", "2.5")];
+    let set = [("max_retries", "5"), ("queue", "\"slow\""), ("rate_limit", "\"10/m\""), ("time_limit", "2.5")];
     assert_eq!(task.options, set.map(|(name, value)| (name.to_owned(), value.to_owned())));
     assert_eq!(report.sha256.len(), 64);
 }
