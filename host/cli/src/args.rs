@@ -250,6 +250,7 @@ pub(crate) enum PluginCommand {
     List(PluginListArgs),
     Reload(PluginReloadArgs),
     Grant(PluginGrantArgs),
+    Stubs(PluginStubsArgs),
 }
 
 /// Say whether a plugin can be loaded, and which tasks it has
@@ -352,6 +353,30 @@ Examples:
       Says what is missing, and what you have to add to the command.
   host plugin grant images config=region=eu secrets=key=env:IMAGES_KEY fs=/out=/srv/out:rw --pin
       Shows the lines, asks, and writes them into host.toml.";
+
+/// Write the tasks of plugins as a module for their callers
+#[derive(Debug, Args)]
+#[command(after_help = STUBS_EXAMPLES)]
+pub(crate) struct PluginStubsArgs {
+    /// For Celery clients and Flower
+    #[arg(long, required = true)]
+    pub(crate) python: bool,
+    /// Where to write the module [default: stdout]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Folder with plugins [default: plugins]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) plugins: Option<String>,
+    #[command(flatten)]
+    pub(crate) settings: SettingsArgs,
+}
+
+const STUBS_EXAMPLES: &str = "\
+Examples:
+  host plugin stubs --python -o taskhost_tasks.py
+      Then, in Python: from taskhost_tasks import images_resize; images_resize.delay(url, width=100)
+  celery -A taskhost_tasks -b redis://localhost flower
+      Flower knows the tasks, and starts them.";
 
 /// Delete all waiting messages of queues
 #[derive(Debug, Args)]
@@ -583,6 +608,13 @@ impl PluginListArgs {
     /// The settings that these options stand for.
     pub(crate) fn flags(&self) -> Vec<Flag> {
         Flags::default().add("--plugins", "plugins.dir", &self.plugins).node(&self.node).0
+    }
+}
+
+impl PluginStubsArgs {
+    /// The settings that these options stand for.
+    pub(crate) fn flags(&self) -> Vec<Flag> {
+        Flags::default().add("--plugins", "plugins.dir", &self.plugins).0
     }
 }
 

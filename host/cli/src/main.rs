@@ -13,6 +13,7 @@ mod reload;
 mod security;
 mod signals;
 mod status;
+mod stubs;
 mod values;
 mod wiring;
 

@@ -57,6 +57,7 @@ mod shutdown;
 mod signatures;
 mod state;
 mod structure;
+mod stubs;
 mod timing;
 mod values;
 

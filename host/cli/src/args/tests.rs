@@ -235,10 +235,35 @@ fn help_of_plugin() {
               list    List plugins with their tasks, and those that are refused with the reason
               reload  Make the running worker load its plugins anew
               grant   Grant a plugin what it declares, by writing it into host.toml
+              stubs   Write the tasks of plugins as a module for their callers
 
             Options:
               -h, --help  Print help
         "#]],
+    );
+    check_help(
+        &["plugin", "stubs"],
+        expect![[r#"
+        Write the tasks of plugins as a module for their callers
+
+        Usage: host plugin stubs [OPTIONS] --python
+
+        Options:
+              --python            For Celery clients and Flower
+          -o, --output <FILE>     Where to write the module [default: stdout]
+              --plugins <DIR>     Folder with plugins [default: plugins]
+              --config <FILE>     Configuration file [default: host.toml, if there is one]
+              --set <NAME=VALUE>  Any setting by its name, such as task_acks_late=false; may
+                                  be repeated. `host config --help` lists them
+          -h, --help              Print help
+
+        Examples:
+          host plugin stubs --python -o taskhost_tasks.py
+              Then, in Python: from taskhost_tasks import images_resize;
+              images_resize.delay(url, width=100)
+          celery -A taskhost_tasks -b redis://localhost flower
+              Flower knows the tasks, and starts them.
+    "#]],
     );
     check_help(
         &["plugin", "check"],

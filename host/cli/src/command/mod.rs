@@ -12,6 +12,7 @@ mod plugin;
 mod purge;
 mod result;
 mod run;
+mod stubs;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -30,6 +31,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Plugin(PluginCommand::Check(args)) => plugin::check(&args),
         Command::Plugin(PluginCommand::List(args)) => plugin::list(&args),
         Command::Plugin(PluginCommand::Reload(args)) => plugin::reload(&args),
+        Command::Plugin(PluginCommand::Stubs(args)) => stubs::run(&args),
         Command::Plugin(PluginCommand::Grant(args)) => grant::run(&args),
         Command::Purge(args) => purge::run(&args),
         Command::Dead(command) => dead::run(&command),
