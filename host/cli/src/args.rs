@@ -123,6 +123,9 @@ pub(crate) struct WorkerArgs {
     /// Do not tell monitors that this worker lives
     #[arg(long, conflicts_with = "heartbeat_interval")]
     pub(crate) without_heartbeat: bool,
+    /// Do not ask other workers at the start what is revoked
+    #[arg(long)]
+    pub(crate) without_mingle: bool,
     /// How much to log: debug, info, warning, error or critical [default: info]
     #[arg(short, long, value_name = "LEVEL")]
     pub(crate) loglevel: Option<String>,
@@ -578,6 +581,7 @@ impl WorkerArgs {
             .add("--heartbeat-interval", "worker.heartbeat_interval", &self.heartbeat_interval)
             .switch("--without-heartbeat", "worker.heartbeat_interval", "none", self.without_heartbeat)
             .switch("--task-events", "worker.send_task_events", "true", self.task_events)
+            .switch("--without-mingle", "worker.mingle", "false", self.without_mingle)
             .add("--loglevel", "log.level", &self.loglevel)
             .0
     }

@@ -1,14 +1,17 @@
 //! The worker's own socket, for commands on the same machine that concern it alone: one line of JSON each way.
 //!
-//! Not Celery's remote control, which goes through the broker. Only the worker's user, and root, may use it.
+//! Takes Celery's remote control as well, for brokers that reach no mailboxes: `{"control": ..}` with the body that
+//! would go through the broker. Only the worker's user, and root, may use it.
 
 use std::path::Path;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use taskhost_core::protocol::content::{Json, MapWriter};
 
-/// What can be asked.
+/// What can be asked about plugins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Request {
@@ -19,7 +22,7 @@ pub(crate) enum Request {
 }
 
 /// Longest request, and longest answer.
-const REQUEST_BYTES_MAX: u64 = 4 << 10;
+const REQUEST_BYTES_MAX: u64 = 1 << 20;
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
 /// How long a client may take to say what it wants.
 #[cfg(unix)]
@@ -31,7 +34,16 @@ const ANSWER_WAIT: Duration = Duration::from_secs(600);
 #[cfg(unix)]
 const CLIENTS_MAX: usize = 4;
 
-#[derive(Debug, Serialize, Deserialize)]
+/// Who answers. Answers are JSON.
+#[async_trait]
+pub(crate) trait Answers: Send + Sync {
+    async fn plugins(&self, request: Request) -> Result<String, String>;
+
+    /// The body of a message of remote control.
+    async fn control(&self, body: &Json) -> Result<String, String>;
+}
+
+#[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Answer<T> {
     Ok(T),
@@ -48,6 +60,8 @@ pub(crate) enum LocalError {
     Io(#[from] std::io::Error),
     #[error("the worker's answer cannot be read")]
     Answer(#[from] serde_json::Error),
+    #[error("the worker's answer cannot be read")]
+    Json(#[from] taskhost_core::protocol::content::JsonError),
     #[error("the worker says: {0}")]
     Refused(String),
 }
@@ -61,14 +75,11 @@ mod unix {
 
     use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
     use tokio::net::{UnixListener, UnixStream};
-    use tokio::sync::{Semaphore, mpsc, oneshot};
+    use tokio::sync::Semaphore;
     use tokio::time::timeout;
     use tracing::{debug, warn};
 
     use super::*;
-
-    /// What a client asked, and where its answer goes.
-    type Question<T> = (Request, oneshot::Sender<Result<T, String>>);
 
     /// The open socket. It is gone when this is dropped.
     pub(crate) struct Socket {
@@ -91,7 +102,7 @@ mod unix {
         }
 
         /// Passes on what clients ask.
-        pub(crate) async fn serve<T: Serialize + Send + 'static>(self, questions: mpsc::Sender<Question<T>>) {
+        pub(crate) async fn serve(self, answers: Arc<dyn Answers>) {
             let room = Arc::new(Semaphore::new(CLIENTS_MAX));
             loop {
                 let Ok(permit) = room.clone().acquire_owned().await else { return };
@@ -103,9 +114,9 @@ mod unix {
                         continue;
                     }
                 };
-                let questions = questions.clone();
+                let answers = answers.clone();
                 tokio::spawn(async move {
-                    if let Err(error) = talk(stream, questions).await {
+                    if let Err(error) = talk(stream, &*answers).await {
                         debug!("a client of the worker's socket: {error}");
                     }
                     drop(permit);
@@ -120,7 +131,7 @@ mod unix {
         }
     }
 
-    async fn talk<T: Serialize>(stream: UnixStream, questions: mpsc::Sender<Question<T>>) -> Result<(), Error> {
+    async fn talk(stream: UnixStream, answers: &dyn Answers) -> Result<(), Error> {
         let peer = stream.peer_cred()?.uid();
         if peer != rustix::process::geteuid().as_raw() && peer != 0 {
             warn!(uid = peer, "another user wanted something from the worker's socket");
@@ -129,37 +140,62 @@ mod unix {
         let (read, mut write) = stream.into_split();
         let mut line = String::new();
         timeout(REQUEST_WAIT, BufReader::new(read.take(REQUEST_BYTES_MAX)).read_line(&mut line)).await??;
-        let answer = match serde_json::from_str(&line) {
-            Err(error) => Answer::Error(format!("unknown request: {error}")),
-            Ok(request) => {
-                let (answer, answered) = oneshot::channel();
-                let asked = questions.send((request, answer)).await.is_ok();
-                match timeout(ANSWER_WAIT, answered).await {
-                    Ok(Ok(Ok(answer))) if asked => Answer::Ok(answer),
-                    Ok(Ok(Err(problem))) => Answer::Error(problem),
-                    _ => Answer::Error("it is stopping".to_owned()),
-                }
-            }
+        let answer = match timeout(ANSWER_WAIT, answer(&line, answers)).await {
+            Ok(answer) => answer,
+            Err(_) => Err("it takes too long".to_owned()),
         };
-        let mut text = serde_json::to_string(&answer)?;
+        let mut text = match answer {
+            Ok(answer) => format!("{{\"ok\": {answer}}}"),
+            Err(problem) => Json::object([("error", problem)]).to_string(),
+        };
         text.push('\n');
         timeout(REQUEST_WAIT, write.write_all(text.as_bytes())).await?
     }
 
-    /// Asks the worker that listens at this path.
-    pub(crate) async fn ask<T: DeserializeOwned>(path: &Path, request: Request) -> Result<T, LocalError> {
+    async fn answer(line: &str, answers: &dyn Answers) -> Result<String, String> {
+        let unknown = |error: &dyn std::fmt::Display| format!("unknown request: {error}");
+        let request = Json::parse(line.to_owned()).map_err(|error| unknown(&error))?;
+        match request.get("control") {
+            Some(body) => answers.control(&body).await,
+            None => answers.plugins(serde_json::from_str(line).map_err(|error| unknown(&error))?).await,
+        }
+    }
+
+    /// Says one line to the worker that listens at this path, and returns its answer.
+    pub(super) async fn say(path: &Path, mut text: String) -> Result<Vec<u8>, LocalError> {
         let Ok(mut stream) = UnixStream::connect(path).await else {
             return Err(LocalError::Nobody { path: path.display().to_string() });
         };
-        let mut text = serde_json::to_string(&request)?;
         text.push('\n');
         stream.write_all(text.as_bytes()).await?;
         let mut answer = Vec::new();
         let mut stream = stream.take(ANSWER_BYTES_MAX);
         timeout(ANSWER_WAIT, stream.read_to_end(&mut answer)).await.map_err(Error::from)??;
-        match serde_json::from_slice(&answer)? {
-            Answer::Ok(value) => Ok(value),
-            Answer::Error(problem) => Err(LocalError::Refused(problem)),
+        Ok(answer)
+    }
+}
+
+/// Asks the worker that listens at this path about its plugins.
+pub(crate) async fn ask<T: DeserializeOwned>(path: &Path, request: Request) -> Result<T, LocalError> {
+    let answer = say(path, serde_json::to_string(&request)?).await?;
+    match serde_json::from_slice(&answer)? {
+        Answer::Ok(value) => Ok(value),
+        Answer::Error(problem) => Err(LocalError::Refused(problem)),
+    }
+}
+
+/// Asks it what a message of remote control with this body would: the name of the node, if it is meant, with what it
+/// answers.
+#[cfg_attr(not(test), expect(dead_code, reason = "`host control` is on its way"))]
+pub(crate) async fn ask_control(path: &Path, body: &Json) -> Result<Json, LocalError> {
+    let mut request = MapWriter::new();
+    request.put("control", body);
+    let answer = Json::parse(say(path, request.finish_text()).await?)?;
+    match (answer.get("ok"), answer.get("error")) {
+        (Some(replies), _) => Ok(replies),
+        (None, problem) => {
+            let problem = problem.and_then(|problem| problem.as_text().map(|text| text.into_owned()));
+            Err(LocalError::Refused(problem.unwrap_or_else(|| "nothing".to_owned())))
         }
     }
 }
@@ -169,22 +205,43 @@ mod elsewhere {
     use super::*;
 
     /// There is no such socket here.
-    pub(crate) async fn ask<T: DeserializeOwned>(path: &Path, request: Request) -> Result<T, LocalError> {
-        let _ = request;
+    pub(super) async fn say(path: &Path, text: String) -> Result<Vec<u8>, LocalError> {
+        let _ = text;
         Err(LocalError::Nobody { path: path.display().to_string() })
     }
 }
 
 #[cfg(not(unix))]
-pub(crate) use elsewhere::ask;
+use elsewhere::say;
 #[cfg(unix)]
-pub(crate) use unix::{Socket, ask};
+pub(crate) use unix::Socket;
+#[cfg(unix)]
+use unix::say;
 
 #[cfg(all(test, unix))]
 mod tests {
-    use tokio::sync::mpsc;
+    use std::sync::Arc;
 
     use super::*;
+
+    struct Few;
+
+    #[async_trait]
+    impl Answers for Few {
+        async fn plugins(&self, request: Request) -> Result<String, String> {
+            match request {
+                Request::Plugins => Ok("7".to_owned()),
+                Request::Reload => Err("no".to_owned()),
+            }
+        }
+
+        async fn control(&self, body: &Json) -> Result<String, String> {
+            match body.get("method") {
+                Some(method) => Ok(format!("{{\"w@box\": [{method}, NaN]}}")),
+                None => Err("what?".to_owned()),
+            }
+        }
+    }
 
     #[tokio::test]
     async fn a_question_is_answered_and_a_socket_that_was_left_behind_is_taken_over() {
@@ -198,19 +255,18 @@ mod tests {
 
         let socket = Socket::open(&path).await.expect("nobody listens");
         assert!(Socket::open(&path).await.is_err(), "one listens");
-        let (questions, mut asked) = mpsc::channel(1);
-        let serving = tokio::spawn(socket.serve(questions));
-        tokio::spawn(async move {
-            while let Some((request, answer)) = asked.recv().await {
-                let _ = answer.send(match request {
-                    Request::Plugins => Ok(7_u32),
-                    Request::Reload => Err("no".to_owned()),
-                });
-            }
-        });
+        let serving = tokio::spawn(socket.serve(Arc::new(Few)));
         assert_eq!(ask::<u32>(&path, Request::Plugins).await.expect("an answer"), 7);
         let refused = ask::<u32>(&path, Request::Reload).await.expect_err("it said no");
         assert_eq!(refused.to_string(), "the worker says: no");
+        let control = |body: &str| {
+            let (path, body) = (path.clone(), Json::parse(body.to_owned()).expect("JSON"));
+            async move { ask_control(&path, &body).await }
+        };
+        let said = control(r#"{"method": "ping"}"#).await.expect("an answer");
+        assert_eq!(said.to_string(), r#"{"w@box": ["ping", NaN]}"#, "as it was written");
+        assert_eq!(control("{}").await.expect_err("it said no").to_string(), "the worker says: what?");
+        assert!(say(&path, "nonsense".to_owned()).await.is_ok_and(|it| it.starts_with(b"{\"error\"")));
         serving.abort();
         let _ = serving.await;
         assert!(!path.exists(), "it takes its socket away");

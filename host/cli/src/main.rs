@@ -5,6 +5,7 @@
 mod args;
 mod command;
 mod config;
+mod desk;
 mod exit;
 mod local;
 mod logging;

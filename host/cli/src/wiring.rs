@@ -21,7 +21,10 @@ use taskhost_core::{Attempt, Codec, Finished, ResultRecord, StoredResult, TaskId
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 use tracing::warn;
-use worker::{Announcer, Cancel, Connection, Connector, EventSettings, Invoker, Publisher, Reports};
+use worker::{
+    Announcer, Cancel, Connection, Connector, Desk, EventSettings, Invoker, Mailbox, MailboxSettings, Publisher,
+    Reports,
+};
 
 use crate::config::{Config, LimitsConfig, Origin, SecretUrl};
 use crate::exit::{Failure, OrHint};
@@ -93,6 +96,23 @@ fn connect_options(config: &Config, waits_while_blocked: bool) -> broker::Connec
         waits_while_blocked,
         transport_options: config.broker.transport_options.clone(),
     }
+}
+
+/// Hears what the broker brings for this node. None if the operator does not want that.
+pub(crate) fn mailbox(config: &Config, desk: Arc<Desk>) -> Result<Option<Mailbox>, Failure> {
+    if !config.worker.enable_remote_control {
+        return Ok(None);
+    }
+    let settings = MailboxSettings {
+        exchange: config.control.exchange.clone(),
+        queue_ttl: config.control.queue_ttl,
+        queue_expires: config.control.queue_expires,
+        mingles: config.worker.mingle,
+        codec: codec(config)?,
+        oid: uuid::Uuid::new_v4().to_string(),
+        clock: now,
+    };
+    Ok(Some(Mailbox { settings, connector: connector(config), desk }))
 }
 
 /// Tells monitors what happens.

@@ -30,6 +30,7 @@ use crate::connection::{Connection, Connector};
 use crate::expire;
 use crate::invoker::Invoker;
 use crate::journal::{self, Journal};
+use crate::keep_clock;
 use crate::look_up;
 use crate::orders::{Order, Orders, Reports};
 use crate::parked::{self, Homecoming};
@@ -141,6 +142,9 @@ pub async fn run(settings: Settings, mut ports: Ports, shutdowns: mpsc::Receiver
     let journal = Arc::new(Journal::new(ports.state.clone(), ports.connection.clone()));
     let resumed = journal.resume(&codec).await?;
     let announcer = ports.announcer;
+    keep_clock::resume(&announcer, &*ports.state).await;
+    let (clock_state, clock_of) = (ports.state.clone(), announcer.clone());
+    let keeping = tokio::spawn(keep_clock::run(announcer.clone(), ports.state.clone()));
     let committer = Committer {
         journal: journal.clone(),
         orders: orders.clone(),
@@ -208,6 +212,8 @@ pub async fn run(settings: Settings, mut ports: Ports, shutdowns: mpsc::Receiver
     if timeout(CLOSE_MAX, join(supervising, announcing)).await.is_err() {
         warn!("the broker did not close the connection in time");
     }
+    keeping.abort();
+    keep_clock::keep(&clock_of, &*clock_state).await;
     result
 }
 

@@ -31,6 +31,7 @@ use crate::{
 
 mod answers;
 mod events;
+mod mailbox;
 mod state;
 
 /// Longer than anything here takes on a clock that stands still.
@@ -262,6 +263,7 @@ struct World {
     shutdowns: mpsc::Sender<Shutdown>,
     catalogs: watch::Sender<Arc<Catalog>>,
     questions: mpsc::Sender<Question>,
+    announcer: Arc<Announcer>,
     worker: JoinHandle<Result<(), RunError>>,
 }
 
@@ -372,7 +374,7 @@ impl World {
         let reports = Arc::new(Reports::default());
         let announcer = Arc::new(Announcer::new(events, clock));
         let ports = Ports {
-            announcer,
+            announcer: announcer.clone(),
             connector: Arc::new(NotingConnector { broker: broker.clone(), journal: journal.clone() }),
             connection: Arc::new(Connection::default()),
             store: store.clone(),
@@ -387,7 +389,7 @@ impl World {
             clock,
         };
         let worker = tokio::spawn(run(settings, ports, shutdowns_out));
-        Self { broker, client, store, state, journal, gate, shutdowns, catalogs, questions, worker }
+        Self { broker, client, store, state, journal, gate, shutdowns, catalogs, questions, announcer, worker }
     }
 
     async fn send(&self, task: &str, id: &str) {

@@ -111,6 +111,8 @@ fn help_of_run() {
                       How often monitors hear that this worker lives [default: 2s]
                   --without-heartbeat
                       Do not tell monitors that this worker lives
+                  --without-mingle
+                      Do not ask other workers at the start what is revoked
               -l, --loglevel <LEVEL>
                       How much to log: debug, info, warning, error or critical [default: info]
                   --config <FILE>
@@ -523,6 +525,8 @@ fn help_of_config() {
                       How often monitors hear that this worker lives [default: 2s]
                   --without-heartbeat
                       Do not tell monitors that this worker lives
+                  --without-mingle
+                      Do not ask other workers at the start what is revoked
               -l, --loglevel <LEVEL>
                       How much to log: debug, info, warning, error or critical [default: info]
                   --config <FILE>

@@ -110,6 +110,12 @@ mod tests {
             worker.send_task_events                    false                                   default
             worker.heartbeat_interval                  2s                                      default
             event.exchange                             celeryev                                default
+            worker.enable_remote_control               true                                    default
+            worker.mingle                              true                                    default
+            worker.pool_restarts                       true                                    default
+            control.exchange                           celery                                  default
+            control.queue_ttl                          5m                                      default
+            control.queue_expires                      10s                                     default
             accept.content                             json                                    default
             security.key                               none                                    default
             security.key_password                      none                                    default

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use sandbox::Loaded;
@@ -13,14 +14,16 @@ use taskhost_core::protocol::content::Json;
 use taskhost_core::rate::RateScope;
 use taskhost_core::{Catalog, PluginName, Queue, TaskName, TaskSpec};
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
-use worker::{Connection, Ports, Reports, RunError, Settings};
+use worker::{Connection, Desk, Ports, Reports, RunError, Settings};
 
 use super::{banner, plugin, purge, wiring};
 use crate::args::RunArgs;
 use crate::config::{self, Config, Format, TaskOverrides};
+use crate::desk::{Doors, ProcessFacts};
 use crate::exit::{Failure, OrHint};
 #[cfg(unix)]
 use crate::local;
@@ -38,6 +41,9 @@ const COMMITTING_MAX: usize = 4096;
 
 /// Executions remembered for redeliveries: more than can be unsettled when a connection is lost.
 const REMEMBERED_MAX: NonZeroUsize = NonZeroUsize::new(10_000).expect("10000 is not zero");
+
+/// How long the mailbox may take to close its connection in good order.
+const CLOSE_MAX: Duration = Duration::from_secs(2);
 
 /// Runs a worker until it is told to stop.
 pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
@@ -69,8 +75,8 @@ async fn serve(config: &Config, purge: bool, guests: Handle, read_grants: ReadGr
     let signals = Signals::listen().context("cannot listen for signals")?;
     let (stop, shutdowns) = mpsc::channel(SHUTDOWNS_MAX);
     // From the beginning: whoever stops a worker that compiles plugins is heard when it is done.
-    let listening = tokio::spawn(forward(signals, stop));
-    let result = work(config, purge, guests, read_grants, shutdowns).await;
+    let listening = tokio::spawn(forward(signals, stop.clone()));
+    let result = work(config, purge, guests, read_grants, (stop, shutdowns)).await;
     listening.abort();
     result
 }
@@ -80,8 +86,9 @@ async fn work(
     purge: bool,
     guests: Handle,
     read_grants: ReadGrants,
-    shutdowns: mpsc::Receiver<Shutdown>,
+    (stop, shutdowns): (mpsc::Sender<Shutdown>, mpsc::Receiver<Shutdown>),
 ) -> Result<(), Failure> {
+    let started = Instant::now();
     let sandbox = wiring::sandbox(config)?;
     let loaded = plugin::load(config, &sandbox).await;
     warn_of_options(config, &loaded.catalog);
@@ -141,7 +148,17 @@ async fn work(
     // their tasks are.
     let mut beside = JoinSet::new();
     beside.spawn_on(reloader.run(), &guests);
-    listen(config, questions, &mut beside).await;
+    let announcer = wiring::announcer(config);
+    let (to_dispatcher, questions_to_dispatcher) = mpsc::channel(worker::QUESTIONS_MAX);
+    let desk = Arc::new(Desk {
+        node: config.worker.hostname.clone(),
+        announcer: announcer.clone(),
+        facts: Arc::new(ProcessFacts::new(config, questions.clone())),
+        questions: to_dispatcher,
+        shutdowns: stop,
+        started,
+    });
+    listen(config, Doors { reloader: questions, desk: desk.clone() }, &mut beside).await;
     if let Some(address) = config.worker.metrics {
         let listener = metrics::listen(address).await.with_context(|| format!("cannot serve metrics at {address}"));
         let origin = config.origin("worker.metrics");
@@ -149,9 +166,7 @@ async fn work(
         info!("metrics at http://{}/metrics", listener.local_addr().unwrap_or(address));
         beside.spawn(metrics::serve(listener, board.clone()));
     }
-    let (_questions, questions_to_dispatcher) = mpsc::channel(worker::QUESTIONS_MAX);
     let reports = Arc::new(Reports::default());
-    let announcer = wiring::announcer(config);
     let invoker = wiring::SandboxInvoker::new(
         config,
         sandbox.clone(),
@@ -175,7 +190,15 @@ async fn work(
         guests,
         clock: wiring::now,
     };
+    let (end_listening, ending) = oneshot::channel();
+    let listening = wiring::mailbox(config, desk)?.map(|mailbox| tokio::spawn(mailbox.run(ending)));
     let ran = worker::run(settings, ports, shutdowns).await;
+    drop(end_listening);
+    if let Some(listening) = listening
+        && timeout(CLOSE_MAX, listening).await.is_err()
+    {
+        debug!("the broker did not close the connection of the mailbox in time");
+    }
     sandbox.clean_up();
     match ran {
         Err(error @ RunError::Broker(_)) => {
@@ -187,19 +210,21 @@ async fn work(
 
 /// Answers commands on this machine. A worker that cannot do so works all the same.
 #[cfg(unix)]
-async fn listen(config: &Config, questions: mpsc::Sender<reload::Question>, beside: &mut JoinSet<()>) {
+async fn listen(config: &Config, doors: Doors, beside: &mut JoinSet<()>) {
     let Some(path) = &config.worker.control_socket else { return };
     match local::Socket::open(path).await {
-        Ok(socket) => drop(beside.spawn(socket.serve(questions))),
+        Ok(socket) => drop(beside.spawn(socket.serve(Arc::new(doors)))),
         Err(error) => {
             let (path, origin) = (path.display(), config.origin("worker.control_socket"));
-            warn!("`host plugin reload` cannot reach this worker: {path}: {error}; the path comes from: {origin}");
+            warn!(
+                "`host plugin reload` and commands on this machine cannot reach this worker: {path}: {error}; the path comes from: {origin}"
+            );
         }
     }
 }
 
 #[cfg(not(unix))]
-async fn listen(_config: &Config, _questions: mpsc::Sender<reload::Question>, _beside: &mut JoinSet<()>) {}
+async fn listen(_config: &Config, _doors: Doors, _beside: &mut JoinSet<()>) {}
 
 fn queues(config: &Config) -> Result<Vec<Queue>, Failure> {
     let mut queues: Vec<Queue> = config.task.queues.iter().map(|name| config.queues.get(name)).collect();

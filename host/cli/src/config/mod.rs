@@ -53,6 +53,7 @@ pub(crate) struct Config {
     pub(crate) worker: WorkerConfig,
     /// The exchange of events.
     pub(crate) event_exchange: QueueName,
+    pub(crate) control: ControlConfig,
     pub(crate) accept: AcceptConfig,
     /// The keys, where anything is signed.
     pub(crate) security: Option<SecurityConfig>,
@@ -155,6 +156,9 @@ pub(crate) struct WorkerConfig {
     pub(crate) heartbeat_interval: Option<Duration>,
     /// `None` answers nobody.
     pub(crate) control_socket: Option<PathBuf>,
+    pub(crate) enable_remote_control: bool,
+    pub(crate) mingle: bool,
+    pub(crate) pool_restarts: bool,
 }
 
 impl WorkerConfig {
@@ -162,6 +166,16 @@ impl WorkerConfig {
     pub(crate) fn slots(&self) -> u32 {
         self.autoscale.map_or(self.concurrency, |(_, min)| min)
     }
+}
+
+/// Group `[control]`.
+#[derive(Debug)]
+pub(crate) struct ControlConfig {
+    /// What its exchanges are named after.
+    pub(crate) exchange: String,
+    /// `None` is for ever.
+    pub(crate) queue_ttl: Option<Duration>,
+    pub(crate) queue_expires: Option<Duration>,
 }
 
 /// Group `[accept]`.
@@ -319,8 +333,16 @@ impl Config {
                 send_task_events: of.bool("worker.send_task_events"),
                 heartbeat_interval: of.optional_duration("worker.heartbeat_interval"),
                 control_socket: of.optional_text("worker.control_socket").map(PathBuf::from),
+                enable_remote_control: of.bool("worker.enable_remote_control"),
+                mingle: of.bool("worker.mingle"),
+                pool_restarts: of.bool("worker.pool_restarts"),
             },
             event_exchange: of.queue("event.exchange"),
+            control: ControlConfig {
+                exchange: of.text("control.exchange"),
+                queue_ttl: of.optional_duration("control.queue_ttl"),
+                queue_expires: of.optional_duration("control.queue_expires"),
+            },
             accept: AcceptConfig { content: of.serializers("accept.content") },
             security: security(&of)?,
             limits: LimitsConfig {

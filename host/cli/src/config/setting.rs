@@ -250,6 +250,32 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "how often monitors hear that this worker lives; none: never",
     ),
     fixed("event.exchange", Kind::Queue, "celeryev", "the exchange by which monitors hear of workers and tasks"),
+    fixed(
+        "worker.enable_remote_control",
+        Kind::Bool,
+        "true",
+        "answer celery inspect, celery control and Flower, where the broker reaches mailboxes",
+    ),
+    fixed(
+        "worker.mingle",
+        Kind::Bool,
+        "true",
+        "ask other workers at the start what is revoked, and how far their logical clocks are",
+    ),
+    fixed("worker.pool_restarts", Kind::Bool, "true", "celery control pool_restart loads plugins that have changed"),
+    fixed("control.exchange", Kind::ShortText, "celery", "what the exchanges of remote control are named after"),
+    fixed(
+        "control.queue_ttl",
+        Kind::OptionalDuration,
+        "5m",
+        "how long RabbitMQ keeps a command or a reply for whoever does not read; none: for ever",
+    ),
+    fixed(
+        "control.queue_expires",
+        Kind::OptionalDuration,
+        "10s",
+        "how long RabbitMQ keeps their queues when nobody reads; none: for ever",
+    ),
     fixed("accept.content", Kind::Serializers, "json", "how clients may write bodies: json, yaml, msgpack, auth"),
     fixed("security.key", Kind::OptionalPath, "none", "this worker's private key (RSA, PEM), for signed messages"),
     fixed("security.key_password", Kind::Secret, "none", "what the private key is encrypted with"),
@@ -589,6 +615,18 @@ mod tests {
                       how often monitors hear that this worker lives; none: never [default: 2s]
               event.exchange
                       the exchange by which monitors hear of workers and tasks [default: celeryev]
+              worker.enable_remote_control
+                      answer celery inspect, celery control and Flower, where the broker reaches mailboxes [default: true]
+              worker.mingle
+                      ask other workers at the start what is revoked, and how far their logical clocks are [default: true]
+              worker.pool_restarts
+                      celery control pool_restart loads plugins that have changed [default: true]
+              control.exchange
+                      what the exchanges of remote control are named after [default: celery]
+              control.queue_ttl
+                      how long RabbitMQ keeps a command or a reply for whoever does not read; none: for ever [default: 5m]
+              control.queue_expires
+                      how long RabbitMQ keeps their queues when nobody reads; none: for ever [default: 10s]
               accept.content
                       how clients may write bodies: json, yaml, msgpack, auth [default: json]
               security.key
