@@ -31,6 +31,7 @@ mod calls;
 mod commands;
 mod configuration;
 mod connection;
+mod control;
 mod crash;
 mod dead;
 mod demo;

@@ -323,7 +323,7 @@ pub const METHODS: &[Method] = &[
     Method {
         name: "unrevoke",
         ours: true,
-        help: "Let tasks run that were revoked.",
+        help: "Let tasks run that were revoked; their results say REVOKED until they have.",
         signature: "[id1 [id2 [... [idN]]]]",
         variadic: Some("task_id"),
         required: &["task_id"],
