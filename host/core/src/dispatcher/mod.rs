@@ -5,6 +5,7 @@
 
 mod arriving;
 mod away;
+mod census;
 mod committing;
 mod control;
 mod counted;
@@ -66,6 +67,7 @@ use queues::Taken;
 use requeue::Requeues;
 use stage::{Commit, Due, Running, Stage, Tracked, Work};
 
+pub use census::Census;
 pub use pool::{Autoscale, PoolRefusal};
 pub use queues::QueueState;
 
