@@ -8,7 +8,7 @@ mod machine;
 mod speaker;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use taskhost_core::event::{Beat, CustomEvent, EventWriter, Software, Stamp, Vitals};
@@ -19,6 +19,7 @@ use self::buffer::{Buffer, Said, What};
 pub(crate) use self::speaker::speak;
 use crate::lamport::Lamport;
 use crate::log;
+use crate::tally::Tally;
 
 /// How often a worker says how it is, if somebody asks one that does not say so by itself
 /// (celery/worker/control.py `heartbeat`).
@@ -43,6 +44,8 @@ pub struct EventSettings {
 pub struct Announcer {
     settings: EventSettings,
     writer: EventWriter,
+    /// Counts what happens, if somebody asks for numbers.
+    tally: Option<Arc<Tally>>,
     /// The wall clock.
     clock: fn() -> Timestamp,
     lamport: Lamport,
@@ -70,6 +73,7 @@ impl Announcer {
             Software { name: "taskhost", version: env!("CARGO_PKG_VERSION"), system: machine::operating_system() };
         Self {
             writer: EventWriter::new(&settings.node, std::process::id(), software),
+            tally: None,
             clock,
             lamport: Lamport::default(),
             task_events: AtomicBool::new(settings.task_events),
@@ -86,6 +90,11 @@ impl Announcer {
         }
     }
 
+    /// Counts what happens as well.
+    pub fn counting(self, tally: Option<Arc<Tally>>) -> Self {
+        Self { tally, ..self }
+    }
+
     /// The logical clock of this node.
     pub fn lamport(&self) -> &Lamport {
         &self.lamport
@@ -94,6 +103,9 @@ impl Announcer {
     /// Something happened. Returns at once, whoever listens.
     pub(crate) fn event(&self, event: Event) {
         log::event(&event);
+        if let Some(tally) = &self.tally {
+            tally.event(&event);
+        }
         if matches!(event.what, Happening::Started { .. }) {
             self.processed.fetch_add(1, Ordering::Relaxed);
         }

@@ -11,18 +11,26 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::invoker::{Cancel, Invoker};
+use crate::tally::Tally;
 
 /// The attempts that run now.
 pub(crate) struct Attempts {
     invoker: Arc<dyn Invoker>,
     guests: Handle,
     inputs: mpsc::Sender<Input>,
+    /// Counts what attempts used, if somebody asks for numbers.
+    tally: Option<Arc<Tally>>,
     running: FxHashMap<AttemptId, oneshot::Sender<()>>,
 }
 
 impl Attempts {
-    pub(crate) fn new(invoker: Arc<dyn Invoker>, guests: Handle, inputs: mpsc::Sender<Input>) -> Self {
-        Self { invoker, guests, inputs, running: FxHashMap::default() }
+    pub(crate) fn new(
+        invoker: Arc<dyn Invoker>,
+        guests: Handle,
+        inputs: mpsc::Sender<Input>,
+        tally: Option<Arc<Tally>>,
+    ) -> Self {
+        Self { invoker, guests, inputs, tally, running: FxHashMap::default() }
     }
 
     pub(crate) fn start(&mut self, attempt: Attempt) {
@@ -30,6 +38,7 @@ impl Attempts {
         let (terminate, cancel) = oneshot::channel();
         self.running.insert(id, terminate);
         let (invoker, inputs) = (self.invoker.clone(), self.inputs.clone());
+        let tally = self.tally.clone().map(|tally| (tally, attempt.spec.clone()));
         self.guests.spawn(async move {
             let invocation = AssertUnwindSafe(invoker.invoke(attempt, Cancel(cancel))).catch_unwind();
             // A panic in the host's own code must cost one task, not the slot.
@@ -38,6 +47,9 @@ impl Attempts {
                 effects: Vec::new(),
                 usage: Usage::default(),
             });
+            if let Some((tally, spec)) = tally {
+                tally.attempt(&spec, &finished.usage);
+            }
             let _ = inputs.send(Input::Finished(id, Box::new(finished))).await;
         });
     }

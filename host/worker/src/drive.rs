@@ -19,7 +19,7 @@ use taskhost_core::{
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{info, warn};
 
 use crate::announce::{self, Announcer};
@@ -35,9 +35,11 @@ use crate::look_up;
 use crate::orders::{Order, Orders, Reports};
 use crate::parked::{self, Homecoming};
 use crate::plugins::{self, Plugins};
+use crate::pulse::{BEAT, Pulse};
 use crate::put_back::Wait;
 use crate::receipts::{Held, Receipts};
 use crate::supervise::{Link, Phase, Received, Supervisor, Want};
+use crate::tally::Tally;
 
 /// Batches of deliveries between the consumers and the driver: enough to keep the driver busy while a
 /// consumer decodes the next.
@@ -98,12 +100,22 @@ pub struct Ports {
     pub catalogs: watch::Receiver<Arc<Catalog>>,
     /// Who has the plugins.
     pub plugins: Arc<dyn Plugins>,
+    pub watchers: Watchers,
     /// What remote control asks of the dispatcher.
     pub questions: mpsc::Receiver<Question>,
     /// The threads on which guests run.
     pub guests: Handle,
     /// The wall clock.
     pub clock: fn() -> Timestamp,
+}
+
+/// Who watches the worker from outside. Nothing is written down for nobody.
+#[derive(Default)]
+pub struct Watchers {
+    /// Whether the worker lives, and what it does now.
+    pub pulse: Option<Arc<Pulse>>,
+    /// What attempts used.
+    pub tally: Option<Arc<Tally>>,
 }
 
 /// Why the worker could not run.
@@ -163,7 +175,7 @@ pub async fn run(settings: Settings, mut ports: Ports, shutdowns: mpsc::Receiver
     let announcing = tokio::spawn(announce::speak(announcer.clone(), ports.connector, announcing_ends));
     let mut driver = Driver {
         dispatcher,
-        attempts: Attempts::new(ports.invoker, ports.guests, inputs_in.clone()),
+        attempts: Attempts::new(ports.invoker, ports.guests, inputs_in.clone(), ports.watchers.tally),
         store: ports.store,
         state: ports.state,
         clock: ports.clock,
@@ -173,6 +185,7 @@ pub async fn run(settings: Settings, mut ports: Ports, shutdowns: mpsc::Receiver
         looking_up: JoinSet::new(),
         connection: ports.connection,
         announcer,
+        pulse: ports.watchers.pulse,
         catalog,
         plugins: ports.plugins,
         looking_through: Arc::default(),
@@ -236,6 +249,7 @@ struct Driver {
     looking_up: JoinSet<()>,
     connection: Arc<Connection>,
     announcer: Arc<Announcer>,
+    pulse: Option<Arc<Pulse>>,
     catalog: Arc<Catalog>,
     plugins: Arc<dyn Plugins>,
     /// One looks through parked messages at a time: two would shove them at each other.
@@ -274,6 +288,7 @@ impl Driver {
                 Some(shutdown) = shutdowns.recv() => self.shut_down(shutdown),
                 Some(link) = links.recv() => match link {
                     Link::Up(Capabilities { puts_back, times_out, clock_is_wrong, .. }) => {
+                        self.connected(true);
                         self.handle(Input::BrokerBack { puts_back, times_out, clock_is_wrong });
                         self.bring_home(None, None);
                     }
@@ -281,6 +296,7 @@ impl Driver {
                         // What the old connection delivered and nobody has looked at is void as well.
                         while deliveries.try_recv().is_ok() {}
                         self.receipts.void();
+                        self.connected(false);
                         self.handle(Input::BrokerLost);
                         let _ = heard.send(());
                     }
@@ -310,9 +326,13 @@ impl Driver {
                     warn!("worker: giving up on commits that cannot be made; the broker will deliver their messages again");
                     return Ok(());
                 }
+                () = sleep(BEAT), if self.pulse.is_some() => {}
             }
             self.orders.push(&mut self.open_orders, self.attempts.is_idle());
             self.announcer.set_active(self.attempts.count());
+            if let Some(pulse) = &self.pulse {
+                pulse.beat(&self.dispatcher.census());
+            }
         }
         Ok(())
     }
@@ -343,6 +363,12 @@ impl Driver {
         self.deliveries_received += requests.len() as u64;
         for (delivery, request) in (first..).map(DeliveryId).zip(requests) {
             self.handle_at(Input::Received(delivery, request), now);
+        }
+    }
+
+    fn connected(&self, connected: bool) {
+        if let Some(pulse) = &self.pulse {
+            pulse.connected(connected);
         }
     }
 

@@ -22,9 +22,11 @@ mod parked;
 mod plugins;
 mod process;
 mod publish;
+mod pulse;
 mod put_back;
 mod receipts;
 mod supervise;
+mod tally;
 
 #[cfg(test)]
 mod tests;
@@ -33,10 +35,12 @@ pub use announce::{Announcer, EventSettings};
 pub use answers::{QUESTIONS_MAX, Question};
 pub use connection::{Connection, Connector};
 pub use control::{Desk, Facts, RestartRefused};
-pub use drive::{Ports, RunError, Settings, run};
+pub use drive::{Ports, RunError, Settings, Watchers, run};
 pub use invoker::{Cancel, Invoker};
 pub use lamport::Lamport;
 pub use mailbox::{Mailbox, MailboxSettings};
 pub use orders::Reports;
 pub use plugins::Plugins;
 pub use publish::Publisher;
+pub use pulse::{BEAT_MAX, Pulse, Unready};
+pub use tally::{Distribution, OCCURRENCES, Tally, TaskTally};

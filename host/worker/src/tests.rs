@@ -26,13 +26,14 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     Announcer, Cancel, Connection, Connector, EventSettings, Invoker, Plugins, Ports, QUESTIONS_MAX, Question, Reports,
-    RunError, Settings, run,
+    RunError, Settings, Watchers, run,
 };
 
 mod answers;
 mod events;
 mod mailbox;
 mod state;
+mod watchers;
 
 /// Longer than anything here takes on a clock that stands still.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -352,6 +353,10 @@ impl World {
     }
 
     async fn start_telling(state: Arc<StateMemory>, events: EventSettings) -> Self {
+        Self::start_watched(state, events, Watchers::default()).await
+    }
+
+    async fn start_watched(state: Arc<StateMemory>, events: EventSettings, watchers: Watchers) -> Self {
         let (journal, gate) = (Journal::default(), Arc::new(Notify::new()));
         let broker = MemoryBroker::with_clock(clock);
         let client: Arc<dyn Broker> = broker.connect().expect("not told to refuse");
@@ -372,7 +377,7 @@ impl World {
             seed: 1,
         };
         let reports = Arc::new(Reports::default());
-        let announcer = Arc::new(Announcer::new(events, clock));
+        let announcer = Arc::new(Announcer::new(events, clock).counting(watchers.tally.clone()));
         let ports = Ports {
             announcer: announcer.clone(),
             connector: Arc::new(NotingConnector { broker: broker.clone(), journal: journal.clone() }),
@@ -383,6 +388,7 @@ impl World {
             reports,
             catalogs: catalogs_out,
             plugins: Arc::new(Nobody),
+            watchers,
             rates: None,
             questions: questions_out,
             guests: Handle::current(),
@@ -708,6 +714,7 @@ async fn a_broker_that_can_never_work_ends_the_worker() {
         rates: None,
         catalogs: watch::channel(Arc::default()).1,
         plugins: Arc::new(Nobody),
+        watchers: Watchers::default(),
         questions: mpsc::channel(1).1,
         guests: Handle::current(),
         clock,
