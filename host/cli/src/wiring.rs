@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 use tracing::warn;
 use worker::{
     Announcer, Cancel, Connection, Connector, Desk, EventSettings, Invoker, Mailbox, MailboxSettings, Publisher,
-    Reports,
+    Reports, Tally,
 };
 
 use crate::config::{Config, LimitsConfig, Origin, SecretUrl};
@@ -116,7 +116,7 @@ pub(crate) fn mailbox(config: &Config, desk: Arc<Desk>) -> Result<Option<Mailbox
 }
 
 /// Tells monitors what happens.
-pub(crate) fn announcer(config: &Config) -> Arc<Announcer> {
+pub(crate) fn announcer(config: &Config, tally: Option<Arc<Tally>>) -> Arc<Announcer> {
     let settings = EventSettings {
         node: config.worker.hostname.clone(),
         exchange: config.event_exchange.to_string(),
@@ -124,7 +124,7 @@ pub(crate) fn announcer(config: &Config) -> Arc<Announcer> {
         sent_events: config.task.send_sent_event,
         heartbeat: config.worker.heartbeat_interval,
     };
-    Arc::new(Announcer::new(settings, now))
+    Arc::new(Announcer::new(settings, now).counting(tally))
 }
 
 /// A connection to the broker, for a command that needs one now.

@@ -43,6 +43,7 @@ mod journal;
 mod keyvalue;
 mod limits;
 mod messages;
+mod metrics;
 mod mixed;
 mod network;
 mod node;

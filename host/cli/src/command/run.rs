@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
-use worker::{Connection, Desk, Ports, Reports, RunError, Settings};
+use worker::{Announcer, Connection, Desk, Ports, Reports, RunError, Settings, Watchers};
 
 use super::{banner, plugin, purge, wiring};
 use crate::args::RunArgs;
@@ -148,7 +148,11 @@ async fn work(
     // their tasks are.
     let mut beside = JoinSet::new();
     beside.spawn_on(reloader.run(), &guests);
-    let announcer = wiring::announcer(config);
+    let watchers = match config.worker.metrics {
+        Some(_) => Watchers { pulse: Some(Arc::default()), tally: Some(Arc::default()) },
+        None => Watchers::default(),
+    };
+    let announcer = wiring::announcer(config, watchers.tally.clone());
     let (to_dispatcher, questions_to_dispatcher) = mpsc::channel(worker::QUESTIONS_MAX);
     let desk = Arc::new(Desk {
         node: config.worker.hostname.clone(),
@@ -159,13 +163,7 @@ async fn work(
         started,
     });
     listen(config, Doors { reloader: questions, desk: desk.clone() }, &mut beside).await;
-    if let Some(address) = config.worker.metrics {
-        let listener = metrics::listen(address).await.with_context(|| format!("cannot serve metrics at {address}"));
-        let origin = config.origin("worker.metrics");
-        let listener = listener.or_hint(format!("the address comes from: {origin}"))?;
-        info!("metrics at http://{}/metrics", listener.local_addr().unwrap_or(address));
-        beside.spawn(metrics::serve(listener, board.clone()));
-    }
+    serve_metrics(config, &board, &announcer, &watchers, &mut beside).await?;
     let reports = Arc::new(Reports::default());
     let invoker = wiring::SandboxInvoker::new(
         config,
@@ -186,6 +184,7 @@ async fn work(
         rates,
         catalogs: catalogs_out,
         plugins: board,
+        watchers,
         questions: questions_to_dispatcher,
         guests,
         clock: wiring::now,
@@ -206,6 +205,31 @@ async fn work(
         }
         ran => Ok(ran?),
     }
+}
+
+/// Answers Prometheus and whoever asks how this worker is.
+async fn serve_metrics(
+    config: &Config,
+    board: &Arc<Board>,
+    announcer: &Arc<Announcer>,
+    watchers: &Watchers,
+    beside: &mut JoinSet<()>,
+) -> Result<(), Failure> {
+    let (Some(address), Some(pulse), Some(tally)) = (config.worker.metrics, &watchers.pulse, &watchers.tally) else {
+        return Ok(());
+    };
+    let listener = metrics::listen(address).await.with_context(|| format!("cannot serve metrics at {address}"));
+    let origin = config.origin("worker.metrics");
+    let listener = listener.or_hint(format!("the address comes from: {origin}"))?;
+    info!("metrics at http://{}/metrics", listener.local_addr().unwrap_or(address));
+    let sources = metrics::Sources {
+        board: board.clone(),
+        announcer: announcer.clone(),
+        pulse: pulse.clone(),
+        tally: tally.clone(),
+    };
+    beside.spawn(metrics::serve(listener, sources));
+    Ok(())
 }
 
 /// Answers commands on this machine. A worker that cannot do so works all the same.

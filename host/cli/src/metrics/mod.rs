@@ -9,7 +9,6 @@ mod tasks;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -23,9 +22,8 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tracing::debug;
-use worker::Monitor;
+use worker::{Announcer, Pulse, Tally};
 
-use crate::otel;
 use crate::reload::Board;
 
 use page::Page;
@@ -48,9 +46,9 @@ pub(crate) async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> 
 /// Who is asked for what is on the page.
 pub(crate) struct Sources {
     pub(crate) board: Arc<Board>,
-    pub(crate) monitor: Arc<Monitor>,
-    /// None, if nothing is traced.
-    pub(crate) traces: Option<Arc<otel::Counts>>,
+    pub(crate) announcer: Arc<Announcer>,
+    pub(crate) pulse: Arc<Pulse>,
+    pub(crate) tally: Arc<Tally>,
 }
 
 /// Answers whoever asks.
@@ -86,7 +84,7 @@ pub(crate) async fn serve(listener: TcpListener, sources: Sources) {
 
 /// The answer to one request. That of HEAD loses its body on the way.
 fn answer(method: &Method, path: &str, sources: &Sources) -> Response<Full<Bytes>> {
-    let pulse = &sources.monitor.pulse;
+    let pulse = &sources.pulse;
     let (status, format, text) = match path {
         "/metrics" | "/health" | "/ready" if !matches!(*method, Method::GET | Method::HEAD) => {
             (StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n".to_owned())
@@ -118,20 +116,18 @@ fn told(state: Result<(), String>, good: &str) -> (StatusCode, &'static str, Str
 fn text(sources: &Sources) -> String {
     let mut page = Page::default();
     plugins::write(&mut page, &sources.board.status(), &sources.board.reached());
-    tasks::write(&mut page, &sources.monitor.tally.read());
-    tasks::write_worker(&mut page, &sources.monitor.pulse);
-    if let Some(traces) = &sources.traces {
-        page.family("taskhost_trace_spans_total", "counter", "Spans that were to go to the collector.");
-        for (result, count) in [("sent", &traces.sent), ("dropped", &traces.dropped)] {
-            page.sample("taskhost_trace_spans_total", &[("result", result)], count.load(Relaxed) as f64);
-        }
-    }
+    tasks::write(&mut page, &sources.tally.read());
+    tasks::write_worker(&mut page, &sources.pulse);
+    page.family("taskhost_events_dropped_total", "counter", "Events that monitors did not get.");
+    page.sample("taskhost_events_dropped_total", &[], sources.announcer.dropped() as f64);
     page.finish()
 }
 
 #[cfg(test)]
 mod tests {
     use expect_test::expect;
+    use taskhost_core::{PluginName, PluginVersion, TaskName};
+    use worker::{Distribution, OCCURRENCES, TaskTally};
 
     use super::*;
     use crate::status::{Plugin, Plugins, Refused, Reloads, State, Used};
@@ -193,5 +189,64 @@ mod tests {
         .assert_eq(&samples);
         let families = page.lines().filter(|line| line.starts_with("# TYPE")).count();
         assert_eq!(page.lines().filter(|line| line.starts_with("# HELP")).count(), families);
+    }
+
+    #[test]
+    fn tasks_have_their_counts_and_their_histograms() {
+        let distribution =
+            |counts: [u64; 2], sum| Distribution { buckets: vec![(0.5, counts[0]), (f64::INFINITY, counts[1])], sum };
+        let tally = |task: Option<&str>, occurrences: [u64; OCCURRENCES.len()]| TaskTally {
+            task: task.map(|task| {
+                let plugin = PluginName::parse("images").expect("a name");
+                (TaskName::parse(task).expect("a name"), plugin, PluginVersion::of("ab12"))
+            }),
+            occurrences,
+            waited: distribution([1, 2], 3.5),
+            wall: distribution([0, 1], 0.75),
+            cpu: distribution([1, 1], 0.25),
+            memory: distribution([0, 1], 65536.0),
+        };
+        let mut counts = [0; OCCURRENCES.len()];
+        (counts[0], counts[2]) = (3, 2);
+        let mut page = Page::default();
+        tasks::write(&mut page, &[tally(Some("a\"b"), counts), tally(None, counts)]);
+        let page = page.finish();
+        let samples: String =
+            page.lines().filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n")).collect();
+        expect![[r#"
+            taskhost_task_events_total{task="a\"b",plugin="images",version="ab12",event="received"} 3
+            taskhost_task_events_total{task="a\"b",plugin="images",version="ab12",event="succeeded"} 2
+            taskhost_task_events_total{task="unknown",plugin="",version="",event="received"} 3
+            taskhost_task_events_total{task="unknown",plugin="",version="",event="succeeded"} 2
+            taskhost_task_wait_seconds_bucket{task="a\"b",plugin="images",version="ab12",le="0.5"} 1
+            taskhost_task_wait_seconds_bucket{task="a\"b",plugin="images",version="ab12",le="+Inf"} 2
+            taskhost_task_wait_seconds_sum{task="a\"b",plugin="images",version="ab12"} 3.5
+            taskhost_task_wait_seconds_count{task="a\"b",plugin="images",version="ab12"} 2
+            taskhost_task_duration_seconds_bucket{task="a\"b",plugin="images",version="ab12",le="0.5"} 0
+            taskhost_task_duration_seconds_bucket{task="a\"b",plugin="images",version="ab12",le="+Inf"} 1
+            taskhost_task_duration_seconds_sum{task="a\"b",plugin="images",version="ab12"} 0.75
+            taskhost_task_duration_seconds_count{task="a\"b",plugin="images",version="ab12"} 1
+            taskhost_task_cpu_seconds_bucket{task="a\"b",plugin="images",version="ab12",le="0.5"} 1
+            taskhost_task_cpu_seconds_bucket{task="a\"b",plugin="images",version="ab12",le="+Inf"} 1
+            taskhost_task_cpu_seconds_sum{task="a\"b",plugin="images",version="ab12"} 0.25
+            taskhost_task_cpu_seconds_count{task="a\"b",plugin="images",version="ab12"} 1
+            taskhost_task_memory_bytes_bucket{task="a\"b",plugin="images",version="ab12",le="0.5"} 0
+            taskhost_task_memory_bytes_bucket{task="a\"b",plugin="images",version="ab12",le="+Inf"} 1
+            taskhost_task_memory_bytes_sum{task="a\"b",plugin="images",version="ab12"} 65536
+            taskhost_task_memory_bytes_count{task="a\"b",plugin="images",version="ab12"} 1
+        "#]]
+        .assert_eq(&samples);
+    }
+
+    #[test]
+    fn a_worker_that_has_not_begun_lives_and_is_not_ready() {
+        let pulse = Pulse::default();
+        assert_eq!(tasks::health(&pulse), Ok(()));
+        let mut page = Page::default();
+        tasks::write_worker(&mut page, &pulse);
+        let page = page.finish();
+        assert!(page.contains("# TYPE taskhost_ready gauge\ntaskhost_ready 0\n"), "{page}");
+        let (status, _, text) = told(Err("it is quiet".to_owned()), "good");
+        assert_eq!((status, text.as_str()), (StatusCode::SERVICE_UNAVAILABLE, "it is quiet\n"));
     }
 }
