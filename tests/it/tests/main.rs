@@ -36,6 +36,7 @@ mod crash;
 mod dead;
 mod demo;
 mod documents;
+mod events;
 mod failures;
 mod faults;
 mod grants;
