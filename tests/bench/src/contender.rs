@@ -63,7 +63,7 @@ pub(crate) fn command(lane: Lane, args: &WorkerArgs, folder: &Path) -> Result<Co
     let urls = Urls::new(lane.setting, args);
     match lane.who {
         Who::Bare => bare(lane.setting, &urls, args),
-        Who::Host | Who::Defaults => host(lane.who, &urls, args),
+        Who::Host | Who::Events | Who::Defaults => host(lane.who, &urls, args),
         Who::Celery => celery(lane.setting, urls, args, folder),
     }
 }
@@ -87,7 +87,10 @@ fn host(who: Who, urls: &Urls, args: &WorkerArgs) -> Result<Command> {
     }
     command.args(["run", "-l", "warning", "-b", &urls.broker, "-r", &urls.results]);
     command.arg("--plugins").arg(fs::canonicalize(&args.plugins)?);
-    if who == Who::Host {
+    if who == Who::Events {
+        command.arg("-E");
+    }
+    if who != Who::Defaults {
         command.args(["-c", &args.concurrency.to_string()]);
         command.args(["--prefetch-multiplier", &multiplier(args, args.concurrency)]);
     }

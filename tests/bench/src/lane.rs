@@ -14,6 +14,8 @@ pub(crate) enum Who {
     Bare,
     /// With the same prefetch as the others, and more attempts at a time than processors.
     Host,
+    /// As the host, and tells monitors what happens to each task.
+    Events,
     /// As it is without any option.
     Defaults,
     Celery,
@@ -37,12 +39,14 @@ pub(crate) enum Broker {
 }
 
 const BROKERS: [Broker; 4] = [Broker::Classic, Broker::Quorum, Broker::Redis, Broker::Embedded];
-const CONTENDERS: [Who; 4] = [Who::Bare, Who::Host, Who::Defaults, Who::Celery];
+const CONTENDERS: [Who; 5] = [Who::Bare, Who::Host, Who::Events, Who::Defaults, Who::Celery];
 
 /// All lanes, in the order in which they are measured and shown.
 pub(crate) fn all() -> Vec<Lane> {
     let settings = BROKERS.into_iter().flat_map(|broker| [true, false].map(|results| Setting { broker, results }));
-    settings.flat_map(|setting| CONTENDERS.map(|who| Lane { setting, who })).collect()
+    // The embedded file reaches no monitors.
+    let exists = |lane: &Lane| lane.who != Who::Events || lane.setting.broker != Broker::Embedded;
+    settings.flat_map(|setting| CONTENDERS.map(|who| Lane { setting, who })).filter(exists).collect()
 }
 
 impl Lane {
@@ -71,6 +75,7 @@ impl fmt::Display for Lane {
         let who = match self.who {
             Who::Bare => "bare",
             Who::Host => "host",
+            Who::Events => "events",
             Who::Defaults => "defaults",
             Who::Celery => "celery",
         };
@@ -87,6 +92,7 @@ impl Who {
                 Broker::Embedded => "bare loop on rusqlite",
             },
             Self::Host => "host",
+            Self::Events => "host, events on (-E)",
             Self::Defaults => "host, default settings",
             Self::Celery => "Celery prefork",
         }
@@ -112,10 +118,10 @@ mod tests {
     #[test]
     fn every_lane_has_a_name_of_its_own() {
         let mut names: Vec<String> = all().iter().map(Lane::to_string).collect();
-        assert_eq!(names.len(), 32);
+        assert_eq!(names.len(), 38);
         assert!(names.contains(&"quorum-ignored-defaults".to_owned()));
         names.sort();
         names.dedup();
-        assert_eq!(names.len(), 32);
+        assert_eq!(names.len(), 38);
     }
 }

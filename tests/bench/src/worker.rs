@@ -134,7 +134,10 @@ fn print(args: &WorkerArgs, services: &Services, rows: &[Row], load: Spread) -> 
             relative(Who::Celery).map_or_else(dash, |ratio| format!("{ratio:.1}")),
             median(|slope| slope.rabbitmq_us),
             median(|slope| slope.redis_us),
-            verdict(&row.problems, "ok")
+            match relative(Who::Host).filter(|_| who == Who::Events) {
+                Some(ratio) => verdict(&row.problems, &format!("ok, {:.0} % of the host without", ratio * 100.0)),
+                None => verdict(&row.problems, "ok"),
+            }
         )?;
     }
     Ok(())
