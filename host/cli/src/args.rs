@@ -3,11 +3,15 @@
 //! Values of settings stay text here; they are read together with file and environment, so that a
 //! mistake is reported the same way wherever it was made.
 
+mod remote;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Flag};
+
+pub(crate) use remote::{ControlArgs, EventsArgs, InspectArgs, MethodArgs, RemoteArgs, StatusArgs, method_list};
 
 /// Run sandboxed WebAssembly tasks for Celery clients.
 #[derive(Debug, Parser)]
@@ -26,7 +30,7 @@ Examples:
   host run --help
       Shows options and examples of a command.
 
-Exit codes: 0 done, 1 failed, 2 wrong options or configuration.";
+Exit codes: 0 done, 1 failed, 2 wrong options or configuration, 69 no worker answered.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -35,6 +39,10 @@ pub(crate) enum Command {
     Result(ResultArgs),
     #[command(subcommand)]
     Plugin(PluginCommand),
+    Status(StatusArgs),
+    Inspect(InspectArgs),
+    Control(ControlArgs),
+    Events(EventsArgs),
     Purge(PurgeArgs),
     #[command(subcommand)]
     Dead(DeadCommand),

@@ -1,6 +1,6 @@
 //! How a command ends: what is said on stderr, and the exit code.
 //!
-//! 0 done, 1 failed, 2 wrong options or configuration.
+//! 0 done, 1 failed, 2 wrong options or configuration, 69 nobody is there who could do it (Celery's code for that).
 
 use std::fmt;
 use std::process::ExitCode;
@@ -17,11 +17,18 @@ pub(crate) struct Failure {
 
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
+/// `EX_UNAVAILABLE` of sysexits.h.
+const UNAVAILABLE: u8 = 69;
 
 impl Failure {
     /// Wrong options or configuration. The text stands alone.
     pub(crate) fn usage(error: impl Into<anyhow::Error>) -> Self {
         Self { error: error.into(), hint: None, code: USAGE }
+    }
+
+    /// Nobody is there.
+    pub(crate) fn unavailable(error: impl Into<anyhow::Error>) -> Self {
+        Self { error: error.into(), hint: None, code: UNAVAILABLE }
     }
 
     /// Adds what to do about it.

@@ -186,7 +186,6 @@ pub(crate) async fn ask<T: DeserializeOwned>(path: &Path, request: Request) -> R
 
 /// Asks it what a message of remote control with this body would: the name of the node, if it is meant, with what it
 /// answers.
-#[cfg_attr(not(test), expect(dead_code, reason = "`host control` is on its way"))]
 pub(crate) async fn ask_control(path: &Path, body: &Json) -> Result<Json, LocalError> {
     let mut request = MapWriter::new();
     request.put("control", body);

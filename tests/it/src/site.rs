@@ -177,6 +177,13 @@ impl Site {
         host::run(&self.binary, self.folder.path(), arguments)
     }
 
+    /// Starts a command of the binary that does not end by itself.
+    #[track_caller]
+    pub fn start_command(&self, arguments: &[&str]) -> Process {
+        let name = format!("host {}", arguments.join(" "));
+        Process::start(&name, host::command(&self.binary, self.folder.path()).args(arguments))
+    }
+
     /// Runs a Celery client with this code to its end and gives what it emitted last.
     #[track_caller]
     pub fn client(&self, code: &str) -> Value {

@@ -52,6 +52,7 @@ mod progress;
 mod quarantine;
 mod queues;
 mod reload;
+mod remote;
 mod results;
 mod retries;
 mod scratch;

@@ -31,14 +31,18 @@ fn help_of_host() {
             Usage: host <COMMAND>
 
             Commands:
-              run     Start a worker: it takes tasks from queues and runs each in a sandbox of
-                      its own
-              call    Publish a task and print its id, or its result with --wait
-              result  Show the state and the result of a task
-              plugin  Look into plugins, those of a folder or of a running worker
-              purge   Delete all waiting messages of queues
-              dead    Look at messages that were kept aside because nobody could finish them
-              config  Show every setting in effect, and where its value came from
+              run      Start a worker: it takes tasks from queues and runs each in a sandbox of
+                       its own
+              call     Publish a task and print its id, or its result with --wait
+              result   Show the state and the result of a task
+              plugin   Look into plugins, those of a folder or of a running worker
+              status   Show which workers are up, ours and Python's
+              inspect  Ask workers what they have and do
+              control  Tell workers what to do from now on
+              events   Show what happens to workers and tasks, as it happens
+              purge    Delete all waiting messages of queues
+              dead     Look at messages that were kept aside because nobody could finish them
+              config   Show every setting in effect, and where its value came from
 
             Options:
               -h, --help     Print help
@@ -52,7 +56,8 @@ fn help_of_host() {
               host run --help
                   Shows options and examples of a command.
 
-            Exit codes: 0 done, 1 failed, 2 wrong options or configuration.
+            Exit codes: 0 done, 1 failed, 2 wrong options or configuration, 69 no worker
+            answered.
         "#]],
     );
 }
@@ -583,4 +588,227 @@ fn wait_takes_a_time_only_behind_an_equals_sign() {
     assert_eq!(wait("host result x"), (None, "x".to_owned()));
     assert_eq!(wait("host result --wait x"), (Some(WAIT_WITHOUT_END.to_owned()), "x".to_owned()));
     assert_eq!(wait("host result --wait=5s x"), (Some("5s".to_owned()), "x".to_owned()));
+}
+
+#[test]
+fn help_of_status() {
+    check_help(
+        &["status"],
+        expect![[r#"
+            Show which workers are up, ours and Python's
+
+            Usage: host status [OPTIONS]
+
+            Options:
+              -t, --timeout <TIME>       How long to wait for answers, such as 5 (seconds) or
+                                         500ms [default: 1]
+              -d, --destination <NODES>  Only workers with these names, with commas between them
+                                         [default: all]
+              -j, --json                 Print one JSON object: names of workers with their
+                                         answers
+              -b, --broker <URL>         Where tasks are: amqp://user:password@host// for
+                                         RabbitMQ, redis://:password@host/0, or sqlite:///FILE
+                                         [default: sqlite:///host.db]
+                  --config <FILE>        Configuration file [default: host.toml, if there is
+                                         one]
+                  --set <NAME=VALUE>     Any setting by its name, such as task_acks_late=false;
+                                         may be repeated. `host config --help` lists them
+              -h, --help                 Print help
+
+            Examples:
+              host status -b redis://localhost/0
+                  Exits with 69 if no worker answers.
+              host status
+                  The embedded file cannot reach workers: asks the one that runs here, or those
+                  that -d names.
+        "#]],
+    );
+}
+
+#[test]
+fn help_of_inspect() {
+    check_help(
+        &["inspect"],
+        expect![[r#"
+            Ask workers what they have and do
+
+            Usage: host inspect [OPTIONS] <METHOD> [ARGUMENTS]...
+
+            Arguments:
+              [METHOD]        Name of the method
+              [ARGUMENTS]...  Its arguments
+
+            Options:
+                  --list                 List the methods
+              -t, --timeout <TIME>       How long to wait for answers, such as 5 (seconds) or
+                                         500ms [default: 1]
+              -d, --destination <NODES>  Only workers with these names, with commas between them
+                                         [default: all]
+              -j, --json                 Print one JSON object: names of workers with their
+                                         answers
+              -b, --broker <URL>         Where tasks are: amqp://user:password@host// for
+                                         RabbitMQ, redis://:password@host/0, or sqlite:///FILE
+                                         [default: sqlite:///host.db]
+                  --config <FILE>        Configuration file [default: host.toml, if there is
+                                         one]
+                  --set <NAME=VALUE>     Any setting by its name, such as task_acks_late=false;
+                                         may be repeated. `host config --help` lists them
+              -h, --help                 Print help
+
+            Methods:
+              active
+                  List of tasks currently being executed.
+              active_queues
+                  List the task queues a worker is currently consuming from.
+              clock
+                  Get current logical clock value.
+              conf [include_defaults=False]
+                  List configuration.
+              memdump [n_samples=10]
+                  Dump statistics of previous memsample requests.
+              memsample
+                  Sample current RSS memory usage.
+              objgraph [object_type=Request] [num=200 [max_depth=10]]
+                  Create graph of uncollected objects (memory-leak debugging).
+              ping
+                  Ping worker(s).
+              query_task [id1 [id2 [... [idN]]]]
+                  Query for task information by id.
+              registered [attr1 [attr2 [... [attrN]]]]
+                  List of registered tasks.
+              report
+                  Information about the worker for bug reports.
+              reserved
+                  List of currently reserved tasks, not including scheduled/active.
+              revoked
+                  List of revoked task-ids.
+              scheduled
+                  List of currently scheduled ETA/countdown tasks.
+              stats
+                  Request worker statistics/information.
+
+            Examples:
+              host inspect active -b redis://localhost/0
+              host inspect query_task 7b1f5a52-3c5e-4d8c-9a43-0a4a1f0f6d2b --json
+
+            Exits with 69 if no worker answers, and with 1 if one answers that it could not.
+        "#]],
+    );
+}
+
+#[test]
+fn help_of_control() {
+    check_help(
+        &["control"],
+        expect![[r#"
+            Tell workers what to do from now on
+
+            Usage: host control [OPTIONS] <METHOD> [ARGUMENTS]...
+
+            Arguments:
+              [METHOD]        Name of the method
+              [ARGUMENTS]...  Its arguments
+
+            Options:
+                  --list                 List the methods
+              -t, --timeout <TIME>       How long to wait for answers, such as 5 (seconds) or
+                                         500ms [default: 1]
+              -d, --destination <NODES>  Only workers with these names, with commas between them
+                                         [default: all]
+              -j, --json                 Print one JSON object: names of workers with their
+                                         answers
+              -b, --broker <URL>         Where tasks are: amqp://user:password@host// for
+                                         RabbitMQ, redis://:password@host/0, or sqlite:///FILE
+                                         [default: sqlite:///host.db]
+                  --config <FILE>        Configuration file [default: host.toml, if there is
+                                         one]
+                  --set <NAME=VALUE>     Any setting by its name, such as task_acks_late=false;
+                                         may be repeated. `host config --help` lists them
+              -h, --help                 Print help
+
+            Methods:
+              add_consumer <queue> [exchange [type [routing_key]]]
+                  Tell worker(s) to consume from task queue by name.
+              autoscale [max [min]]
+                  Modify autoscale settings.
+              cancel_consumer <queue>
+                  Tell worker(s) to stop consuming from task queue by name.
+              disable_events
+                  Tell worker(s) to stop sending task-related events.
+              election
+                  Hold election.
+              enable_events
+                  Tell worker(s) to send task-related events.
+              heartbeat
+                  Tell worker(s) to send event heartbeat immediately.
+              pause_queue <queue>
+                  Take no more tasks from a queue, and keep it. (not in Python's)
+              pool_grow [N=1]
+                  Let n more tasks run at a time.
+              pool_restart
+                  Load plugins that have changed.
+              pool_shrink [N=1]
+                  Let n fewer tasks run at a time.
+              quiet
+                  Take no more tasks, finish what is here, and stay up. (not in Python's)
+              rate_limit <task_name> <rate_limit (e.g., 5/s | 5/m | 5/h)>
+                  Tell worker(s) to modify the rate limit for a task by type.
+              resume_queue <queue>
+                  Take tasks again from a queue that was paused. (not in Python's)
+              revoke [id1 [id2 [... [idN]]]]
+                  Revoke task by task id (or list of ids).
+              revoke_by_stamped_headers [key1=value1 [key2=value2 [... [keyN=valueN]]]]
+                  Revoke task by header (or list of headers).
+              shutdown
+                  Shutdown worker(s).
+              terminate <signal> [id1 [id2 [... [idN]]]]
+                  Terminate task by task id (or list of ids).
+              time_limit <task_name> <soft_secs> [hard_secs]
+                  Tell worker(s) to modify the time limit for task by type.
+              unquiet
+                  Take tasks again after `quiet`. (not in Python's)
+              unrevoke [id1 [id2 [... [idN]]]]
+                  Let tasks run that were revoked; their results say REVOKED until they have.
+                  (not in Python's)
+
+            Examples:
+              host control rate_limit images.resize 10/m -b redis://localhost/0
+              host control pause_queue images -d images@box1,images@box2
+
+            Exits with 69 if no worker answers, and with 1 if one answers that it could not.
+        "#]],
+    );
+}
+
+#[test]
+fn help_of_events() {
+    check_help(
+        &["events"],
+        expect![[r#"
+        Show what happens to workers and tasks, as it happens
+
+        Usage: host events [OPTIONS]
+
+        Options:
+          -d, --dump              Print one line for people for each event; this is so
+                                  without it, too
+          -j, --json              Print each event as one line of JSON
+          -E, --enable            Tell all workers first to send events of tasks, as `host
+                                  control enable_events` does
+          -b, --broker <URL>      Where tasks are: amqp://user:password@host// for RabbitMQ,
+                                  redis://:password@host/0, or sqlite:///FILE [default:
+                                  sqlite:///host.db]
+              --config <FILE>     Configuration file [default: host.toml, if there is one]
+              --set <NAME=VALUE>  Any setting by its name, such as task_acks_late=false; may
+                                  be repeated. `host config --help` lists them
+          -h, --help              Print help
+
+        Examples:
+          host events -b amqp://guest:guest@localhost//
+              Workers always tell that they are up, and of tasks only if they were started
+              with -E or told so.
+          host events -E --json | jq 'select(.type == "task-failed")'
+              Ctrl-C ends it.
+    "#]],
+    );
 }

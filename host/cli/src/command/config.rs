@@ -109,10 +109,13 @@ mod tests {
             worker.metrics                             none                                    default
             worker.send_task_events                    false                                   default
             worker.heartbeat_interval                  2s                                      default
-            event.exchange                             celeryev                                default
             worker.enable_remote_control               true                                    default
             worker.mingle                              true                                    default
             worker.pool_restarts                       true                                    default
+            event.exchange                             celeryev                                default
+            event.queue_prefix                         celeryev                                default
+            event.queue_ttl                            5s                                      default
+            event.queue_expires                        1m                                      default
             control.exchange                           celery                                  default
             control.queue_ttl                          5m                                      default
             control.queue_expires                      10s                                     default

@@ -6,10 +6,12 @@ mod banner;
 mod call;
 mod config;
 mod dead;
+mod events;
 mod grant;
 mod outcome;
 mod plugin;
 mod purge;
+mod remote;
 mod result;
 mod run;
 mod stubs;
@@ -33,6 +35,10 @@ pub(crate) fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Plugin(PluginCommand::Reload(args)) => plugin::reload(&args),
         Command::Plugin(PluginCommand::Stubs(args)) => stubs::run(&args),
         Command::Plugin(PluginCommand::Grant(args)) => grant::run(&args),
+        Command::Status(args) => remote::status(&args),
+        Command::Inspect(args) => remote::inspect(&args),
+        Command::Control(args) => remote::control(&args),
+        Command::Events(args) => events::run(&args),
         Command::Purge(args) => purge::run(&args),
         Command::Dead(command) => dead::run(&command),
         Command::Config(args) => config::run(&args),

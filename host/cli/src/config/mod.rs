@@ -30,7 +30,7 @@ use taskhost_core::protocol::codec::Serializer;
 use taskhost_core::rate::Rate;
 use taskhost_core::{Disposition, NodeName, PluginName, QueueKind, QueueName, Queues, Router, TaskName};
 
-pub(crate) use error::{ConfigError, ConfigErrors};
+pub(crate) use error::{ConfigError, ConfigErrors, nearest};
 pub(crate) use kind::parse_duration;
 pub(crate) use origin::Origin;
 pub(crate) use overrides::TaskOverrides;
@@ -54,6 +54,8 @@ pub(crate) struct Config {
     /// The exchange of events.
     pub(crate) event_exchange: QueueName,
     pub(crate) control: ControlConfig,
+    /// The queues of monitors.
+    pub(crate) event_queue: EventQueueConfig,
     pub(crate) accept: AcceptConfig,
     /// The keys, where anything is signed.
     pub(crate) security: Option<SecurityConfig>,
@@ -176,6 +178,15 @@ pub(crate) struct ControlConfig {
     /// `None` is for ever.
     pub(crate) queue_ttl: Option<Duration>,
     pub(crate) queue_expires: Option<Duration>,
+}
+
+/// Of group `[event]`.
+#[derive(Debug)]
+pub(crate) struct EventQueueConfig {
+    pub(crate) prefix: String,
+    /// `None` is for ever.
+    pub(crate) ttl: Option<Duration>,
+    pub(crate) expires: Option<Duration>,
 }
 
 /// Group `[accept]`.
@@ -342,6 +353,11 @@ impl Config {
                 exchange: of.text("control.exchange"),
                 queue_ttl: of.optional_duration("control.queue_ttl"),
                 queue_expires: of.optional_duration("control.queue_expires"),
+            },
+            event_queue: EventQueueConfig {
+                prefix: of.text("event.queue_prefix"),
+                ttl: of.optional_duration("event.queue_ttl"),
+                expires: of.optional_duration("event.queue_expires"),
             },
             accept: AcceptConfig { content: of.serializers("accept.content") },
             security: security(&of)?,

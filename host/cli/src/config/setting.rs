@@ -249,7 +249,6 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "2s",
         "how often monitors hear that this worker lives; none: never",
     ),
-    fixed("event.exchange", Kind::Queue, "celeryev", "the exchange by which monitors hear of workers and tasks"),
     fixed(
         "worker.enable_remote_control",
         Kind::Bool,
@@ -263,6 +262,20 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "ask other workers at the start what is revoked, and how far their logical clocks are",
     ),
     fixed("worker.pool_restarts", Kind::Bool, "true", "celery control pool_restart loads plugins that have changed"),
+    fixed("event.exchange", Kind::Queue, "celeryev", "the exchange by which monitors hear of workers and tasks"),
+    fixed("event.queue_prefix", Kind::ShortText, "celeryev", "what the queue of a monitor begins with"),
+    fixed(
+        "event.queue_ttl",
+        Kind::OptionalDuration,
+        "5s",
+        "how long RabbitMQ keeps an event for a monitor that does not read; none: for ever",
+    ),
+    fixed(
+        "event.queue_expires",
+        Kind::OptionalDuration,
+        "60s",
+        "how long RabbitMQ keeps its queue when nobody reads; none: for ever",
+    ),
     fixed("control.exchange", Kind::ShortText, "celery", "what the exchanges of remote control are named after"),
     fixed(
         "control.queue_ttl",
@@ -613,14 +626,20 @@ mod tests {
                       tell monitors what happens to tasks from the start; else when one asks for it [default: false]
               worker.heartbeat_interval
                       how often monitors hear that this worker lives; none: never [default: 2s]
-              event.exchange
-                      the exchange by which monitors hear of workers and tasks [default: celeryev]
               worker.enable_remote_control
                       answer celery inspect, celery control and Flower, where the broker reaches mailboxes [default: true]
               worker.mingle
                       ask other workers at the start what is revoked, and how far their logical clocks are [default: true]
               worker.pool_restarts
                       celery control pool_restart loads plugins that have changed [default: true]
+              event.exchange
+                      the exchange by which monitors hear of workers and tasks [default: celeryev]
+              event.queue_prefix
+                      what the queue of a monitor begins with [default: celeryev]
+              event.queue_ttl
+                      how long RabbitMQ keeps an event for a monitor that does not read; none: for ever [default: 5s]
+              event.queue_expires
+                      how long RabbitMQ keeps its queue when nobody reads; none: for ever [default: 60s]
               control.exchange
                       what the exchanges of remote control are named after [default: celery]
               control.queue_ttl

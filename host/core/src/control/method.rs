@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::protocol::content::{Json, MapWriter};
+use crate::protocol::content::{Json, Kind, MapWriter};
 
 /// One method of remote control.
 #[derive(Debug, Clone, Copy)]
@@ -88,6 +88,14 @@ impl Method {
             None => return Err(WordsError::TooMany { method: self.name, signature: self.signature }),
         }
         Ok(arguments.finish())
+    }
+
+    /// The first argument without which it cannot do anything and that these do not have.
+    pub fn missing(&self, arguments: &Json) -> Option<&'static str> {
+        self.required.iter().copied().find(|name| {
+            let value = arguments.get(name).filter(|value| !value.is_null());
+            value.is_none_or(|value| value.kind() == Kind::List && value.elements().next().is_none())
+        })
     }
 }
 

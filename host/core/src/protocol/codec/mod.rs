@@ -70,7 +70,7 @@ impl Codec {
     pub const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 
     /// The body of a message as JSON.
-    pub(crate) fn decode(&self, message: &Message) -> Result<Json, DecodeError> {
+    pub fn decode(&self, message: &Message) -> Result<Json, DecodeError> {
         let serializer = self.serializer(message.properties.content_type.as_deref())?;
         let body = match message.headers.get("compression") {
             None | Some(HeaderValue::Null) => message.body.clone(),
