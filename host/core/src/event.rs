@@ -35,6 +35,8 @@ pub struct Event {
 pub enum Happening {
     Received {
         request: Arc<Request>,
+        /// It has expired, or was revoked, and will not run.
+        refused: bool,
     },
     Started {
         /// Since it was received, or since its ETA if that was later.

@@ -121,7 +121,7 @@ emit({
         "lives": [
             ["task-received", "task-started", "task-succeeded"],
             ["task-received", "task-started", "task-failed"],
-            ["task-received", "task-revoked"],
+            ["task-revoked"],
             ["task-failed"],
             ["task-received", "task-started", "task-rejected"],
         ],
@@ -131,7 +131,7 @@ emit({
         "succeeded": ["4", true],
         "failed": seen["failed"],
         "retried": ["ConnectionError('attempt 1 of 2')"],
-        "expired": [["missing", "missing", "missing"], [false, null, true]],
+        "expired": [[false, null, true]],
         "unknown": ["NotRegistered('tasks.nosuch')"],
         "rejected": [false],
         "state": ["tasks.add", "SUCCESS", "4", "(2, 2)", true],

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::admit::{Admission, admit};
 use crate::event::{Event, Happening};
 use crate::message::{Acknowledgement, PUT_BACK_HEADER};
 use crate::outcome::DeliveryId;
@@ -117,12 +118,14 @@ impl Dispatcher {
             return self.unknown(delivery, request, now, actions);
         };
         let policy = self.limits.task.policy(&request, &spec.options);
+        let admission = admit(&request, &self.revoked, now, self.clock_is_wrong);
+        let refused = matches!(admission, Admission::Expired | Admission::Revoked);
         let request: Arc<Request> = Arc::from(request);
         actions.push(Action::Announce(Event {
             id: request.id.clone(),
             task: request.task.clone(),
             spec: Some(spec.clone()),
-            what: Happening::Received { request: request.clone() },
+            what: Happening::Received { request: request.clone(), refused },
         }));
         let work = Work { request, spec, policy, turn: None, let_through: false, received: now };
         self.admit(delivery, work, now, actions);

@@ -113,7 +113,7 @@ impl EventWriter {
         let Some(kind) = kind(&event.what) else { return false };
         let mut fields = Fields::begin(out, &self.from, kind, &event.id, stamp);
         match &event.what {
-            Happening::Received { request } => fields.put_request(request),
+            Happening::Received { request, .. } => fields.put_request(request),
             Happening::Succeeded { result, usage } => {
                 fields.put("result", repr(result, RESULT_CHARS_MAX).as_str()).put_runtime(usage);
             }
@@ -230,6 +230,8 @@ impl EventWriter {
 /// The type of the event by which monitors learn of this, if they do.
 fn kind(what: &Happening) -> Option<&'static str> {
     Some(match what {
+        // What is refused at once is only told to be that (celery/worker/strategy.py).
+        Happening::Received { refused: true, .. } => return None,
         Happening::Received { .. } => "task-received",
         Happening::Started { .. } => "task-started",
         Happening::Succeeded { .. } => "task-succeeded",

@@ -37,7 +37,7 @@ impl Said {
         match &self.what {
             What::Written { text, .. } => text.len(),
             What::Happened(event) => match &event.what {
-                Happening::Received { request } => request.message.body.len(),
+                Happening::Received { request, .. } => request.message.body.len(),
                 Happening::Succeeded { result, .. } => result.byte_len(),
                 Happening::Failed { exception, traceback, .. } => {
                     exception.arguments.byte_len() + traceback.as_ref().map_or(0, String::len)

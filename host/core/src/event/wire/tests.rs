@@ -37,7 +37,7 @@ fn received(change: impl FnOnce(&mut Message)) -> Happening {
     let mut message = v2::message(&call, AT);
     change(&mut message);
     let request = Request::decode(message, delivery, &Codec::default()).expect("a request");
-    Happening::Received { request: Arc::new(request) }
+    Happening::Received { request: Arc::new(request), refused: false }
 }
 
 fn written(what: Happening) -> String {
@@ -142,6 +142,8 @@ fn every_end_has_celerys_event() {
     );
     check(Happening::Interrupted, expect![[r#""task-cancelled""#]]);
     assert_eq!(written(Happening::Ignored), "");
+    let Happening::Received { request, .. } = received(|_| {}) else { unreachable!("it was made here") };
+    assert_eq!(written(Happening::Received { request, refused: true }), "");
 }
 
 #[test]
