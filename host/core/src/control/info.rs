@@ -11,6 +11,9 @@ use crate::request::Request;
 use crate::task::TaskOptions;
 use crate::timestamp::Timestamp;
 
+/// Arguments longer than this are told as text, and cut: a list of many requests is to fit into a message.
+const ARGUMENTS_BYTES_MAX: usize = 64 << 10;
+
 /// One request, and where it stands.
 pub(crate) struct RequestInfo<'a> {
     pub(crate) request: &'a Request,
@@ -26,7 +29,8 @@ pub(crate) struct RequestInfo<'a> {
 impl RequestInfo<'_> {
     pub(crate) fn to_json(&self) -> Json {
         let request = self.request;
-        let (args, kwargs) = match self.safe {
+        let long = request.args.byte_len() + request.kwargs.byte_len() > ARGUMENTS_BYTES_MAX;
+        let (args, kwargs) = match self.safe || long {
             true => {
                 let (args, kwargs) = shown_arguments(request);
                 (Json::text(&args), Json::text(&kwargs))
@@ -140,6 +144,25 @@ mod tests {
             (get("time_start"), get("worker_pid"), get("acknowledged")),
             ("1.5".into(), "7".into(), "true".into())
         );
+    }
+
+    #[test]
+    fn long_arguments_are_told_as_text() {
+        let mut request = request("tasks.add", "t-1");
+        request.args = Json::array(["x".repeat(ARGUMENTS_BYTES_MAX)]);
+        let hostname = Json::null();
+        let info = RequestInfo {
+            request: &request,
+            hostname: &hostname,
+            worker_pid: None,
+            started: None,
+            acknowledged: false,
+            safe: false,
+        };
+        let told = info.to_json();
+        let args = told.get("args").and_then(|args| args.as_text().map(|text| text.into_owned()));
+        assert!(args.is_some_and(|text| text.starts_with("('xxx") && text.ends_with("...")), "{told}");
+        assert!(told.byte_len() < 2_000);
     }
 
     #[test]

@@ -19,6 +19,9 @@ use std::time::Duration;
 /// worker that never answers whose clock is a little ahead is worse than an answer that nobody reads.
 pub const EXPIRED_GRACE: Duration = Duration::from_secs(5);
 
+/// Longest answer, in bytes: RabbitMQ 4 takes no message over 16 MiB, and closes the channel that has one.
+pub const REPLY_BYTES_MAX: usize = 8 << 20;
+
 /// A request as it came.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mail {
@@ -96,6 +99,8 @@ impl Mail {
     /// The answer of a node, if one is wanted.
     pub fn reply(&self, node: &NodeName, value: &Json, clock: u64, seal: Option<Arc<dyn Seal>>) -> Option<Publication> {
         let route = self.reply_to.clone()?;
+        let too_long = format!("the answer is longer than {REPLY_BYTES_MAX} bytes");
+        let value = if value.byte_len() > REPLY_BYTES_MAX { &super::error(&too_long) } else { value };
         let mut body = MapWriter::new();
         body.put(node.as_str(), value);
         let body = Bytes::from(body.finish_text());
@@ -275,6 +280,13 @@ mod tests {
         assert_eq!(reply.message.properties.content_type.as_deref(), Some("application/x-msgpack"));
         let answer = Answer::decode(&reply.message, &codec).expect("an answer");
         assert_eq!(answer.nodes, [("w@box".to_owned(), Json::null())]);
+    }
+
+    #[test]
+    fn an_answer_that_no_broker_takes_is_an_error() {
+        let long = Json::text(&"x".repeat(REPLY_BYTES_MAX));
+        let reply = mail(PING).reply(&node("w@box"), &long, 1, None).expect("one is wanted");
+        assert_eq!(reply.message.body, r#"{"w@box": {"error": "the answer is longer than 8388608 bytes"}}"#.as_bytes());
     }
 
     #[test]

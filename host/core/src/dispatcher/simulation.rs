@@ -10,6 +10,7 @@ use super::fixture::{limits, request, spec};
 use super::*;
 use crate::breaker::BreakerRule;
 use crate::concurrency::KeyPath;
+use crate::control::Command;
 use crate::dead;
 use crate::message::{HeaderValue, Message, PUT_BACK_HEADER, Publication};
 use crate::name::{PluginName, QueueName};
@@ -73,6 +74,11 @@ struct World {
     /// Attempts that are to be stopped.
     terminating: Vec<AttemptId>,
     revoked: BTreeSet<String>,
+    /// Questions of remote control so far, and those that have no answer yet.
+    asked: u64,
+    unanswered: BTreeSet<QuestionId>,
+    /// Questions that wait for what is stored.
+    state_questions: Vec<(QuestionId, Vec<TaskId>)>,
     wake: Option<Timestamp>,
     runs: BTreeMap<String, u32>,
     requeues_allowed: BTreeMap<String, u32>,
@@ -148,6 +154,9 @@ impl World {
             journaled: 0,
             terminating: Vec::new(),
             revoked: BTreeSet::new(),
+            asked: 0,
+            unanswered: BTreeSet::new(),
+            state_questions: Vec::new(),
             wake: None,
             runs: BTreeMap::new(),
             requeues_allowed: BTreeMap::new(),
@@ -229,7 +238,10 @@ impl World {
             Action::WakeAt(at) => self.wake = Some(at),
             Action::Acquire { delivery, task, .. } => self.questions.push((delivery, task)),
             Action::Terminate(attempt) => self.terminating.push(attempt),
-            Action::Reply(..) | Action::LookUpStates(..) | Action::StoreThenReply { .. } => {}
+            Action::Reply(question, _) | Action::StoreThenReply { question, .. } => {
+                assert!(self.unanswered.remove(&question), "seed {}: answered twice", self.seed);
+            }
+            Action::LookUpStates(question, ids) => self.state_questions.push((question, ids)),
             Action::Terminating(..) | Action::Unremember(_) => {}
             Action::Remember(_) | Action::Consume(_) | Action::StopConsuming | Action::SetPrefetch(_) => {}
             Action::SoftShutdown(_) | Action::ColdShutdown | Action::Record(_) | Action::Announce(_) => {}
@@ -415,10 +427,57 @@ impl World {
 
     fn revoke(&mut self) {
         let id = format!("id-{}", self.pick(TASKS));
-        let revocations = vec![Revocation::Id(TaskId::parse(&id).expect("a name"))];
+        let ids = vec![TaskId::parse(&id).expect("a name")];
+        if self.revoked.contains(&id) && self.pick(4) == 0 {
+            self.revoked.remove(&id);
+            return drop(self.ask(Command::Unrevoke(ids)));
+        }
         self.revoked.insert(id);
         let terminate = (self.pick(2) == 0).then_some(Signal::KILL);
-        self.input(Input::Revoke(Revoke { revocations, terminate }));
+        if self.pick(2) == 0 {
+            drop(self.ask(Command::Revoke { ids, terminate }));
+        } else {
+            let revocations = ids.into_iter().map(Revocation::Id).collect();
+            self.input(Input::Revoke(Revoke { revocations, terminate }));
+        }
+    }
+
+    /// Asks by remote control; the answer, if there is one at once.
+    fn ask(&mut self, command: Command) -> Option<Json> {
+        self.asked += 1;
+        let question = QuestionId(self.asked);
+        self.unanswered.insert(question);
+        let mut answer = None;
+        for action in self.dispatcher.handle(Input::Control(question, Box::new(command)), self.now) {
+            if let Action::Reply(_, said) = &action {
+                answer = Some(said.clone());
+            }
+            self.act(action);
+        }
+        answer
+    }
+
+    /// Somebody looks, and sees what is true.
+    fn inspect(&mut self) {
+        let active = self.ask(Command::Active { safe: self.seed.is_multiple_of(2) }).expect("answered at once");
+        assert_eq!(active.elements().count(), self.running.len(), "seed {}: {active}", self.seed);
+        let ids = (0..TASKS).map(|index| TaskId::parse(&format!("id-{index}")).expect("a name")).collect();
+        for command in
+            [Command::Reserved, Command::Scheduled, Command::Revoked, Command::Stats, Command::QueryTask(ids)]
+        {
+            assert!(self.ask(command).is_some(), "seed {}", self.seed);
+        }
+    }
+
+    /// What is stored is known.
+    fn tell_states(&mut self) {
+        let Some((question, ids)) = self.take(|world| &mut world.state_questions) else { return };
+        let state = |world: &Self, id: &TaskId| match world.succeeded.contains_key(id.as_str()) {
+            true => crate::record::State::Success,
+            false => crate::record::State::Pending,
+        };
+        let states = ids.into_iter().map(|id| (id.clone(), state(self, &id))).collect();
+        self.input(Input::States(question, states));
     }
 
     /// Plugins change: some tasks are gone, or all are there again, and some are new versions.
@@ -475,7 +534,11 @@ impl World {
             }
             8 if self.pick(2) == 0 => self.write_journal(),
             8 => self.put_back(),
-            9 if self.pick(8) == 0 => self.revoke(),
+            9 if self.pick(8) == 0 => {
+                self.revoke();
+                self.inspect();
+            }
+            9 if self.pick(8) == 0 => self.tell_states(),
             9 if self.pick(3) == 0 => {
                 let whole = self.pick(2) == 0;
                 self.reload(whole);
@@ -494,7 +557,7 @@ impl World {
     fn is_idle(&self) -> bool {
         let waiting =
             self.parked.is_empty() && self.queue.is_empty() && self.put_away.is_empty() && self.put_backs.is_empty();
-        let kept = self.journaling.is_empty() && self.journal.is_empty();
+        let kept = self.journaling.is_empty() && self.journal.is_empty() && self.state_questions.is_empty();
         waiting && kept && self.unsettled.is_empty() && self.dispatcher.deliveries.is_empty()
     }
 
@@ -514,6 +577,8 @@ impl World {
         assert!(self.dispatcher.identities.is_empty(), "seed {seed}: identities leak");
         assert!(!self.dispatcher.overtime.is_writing(), "seed {seed}: journal");
         assert!(self.dispatcher.publishing.is_empty(), "seed {seed}: publishing leaks");
+        assert!(self.unanswered.is_empty(), "seed {seed}: {:?} without an answer", self.unanswered);
+        assert!(self.dispatcher.marking.is_empty(), "seed {seed}: answers leak");
         assert_eq!((self.dispatcher.held, self.dispatcher.committing), (0, 0), "seed {seed}: counters");
         assert!(self.dispatcher.crowds.is_idle(), "seed {seed}: {:?}", self.dispatcher.crowds);
         assert!(self.dispatcher.gates.is_idle(), "seed {seed}: {:?}", self.dispatcher.gates);

@@ -8,6 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use taskhost_core::control::{Answer, Command, Mail};
 use taskhost_core::protocol::codec::Serializer;
 use taskhost_core::protocol::envelope;
 use taskhost_core::protocol::repr::repr;
@@ -163,6 +164,27 @@ fn a_body_is_decoded_or_refused_whatever_it_says_it_is() {
             message.properties.content_type = Some((*content_type).to_owned());
         }
         look(message);
+    });
+}
+
+#[test]
+fn a_command_of_remote_control_is_read_or_refused() {
+    let node = NodeName::parse("w@box").expect("a name");
+    fuzz("mails", |text| {
+        let message = Message { body: text.to_vec().into(), ..Message::default() };
+        match Mail::decode(&message, &Codec::default()) {
+            Ok(mail) => {
+                mail.is_for(&node);
+                let answer = match Command::parse(&mail.method, &mail.arguments) {
+                    Ok(command) => taskhost_core::control::ok(&format!("{command:?}")),
+                    Err(error) => error.reply(),
+                };
+                if let Some(reply) = mail.reply(&node, &answer, 1, None) {
+                    assert!(Answer::decode(&reply.message, &Codec::default()).is_some_and(|it| it.nodes.len() == 1));
+                }
+            }
+            Err(error) => assert!(!error.to_string().is_empty()),
+        }
     });
 }
 
