@@ -25,6 +25,9 @@ const RELOAD_WAIT: Duration = Duration::from_millis(500);
 /// What a connection to RabbitMQ has if its URL does not say (`broker/src/rabbitmq/address.rs`), in seconds.
 const AMQP_HEARTBEAT: f64 = 60.0;
 
+/// The Celery whose protocols this host speaks, which clients look for in a report.
+const SPOKEN: &str = "5.7";
+
 /// How Celery masks what is secret (celery/app/utils.py `HIDDEN_SETTINGS`).
 const MASK: &str = "********";
 
@@ -170,7 +173,7 @@ fn report(config: &Config) -> String {
         .map(|row| format!("{}: {}\n", row.key, row.value))
         .collect();
     format!(
-        "\nsoftware -> taskhost:{}\nplatform -> system:{} arch:{}\n            kernel version:{}\n\
+        "\nsoftware -> celery:{SPOKEN} (spoken by taskhost:{})\nplatform -> system:{} arch:{}\n            kernel version:{}\n\
          settings -> transport:{} results:{}\n\n{settings}",
         env!("CARGO_PKG_VERSION"),
         std::env::consts::OS,
@@ -300,6 +303,7 @@ mod tests {
         assert_eq!(all.get("task_acks_late").map(|it| it.to_string()).as_deref(), Some("true"));
         assert!(!all.to_string().contains("secret"), "{all}");
         let report = facts.report();
+        assert!(report.contains("software -> celery:5.7 (spoken by taskhost:"), "{report}");
         assert!(report.contains("transport:amqp results:rpc://") && !report.contains("secret"), "{report}");
         assert_eq!(facts.time_limits(), [0.0, 30.0]);
     }
