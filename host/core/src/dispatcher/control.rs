@@ -20,8 +20,8 @@ use crate::timestamp::Timestamp;
 
 use super::pool::PoolRefusal;
 use super::queues::QueueState;
-use super::revoking::Found;
-use super::{Action, Dispatcher, QuestionId, Revoke};
+use super::revoking::{Found, Revoke};
+use super::{Action, Dispatcher, QuestionId};
 
 /// How many characters of ids an answer holds.
 const SHOWN_CHARS_MAX: usize = 65_536;

@@ -57,12 +57,8 @@ pub enum Input {
     Journaled(DeliveryId, bool),
     /// The answer to [`Action::Acquire`]: how long until it may start, or that nobody knows now.
     Permit(DeliveryId, TaskName, Option<Duration>),
-    /// The rate limit of a task changes to this, whatever its options say.
-    RateLimit(TaskName, Option<Rate>),
     /// A queue of [`Action::Consume`] can never be consumed.
     CannotConsume(QueueName),
-    /// These tasks are not to run.
-    Revoke(Revoke),
     /// Somebody asks or tells something; answered by [`Action::Reply`] or [`Action::StoreThenReply`].
     Control(QuestionId, Box<Command>),
     /// The answer to [`Action::LookUpStates`], as far as there is one.
@@ -177,14 +173,6 @@ pub struct CommitFailure {
     pub transient: bool,
     /// For people.
     pub reason: String,
-}
-
-/// What is revoked (Celery's commands `revoke` and `revoke_by_stamped_headers`).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Revoke {
-    pub revocations: Vec<Revocation>,
-    /// Stop those that run, and say that it was with this.
-    pub terminate: Option<Signal>,
 }
 
 /// How to come to an end.

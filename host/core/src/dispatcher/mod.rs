@@ -71,9 +71,7 @@ pub use census::Census;
 pub use pool::{Autoscale, PoolRefusal};
 pub use queues::QueueState;
 
-pub use input::{
-    Action, CommitFailure, Input, Kept, Limits, Lookup, PluginEvent, QuestionId, Revoke, Shutdown, TaskDefaults,
-};
+pub use input::{Action, CommitFailure, Input, Kept, Limits, Lookup, PluginEvent, QuestionId, Shutdown, TaskDefaults};
 
 /// AMQP's `basic.qos` counts in 16 bits.
 const PREFETCH_MAX: u32 = u16::MAX as u32;
@@ -227,10 +225,8 @@ impl Dispatcher {
             }
             Input::PutBack(delivery, done) => self.put_back_answered(delivery, done, now, &mut actions),
             Input::Permit(delivery, task, wait) => self.gates.permitted(delivery, &task, wait, now),
-            Input::RateLimit(task, rate) => self.change_rate(task, rate, now),
             Input::CatalogChanged(catalog) => self.change_catalog(catalog, now, &mut actions),
             Input::CannotConsume(queue) => drop(self.cancel_queue(&queue, &mut actions)),
-            Input::Revoke(revoke) => drop(self.revoke(revoke, now, &mut actions)),
             Input::Control(question, command) => self.control(question, *command, now, &mut actions),
             Input::States(question, states) => self.states_known(question, states, now, &mut actions),
             Input::Stop(shutdown) => self.stop(shutdown, now, &mut actions),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashSet;
 
+use crate::control::Signal;
 use crate::name::TaskId;
 use crate::outcome::{AttemptId, DeliveryId, Finished, Outcome};
 use crate::protocol::content::Json;
@@ -17,7 +18,15 @@ use crate::timestamp::Timestamp;
 
 use super::identity::Identity;
 use super::stage::{Stage, Tracked, Work};
-use super::{Action, Dispatcher, Revoke};
+use super::{Action, Dispatcher};
+
+/// What is revoked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Revoke {
+    pub(super) revocations: Vec<Revocation>,
+    /// Stop those that run, and say that it was with this.
+    pub(super) terminate: Option<Signal>,
+}
 
 /// What was here of what was revoked.
 #[derive(Debug, Default)]
@@ -175,7 +184,7 @@ impl Dispatcher {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::Signal;
+    use crate::control::Command;
     use crate::dispatcher::Input;
     use crate::dispatcher::fixture::request;
     use crate::dispatcher::tests::{
@@ -183,9 +192,9 @@ mod tests {
     };
     use crate::message::HeaderValue;
 
-    fn ids(ids: &[&str], terminate: bool) -> Input {
-        let revocations = ids.iter().map(|id| Revocation::Id(TaskId::parse(id).expect("a name")));
-        Input::Revoke(Revoke { revocations: revocations.collect(), terminate: terminate.then_some(Signal::TERM) })
+    fn ids(ids: &[&str], terminate: bool) -> Command {
+        let ids = ids.iter().map(|id| TaskId::parse(id).expect("a name")).collect();
+        Command::Revoke { ids, terminate: terminate.then_some(Signal::TERM) }
     }
 
     fn delayed(delivery: u64, id: &str) -> Input {
@@ -197,7 +206,7 @@ mod tests {
     #[test]
     fn what_is_revoked_is_refused_when_it_arrives() {
         let mut bench = Bench(dispatcher(1));
-        bench.step(NOW, ids(&["a", "b"], false), "remember 2");
+        bench.tell(NOW, ids(&["a", "b"], false), "remember 2");
         bench.step(NOW, received(1, "tasks.add", "a"), "commit 1: REVOKED, ack");
         bench.step(NOW, delayed(2, "b"), "commit 2: REVOKED, ack");
         bench.step(NOW, received(3, "tasks.add", "c"), "start 3 as 1");
@@ -221,7 +230,7 @@ mod tests {
         bench.step(NOW, received(2, "tasks.add", "b"), "");
         bench.step(NOW, received(3, "tasks.add", "c"), "");
         bench.step(NOW, delayed(4, "d"), "wake at 1000; prefetch 5");
-        bench.step(
+        bench.tell(
             NOW,
             ids(&["a", "b", "d", "z"], false),
             "remember 4; commit 2: REVOKED, ack; commit 4: REVOKED, ack; prefetch 4",
@@ -239,7 +248,7 @@ mod tests {
         let rest = render(bench.0.handle(received(2, "tasks.limited", "b"), NOW));
         assert!(rest.contains("wake at 100"), "{rest}");
         bench.0.handle(received(3, "tasks.limited", "c"), NOW);
-        let revoked = render(bench.0.handle(ids(&["b"], false), NOW));
+        let revoked = render(bench.told(NOW, ids(&["b"], false)));
         assert!(revoked.contains("commit 2: REVOKED, ack"), "{revoked}");
         let due = render(bench.0.handle(Input::Due, at(100)));
         assert!(due.contains("start 3 as 2"), "{due}");
@@ -253,7 +262,7 @@ mod tests {
         let mut retry = request("tasks.add", "a");
         retry.retries = 1;
         bench.step(NOW, Input::Received(DeliveryId(2), Ok(Box::new(retry))), "");
-        bench.step(NOW, ids(&["a"], true), "remember 1; commit 2: REVOKED, ack");
+        bench.tell(NOW, ids(&["a"], true), "remember 1; commit 2: REVOKED, ack");
         bench.step(NOW, committed(1), "");
         bench.step(NOW, committed(2), "");
     }
@@ -263,8 +272,8 @@ mod tests {
         let mut bench = Bench(dispatcher(2));
         bench.step(NOW, received(1, "tasks.add", "a"), "start 1 as 1");
         bench.step(NOW, received(2, "tasks.add", "b"), "start 2 as 2");
-        bench.step(NOW, ids(&["a"], false), "remember 1");
-        bench.step(NOW, ids(&["a", "b"], true), "remember 2; terminate 1; terminate 2");
+        bench.tell(NOW, ids(&["a"], false), "remember 1");
+        bench.tell(NOW, ids(&["a", "b"], true), "remember 2; terminate 1; terminate 2");
         bench.step(NOW, finished(1, Outcome::Interrupted), "commit 1: REVOKED, ack");
         // It had come to its end before it was stopped.
         bench.step(NOW, success(2), "commit 2: SUCCESS, ack");
@@ -283,9 +292,9 @@ mod tests {
         bench.step(NOW, stamped(1, "a", "acme"), "start 1 as 1");
         bench.step(NOW, stamped(2, "b", "acme"), "");
         bench.step(NOW, stamped(3, "c", "other"), "");
-        let revocations = vec![Revocation::stamp("tenant", &HeaderValue::Text("acme".to_owned()))];
-        let revoke = Input::Revoke(Revoke { revocations, terminate: Some(Signal::TERM) });
-        bench.step(NOW, revoke, "remember 1; commit 2: REVOKED, ack; terminate 1");
+        let stamps = vec![Revocation::stamp("tenant", &HeaderValue::Text("acme".to_owned()))];
+        let revoke = Command::RevokeByStamps { stamps, shown: String::new(), terminate: Some(Signal::TERM) };
+        bench.tell(NOW, revoke, "remember 1; commit 2: REVOKED, ack; terminate 1");
         bench.step(NOW, finished(1, Outcome::Interrupted), "commit 1: REVOKED, ack; start 3 as 2");
         bench.step(NOW, stamped(4, "d", "acme"), "commit 4: REVOKED, ack");
     }

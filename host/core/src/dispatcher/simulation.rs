@@ -19,7 +19,6 @@ use crate::protocol::codec::Codec;
 use crate::protocol::content::Json;
 use crate::rate::{Rate, RateScope};
 use crate::request::Request;
-use crate::revoke::Revocation;
 use crate::settle::{Settlement, Step};
 use crate::task::{PluginVersion, TaskOptions, TaskSpec};
 use crate::usage::Usage;
@@ -434,12 +433,7 @@ impl World {
         }
         self.revoked.insert(id);
         let terminate = (self.pick(2) == 0).then_some(Signal::KILL);
-        if self.pick(2) == 0 {
-            drop(self.ask(Command::Revoke { ids, terminate }));
-        } else {
-            let revocations = ids.into_iter().map(Revocation::Id).collect();
-            self.input(Input::Revoke(Revoke { revocations, terminate }));
-        }
+        drop(self.ask(Command::Revoke { ids, terminate }));
     }
 
     /// Asks by remote control; the answer, if there is one at once.
@@ -538,7 +532,6 @@ impl World {
                 self.revoke();
                 self.inspect();
             }
-            9 if self.pick(8) == 0 => self.tell_states(),
             9 if self.pick(3) == 0 => {
                 let whole = self.pick(2) == 0;
                 self.reload(whole);
@@ -550,7 +543,10 @@ impl World {
                 self.input(Input::BrokerBack { puts_back: true, times_out: true, clock_is_wrong: false });
                 self.bring_home(None, None);
             }
-            _ => self.answer(),
+            _ => {
+                self.answer();
+                self.tell_states();
+            }
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::fixture::{limits, request, spec};
 use super::*;
 use crate::concurrency::KeyPath;
+use crate::control::Command;
 use crate::message::{DELIVERY_COUNT_HEADER, HeaderValue, PUT_BACK_HEADER};
 use crate::name::NodeName;
 use crate::outcome::{Outcome, RetryDelay, RetryRequest, Trap};
@@ -110,6 +111,18 @@ impl Bench {
     #[track_caller]
     pub(super) fn step(&mut self, now: Timestamp, input: Input, expected: &str) {
         assert_eq!(render(self.0.handle(input, now)), expected);
+    }
+
+    /// Tells it something by remote control.
+    #[track_caller]
+    pub(super) fn tell(&mut self, now: Timestamp, command: Command, expected: &str) {
+        assert_eq!(render(self.told(now, command)), expected);
+    }
+
+    /// What that leads to, but for the answer.
+    pub(super) fn told(&mut self, now: Timestamp, command: Command) -> Vec<Action> {
+        let actions = self.0.handle(Input::Control(QuestionId(1), Box::new(command)), now).into_iter();
+        actions.filter(|action| !matches!(action, Action::Reply(..) | Action::LookUpStates(..))).collect()
     }
 }
 
@@ -221,14 +234,14 @@ fn a_rate_limit_of_the_cluster_is_asked_for_each_start() {
 
 #[test]
 fn a_changed_rate_limit_holds_at_once() {
-    let task = || TaskName::parse("tasks.limited").expect("a name");
+    let limit = |rate| Command::RateLimit { task: "tasks.limited".to_owned(), rate, disabled: false };
     let mut bench = Bench(dispatcher(4));
     bench.step(NOW, received(1, "tasks.limited", "a"), "start 1 as 1");
     bench.step(NOW, received(2, "tasks.limited", "b"), "wake at 100; prefetch 17");
     let hourly = Some(Rate { interval: Duration::from_secs(3_600) });
-    bench.step(NOW, Input::RateLimit(task(), hourly), "start 2 as 2; prefetch 16");
+    bench.tell(NOW, limit(hourly), "start 2 as 2; prefetch 16");
     bench.step(NOW, received(3, "tasks.limited", "c"), "prefetch 17");
-    bench.step(NOW, Input::RateLimit(task(), None), "start 3 as 3; prefetch 16");
+    bench.tell(NOW, limit(None), "start 3 as 3; prefetch 16");
     bench.step(NOW, received(4, "tasks.limited", "d"), "start 4 as 4");
 }
 
