@@ -1,6 +1,6 @@
 //! The commands that ask and tell workers, `host status`, `inspect`, `control` and `events`, against Python workers and ours.
 
-use it::{Engine, Process, Site};
+use it::{Engine, Process, Server, Site};
 use serde_json::{Value, json};
 
 macro_rules! on_brokers_that_broadcast {
@@ -179,4 +179,33 @@ fn our_host_is_asked_and_told(site: &Site) {
     assert_eq!(told.out, format!("{node}: told to shut down\n"));
     host.wait_for("Warm shutdown");
     host.wait();
+}
+
+#[test]
+fn events_go_on_when_redis_was_away() {
+    let Some(server) = Server::redis() else { return };
+    let Some(site) = Site::with_redis(&server.url) else { return };
+    events_go_on_when_the_broker_was_away(&site, server);
+}
+
+#[test]
+fn events_go_on_when_rabbitmq_was_away() {
+    let Some(server) = Server::rabbitmq() else { return };
+    let Some(site) = Site::with_broker(&server.url) else { return };
+    events_go_on_when_the_broker_was_away(&site, server);
+}
+
+fn events_go_on_when_the_broker_was_away(site: &Site, mut server: Server) {
+    let _host = site.host(&["-E"]);
+    let events = site.start_command(&["events", "-b", &site.broker]);
+    events.wait_for("heartbeat: ");
+    server.kill();
+    events.wait_for("trying again in 0.5 s");
+    let heard = events.lines_with("heartbeat: ").len();
+    server.start_again();
+    // The worker comes back, too.
+    events.wait_for_count("heartbeat: ", heard + 1);
+    let id = format!("{}-sum", site.queue());
+    assert_eq!(site.client(&format!("emit(call('tasks.add', 2, 3, task_id='{id}'))")), json!(5));
+    events.wait_for(&format!("task succeeded: tasks.add({id})"));
 }

@@ -230,9 +230,8 @@ impl Broker for RabbitMq {
     }
 
     async fn close(&self) {
-        self.session.publisher.close().await;
-        self.control.close().await;
-        self.events.close().await;
+        // At once: a broker that blocks publishers answers none of them.
+        tokio::join!(self.session.publisher.close(), self.control.close(), self.events.close());
         close(&self.session.connection).await;
     }
 }

@@ -37,15 +37,18 @@ pub(crate) fn run(args: &EventsArgs) -> Result<ExitCode, Failure> {
     let config = config::load(args.settings.config.as_deref(), &args.settings.sets, args.flags())?;
     let codec = wiring::codec(&config)?;
     let mut output = Output { as_json: args.json, names: Names::default() };
-    wiring::client_runtime()?.block_on(async {
+    let runtime = wiring::client_runtime()?;
+    let watched = runtime.block_on(async {
         let mut signals = Signals::listen().context("cannot listen for signals")?;
         let watching = watch(&config, args.enable, &codec, &mut output);
         tokio::select! {
             watched = watching => watched,
             _ = signals.next() => Ok(()),
         }
-    })?;
-    Ok(ExitCode::SUCCESS)
+    });
+    // Somebody may not be reading what is still being written.
+    runtime.shutdown_background();
+    watched.map(|()| ExitCode::SUCCESS)
 }
 
 /// Connects, prints, and connects again, until nobody reads what is printed.
@@ -103,7 +106,10 @@ async fn print_all(inbox: &dyn Inbox, codec: &Codec, output: &mut Output) -> Res
             Ok(None) => return Ok(None),
             Err(error) => return Ok(Some(error)),
         };
-        if !output.print(&came, codec)? {
+        // Not on this thread, which has to hear of signals.
+        let text = output.text(&came, codec);
+        let written = tokio::task::spawn_blocking(move || write(&text)).await.context("cannot print")?;
+        if !written.context("cannot print")? {
             return Ok(None);
         }
         if inbox.dropped() > dropped {
@@ -122,8 +128,8 @@ struct Output {
 }
 
 impl Output {
-    /// Prints the events of these messages. False if nobody reads any more.
-    fn print(&mut self, messages: &[Publication], codec: &Codec) -> io::Result<bool> {
+    /// The events of these messages as they are printed.
+    fn text(&mut self, messages: &[Publication], codec: &Codec) -> String {
         let mut text = String::new();
         for Publication { message, .. } in messages {
             match codec.decode(message) {
@@ -133,11 +139,7 @@ impl Output {
                 Err(error) => eprintln!("warning: an event cannot be read: {error}"),
             }
         }
-        let mut stdout = io::stdout().lock();
-        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-            written => written.map(|()| true),
-        }
+        text
     }
 
     fn add(&mut self, event: &Json, text: &mut String) {
@@ -148,6 +150,15 @@ impl Output {
             text.push_str(&remote::line(&self.names.describe(event)));
         }
         text.push('\n');
+    }
+}
+
+/// False if nobody reads any more.
+fn write(text: &str) -> io::Result<bool> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        written => written.map(|()| true),
     }
 }
 
