@@ -3,6 +3,7 @@
 //! What is answered is decided by the dispatcher; who asks is the business of whoever holds the other end.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use rustc_hash::FxHashMap;
@@ -12,6 +13,7 @@ use taskhost_core::dispatcher::{Input, QuestionId};
 use taskhost_core::{Json, ResultRecord, State, TaskId};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 use tracing::warn;
 
 use crate::commit::chain;
@@ -22,6 +24,9 @@ pub const QUESTIONS_MAX: usize = 64;
 
 /// How many results are looked up at a time.
 const LOOK_UPS_MAX: usize = 16;
+
+/// How long looking up may take, however many there are. What is not known by then is left as it is.
+const LOOK_UP_MAX: Duration = Duration::from_secs(10);
 
 /// A command for the dispatcher, and where its answer goes.
 #[derive(Debug)]
@@ -78,8 +83,8 @@ impl Answers {
                     }
                 }
             });
-            let states: Vec<_> =
-                stream::iter(look_ups).buffered(LOOK_UPS_MAX).filter_map(std::future::ready).collect().await;
+            let states = stream::iter(look_ups).buffered(LOOK_UPS_MAX).take_until(sleep(LOOK_UP_MAX));
+            let states: Vec<_> = states.filter_map(std::future::ready).collect().await;
             let _ = inputs.send(Input::States(question, states)).await;
         });
     }

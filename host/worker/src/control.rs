@@ -147,6 +147,9 @@ impl Desk {
         }
         info!("sync with {from}");
         let revoked = self.ask(Command::Hello { from, revoked }).await;
+        if revoked.get("error").is_some() {
+            return revoked;
+        }
         let mut answer = MapWriter::new();
         answer.put("revoked", &revoked).put("clock", &self.announcer.lamport().forward());
         answer.finish()

@@ -236,6 +236,8 @@ impl Mailbox {
         let desk = &self.desk;
         let node = desk.node.as_str();
         let ours = desk.ask(Command::Hello { from: node.to_owned(), revoked: Vec::new() }).await;
+        // As many as there are, or nothing if the worker is stopping.
+        let ours = Json::array(ours.elements());
         let mut arguments = MapWriter::new();
         arguments.put("from_node", node).put("revoked", &ours);
         let reply_to = Route { exchange: replies.exchange.clone(), routing_key: replies.routing_key.clone() };

@@ -43,6 +43,17 @@ async fn a_store_that_is_away_does_not_keep_an_answer_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_store_that_says_nothing_does_not_keep_an_answer_back_for_ever() {
+    let world = World::start().await;
+    world.store.silent.store(true, Ordering::Relaxed);
+    let began = Instant::now();
+    let answer = world.ask("revoke", r#"{"task_id": ["a", "b"]}"#).await;
+    assert_eq!(answer, r#"{"ok": "tasks {'a', 'b'} flagged as revoked"}"#);
+    assert!(began.elapsed() <= Duration::from_secs(11), "{:?}", began.elapsed());
+    world.stop(Shutdown::Warm).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_runs_is_listed_and_terminated() {
     let world = World::start().await;
     world.send("gate", "a").await;
