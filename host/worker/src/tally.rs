@@ -83,7 +83,8 @@ pub struct Tally {
 
 #[derive(Debug, Default)]
 struct Table {
-    series: FxHashMap<Key, Arc<Series>>,
+    /// The versions of each task, the oldest first.
+    tasks: FxHashMap<TaskName, Vec<(PluginVersion, Arc<Series>)>>,
     /// The oldest first.
     order: VecDeque<Key>,
 }
@@ -149,21 +150,21 @@ impl Tally {
 
     fn with(&self, spec: Option<&TaskSpec>, count: impl FnOnce(&Series)) {
         let Some(spec) = spec else { return count(&self.unknown) };
-        let key = (spec.name.clone(), spec.version.clone());
         {
             let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
-            if let Some(series) = table.series.get(&key) {
+            if let Some(series) = table.find(spec) {
                 return count(series);
             }
         }
-        count(&self.table.write().unwrap_or_else(PoisonError::into_inner).add(key, spec));
+        count(&self.table.write().unwrap_or_else(PoisonError::into_inner).add(spec));
     }
 
     /// All of it: tasks by name, and those that no plugin has at the end.
     pub fn read(&self) -> Vec<TaskTally> {
         let mut all: Vec<(Key, Arc<Series>)> = {
             let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
-            table.series.iter().map(|(key, series)| (key.clone(), series.clone())).collect()
+            let versions = table.tasks.iter().flat_map(|(task, versions)| versions.iter().map(move |it| (task, it)));
+            versions.map(|(task, (version, series))| ((task.clone(), version.clone()), series.clone())).collect()
         };
         all.sort_by(|(a, _), (b, _)| (a.0.as_str(), &a.1).cmp(&(b.0.as_str(), &b.1)));
         let known = all.into_iter().map(|((task, version), series)| {
@@ -175,21 +176,36 @@ impl Tally {
 }
 
 impl Table {
-    fn add(&mut self, key: Key, spec: &TaskSpec) -> Arc<Series> {
-        if let Some(series) = self.series.get(&key) {
+    /// Clones no names, whose counts of owners all threads would write to.
+    fn find(&self, spec: &TaskSpec) -> Option<&Arc<Series>> {
+        let versions = self.tasks.get(&spec.name)?;
+        versions.iter().find(|(version, _)| *version == spec.version).map(|(_, series)| series)
+    }
+
+    fn add(&mut self, spec: &TaskSpec) -> Arc<Series> {
+        if let Some(series) = self.find(spec) {
             return series.clone();
         }
-        let mut versions = self.order.iter().enumerate().filter(|(_, (task, _))| *task == key.0);
-        let oldest = versions.next().map(|(at, _)| at);
-        let is_full = oldest.is_some() && versions.count() + 1 >= VERSIONS_MAX;
-        let goes = if is_full { oldest } else { (self.order.len() >= SERIES_MAX).then_some(0) };
-        if let Some(gone) = goes.and_then(|at| self.order.remove(at)) {
-            self.series.remove(&gone);
+        let versions = self.tasks.get(&spec.name).map_or(0, Vec::len);
+        let oldest = match versions >= VERSIONS_MAX {
+            true => self.order.iter().position(|(task, _)| *task == spec.name),
+            false => (self.order.len() >= SERIES_MAX).then_some(0),
+        };
+        if let Some(gone) = oldest.and_then(|at| self.order.remove(at)) {
+            self.remove(&gone);
         }
         let series = Arc::new(Series { plugin: Some(spec.plugin.clone()), ..Series::default() });
-        self.series.insert(key.clone(), series.clone());
-        self.order.push_back(key);
+        self.tasks.entry(spec.name.clone()).or_default().push((spec.version.clone(), series.clone()));
+        self.order.push_back((spec.name.clone(), spec.version.clone()));
         series
+    }
+
+    fn remove(&mut self, (task, version): &Key) {
+        let Some(versions) = self.tasks.get_mut(task) else { return };
+        versions.retain(|(kept, _)| kept != version);
+        if versions.is_empty() {
+            self.tasks.remove(task);
+        }
     }
 }
 
