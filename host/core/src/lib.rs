@@ -30,6 +30,7 @@ pub mod signature;
 pub mod task;
 pub mod timestamp;
 pub mod timetable;
+pub mod trace;
 mod usage;
 
 pub use catalog::{Catalog, Rollout, RolloutTerms};

@@ -14,6 +14,7 @@ use crate::request::Request;
 use crate::route::Router;
 use crate::settle::Step;
 use crate::timestamp::Timestamp;
+use crate::trace;
 
 use super::options::When;
 use super::{Signature, SignatureError};
@@ -150,6 +151,7 @@ impl Sender<'_> {
             message.properties.content_type = Some(content_type.to_owned());
             message.properties.content_encoding = Some(content_encoding.to_owned());
         }
+        trace::inherit(&mut message.headers, &self.request.message.headers);
         let routed = self.router.route(&signature.options.destination)?;
         let publication = Publication { message, route: routed.route };
         let mut step = match routed.queue {
