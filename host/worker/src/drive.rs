@@ -40,6 +40,7 @@ use crate::put_back::Wait;
 use crate::receipts::{Held, Receipts};
 use crate::supervise::{Link, Phase, Received, Supervisor, Want};
 use crate::tally::Tally;
+use crate::tracer::{Tracer, Tracing};
 
 /// Batches of deliveries between the consumers and the driver: enough to keep the driver busy while a
 /// consumer decodes the next.
@@ -116,6 +117,8 @@ pub struct Watchers {
     pub pulse: Option<Arc<Pulse>>,
     /// What attempts used.
     pub tally: Option<Arc<Tally>>,
+    /// The spans of attempts.
+    pub tracing: Option<Tracing>,
 }
 
 /// Why the worker could not run.
@@ -186,6 +189,7 @@ pub async fn run(settings: Settings, mut ports: Ports, shutdowns: mpsc::Receiver
         connection: ports.connection,
         announcer,
         pulse: ports.watchers.pulse,
+        tracer: ports.watchers.tracing.map(Tracer::new),
         catalog,
         plugins: ports.plugins,
         looking_through: Arc::default(),
@@ -250,6 +254,7 @@ struct Driver {
     connection: Arc<Connection>,
     announcer: Arc<Announcer>,
     pulse: Option<Arc<Pulse>>,
+    tracer: Option<Tracer>,
     catalog: Arc<Catalog>,
     plugins: Arc<dyn Plugins>,
     /// One looks through parked messages at a time: two would shove them at each other.
@@ -313,7 +318,12 @@ impl Driver {
                     let now = (self.clock)();
                     for input in finished.drain(..) {
                         match &input {
-                            Input::Finished(attempt, _) => self.attempts.forget(*attempt),
+                            Input::Finished(attempt, _) => {
+                                self.attempts.forget(*attempt);
+                                if let Some(tracer) = &mut self.tracer {
+                                    tracer.finished(*attempt, now);
+                                }
+                            }
                             Input::Committed(_) | Input::CommitFailed(..) => self.commits_open -= 1,
                             _ => {}
                         }
@@ -391,8 +401,14 @@ impl Driver {
 
     fn perform(&mut self, action: Action, now: Timestamp) {
         match action {
-            Action::Start(attempt) => self.attempts.start(attempt),
-            Action::Commit(delivery, settlement) => {
+            Action::Start(attempt) => self.attempts.start(match &mut self.tracer {
+                Some(tracer) => tracer.begin(attempt),
+                None => attempt,
+            }),
+            Action::Commit(delivery, mut settlement) => {
+                if let Some(tracer) = &mut self.tracer {
+                    tracer.end(delivery, &mut settlement, now);
+                }
                 self.commits_open += 1;
                 self.open_orders.push(Order::Commit(delivery, settlement));
             }

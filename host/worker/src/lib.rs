@@ -27,6 +27,7 @@ mod put_back;
 mod receipts;
 mod supervise;
 mod tally;
+mod tracer;
 
 #[cfg(test)]
 mod tests;
@@ -44,3 +45,4 @@ pub use plugins::Plugins;
 pub use publish::Publisher;
 pub use pulse::{BEAT_MAX, Pulse, Unready};
 pub use tally::{Distribution, OCCURRENCES, Tally, TaskTally};
+pub use tracer::{SpanSink, Tracing};
