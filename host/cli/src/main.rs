@@ -10,6 +10,7 @@ mod exit;
 mod local;
 mod logging;
 mod metrics;
+mod otel;
 mod reload;
 mod security;
 mod signals;

@@ -23,11 +23,12 @@ use tokio::sync::oneshot;
 use tracing::warn;
 use worker::{
     Announcer, Cancel, Connection, Connector, Desk, EventSettings, Invoker, Mailbox, MailboxSettings, Publisher,
-    Reports, Tally,
+    Reports, Tally, Tracing,
 };
 
 use crate::config::{Config, LimitsConfig, Origin, SecretUrl};
 use crate::exit::{Failure, OrHint};
+use crate::otel;
 use crate::security;
 use crate::values::ValueStores;
 
@@ -154,6 +155,24 @@ pub(crate) async fn state(config: &Config) -> Result<Arc<dyn NodeState>, Failure
             Err(failure.hint(format!("its path comes from: {origin}; each worker needs a file of its own")))
         }
     }
+}
+
+/// What makes spans of attempts, who sends them, and what became of them; none, if traces go nowhere.
+pub(crate) fn tracing(config: &Config) -> Result<Option<(Tracing, otel::Exporter, Arc<otel::Counts>)>, Failure> {
+    let Some(otel) = &config.otel else { return Ok(None) };
+    let target = otel::Target::new(otel, config.worker.hostname.as_str());
+    let (queue, exporter, counts) = otel::exporter(target.map_err(|problem| Failure::usage(anyhow!(problem)))?);
+    let (a, b) = uuid::Uuid::new_v4().as_u64_pair();
+    let (c, d) = uuid::Uuid::new_v4().as_u64_pair();
+    let system = match config.broker.url.scheme().as_str() {
+        scheme if scheme.contains("amqp") => "rabbitmq",
+        scheme if scheme.contains("redis") => "redis",
+        scheme if scheme.contains("sqlite") => "sqlite",
+        _ => "memory",
+    };
+    // Some digits of a UUID always are the same.
+    let tracing = Tracing { sink: Arc::new(queue), sampling: otel.sampling, system, seeds: [a ^ d, b ^ c] };
+    Ok(Some((tracing, exporter, counts)))
 }
 
 /// The result store. `replies` is how results reach clients of rpc://.

@@ -63,6 +63,7 @@ mod state;
 mod structure;
 mod stubs;
 mod timing;
+mod traces;
 mod values;
 
 /// Runs a scenario, unless this machine lacks what it needs.

@@ -119,6 +119,13 @@ mod tests {
             control.exchange                           celery                                  default
             control.queue_ttl                          5m                                      default
             control.queue_expires                      10s                                     default
+            otel.endpoint                              none                                    default
+            otel.traces_endpoint                       none                                    default
+            otel.headers                               none                                    default
+            otel.service_name                          taskhost                                default
+            otel.resource_attributes                   none                                    default
+            otel.traces_sampler                        parentbased_always_on                   default
+            otel.traces_sampler_arg                    1                                       default
             accept.content                             json                                    default
             security.key                               none                                    default
             security.key_password                      none                                    default

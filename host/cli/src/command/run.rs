@@ -29,6 +29,7 @@ use crate::exit::{Failure, OrHint};
 use crate::local;
 use crate::logging::{self, print};
 use crate::metrics;
+use crate::otel;
 use crate::reload::{self, Board, ReadGrants, Reloader};
 use crate::signals::{Signals, Stop};
 
@@ -148,10 +149,16 @@ async fn work(
     // their tasks are.
     let mut beside = JoinSet::new();
     beside.spawn_on(reloader.run(), &guests);
-    let watchers = match config.worker.metrics {
-        Some(_) => Watchers { pulse: Some(Arc::default()), tally: Some(Arc::default()) },
+    let mut watchers = match config.worker.metrics {
+        Some(_) => Watchers { pulse: Some(Arc::default()), tally: Some(Arc::default()), tracing: None },
         None => Watchers::default(),
     };
+    let mut exporting = JoinSet::new();
+    let traces = wiring::tracing(config)?.map(|(tracing, exporter, counts)| {
+        watchers.tracing = Some(tracing);
+        exporting.spawn(exporter.run());
+        counts
+    });
     let announcer = wiring::announcer(config, watchers.tally.clone());
     let (to_dispatcher, questions_to_dispatcher) = mpsc::channel(worker::QUESTIONS_MAX);
     let desk = Arc::new(Desk {
@@ -163,7 +170,7 @@ async fn work(
         started,
     });
     listen(config, Doors { reloader: questions, desk: desk.clone() }, &mut beside).await;
-    serve_metrics(config, &board, &announcer, &watchers, &mut beside).await?;
+    serve_metrics(config, &board, &announcer, &watchers, traces, &mut beside).await?;
     let reports = Arc::new(Reports::default());
     let invoker = wiring::SandboxInvoker::new(
         config,
@@ -192,6 +199,9 @@ async fn work(
     let (end_listening, ending) = oneshot::channel();
     let listening = wiring::mailbox(config, desk)?.map(|mailbox| tokio::spawn(mailbox.run(ending)));
     let ran = worker::run(settings, ports, shutdowns).await;
+    if timeout(otel::FLUSH_MAX, exporting.join_next()).await.is_err() {
+        warn!("the collector did not take the last traces in time");
+    }
     drop(end_listening);
     if let Some(listening) = listening
         && timeout(CLOSE_MAX, listening).await.is_err()
@@ -213,6 +223,7 @@ async fn serve_metrics(
     board: &Arc<Board>,
     announcer: &Arc<Announcer>,
     watchers: &Watchers,
+    traces: Option<Arc<otel::Counts>>,
     beside: &mut JoinSet<()>,
 ) -> Result<(), Failure> {
     let (Some(address), Some(pulse), Some(tally)) = (config.worker.metrics, &watchers.pulse, &watchers.tally) else {
@@ -227,6 +238,7 @@ async fn serve_metrics(
         announcer: announcer.clone(),
         pulse: pulse.clone(),
         tally: tally.clone(),
+        traces,
     };
     beside.spawn(metrics::serve(listener, sources));
     Ok(())

@@ -126,11 +126,20 @@ pub(crate) fn from_set(text: &str) -> Result<Assignment, ConfigError> {
     }
 }
 
-/// Variables of Celery that we honour, and the settings they give.
-const CELERY_VARIABLES: [(&str, &str); 2] =
-    [("CELERY_BROKER_URL", "broker.url"), ("CELERY_RESULT_BACKEND", "result.backend")];
+/// Variables of Celery and OpenTelemetry that we honour, and the settings they give.
+const OTHERS_VARIABLES: [(&str, &str); 9] = [
+    ("CELERY_BROKER_URL", "broker.url"),
+    ("CELERY_RESULT_BACKEND", "result.backend"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "otel.endpoint"),
+    ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "otel.traces_endpoint"),
+    ("OTEL_EXPORTER_OTLP_HEADERS", "otel.headers"),
+    ("OTEL_SERVICE_NAME", "otel.service_name"),
+    ("OTEL_RESOURCE_ATTRIBUTES", "otel.resource_attributes"),
+    ("OTEL_TRACES_SAMPLER", "otel.traces_sampler"),
+    ("OTEL_TRACES_SAMPLER_ARG", "otel.traces_sampler_arg"),
+];
 
-/// Reads the environment: Celery's two variables, then those that begin with `HOST_` and a group of
+/// Reads the environment: the variables of others, then those that begin with `HOST_` and a group of
 /// ours. An empty one counts as not there. Others, such as `HOST_IP`, are not meant for us.
 pub(crate) fn from_environment(variables: &[(String, String)], errors: &mut Vec<ConfigError>) -> Vec<Assignment> {
     let mut assignments = Vec::new();
@@ -143,9 +152,9 @@ pub(crate) fn from_environment(variables: &[(String, String)], errors: &mut Vec<
         });
     };
     let given = || variables.iter().filter(|(_, value)| !value.is_empty());
-    for (variable, key) in CELERY_VARIABLES {
+    for (variable, key) in OTHERS_VARIABLES {
         for (name, value) in given().filter(|(name, _)| name == variable) {
-            assign(name, setting::find(key).expect("Celery's variables stand for settings of ours"), value);
+            assign(name, setting::find(key).expect("the variables of others stand for settings of ours"), value);
         }
     }
     for (name, value) in given() {

@@ -10,11 +10,13 @@ use taskhost_core::concurrency::KeyPath;
 use taskhost_core::protocol::auth::Digest;
 use taskhost_core::protocol::codec::Serializer;
 use taskhost_core::rate::{Rate, RateScope};
+use taskhost_core::trace::Sampling;
 use taskhost_core::{Disposition, ExchangeKind, NodeName, QueueKind, QueueName};
 
 use crate::config::node::{expand, expand_file};
 use crate::config::secret::{SecretText, SecretUrl};
 use crate::config::value::{Format, Level, Value};
+use crate::otel;
 
 /// A value as somebody wrote it.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,6 +81,11 @@ pub(crate) enum Kind {
     Serializer,
     /// An address of this machine with a port, or none.
     OptionalAddress,
+    /// Where traces go, or none.
+    OptionalCollector,
+    Sampler,
+    /// Between 0 and 1.
+    Ratio,
     /// A path as it is, or none.
     OptionalPath,
     /// A text that is never shown, or none.
@@ -195,6 +202,19 @@ impl Kind {
                 .and_then(|text| text.parse::<SocketAddr>().ok())
                 .map(|address| Value::Text(address.to_string()))
                 .ok_or_else(unexpected),
+            Self::OptionalCollector if is_none(raw) => Ok(Value::None),
+            Self::OptionalCollector => {
+                let url = text(raw).filter(|url| otel::is_collector(url)).ok_or_else(unexpected)?;
+                Ok(Value::Url(SecretUrl::new(url)))
+            }
+            // The ratio is another setting.
+            Self::Sampler => text(raw)
+                .filter(|name| Sampling::parse(name, 1.0).is_some())
+                .map(|name| Value::Text(name.to_owned()))
+                .ok_or_else(unexpected),
+            Self::Ratio => {
+                factor(raw).filter(|ratio| (0.0..=1.0).contains(ratio)).map(Value::Factor).ok_or_else(unexpected)
+            }
             Self::OptionalPath | Self::Secret if is_none(raw) => Ok(Value::None),
             Self::OptionalPath => Self::Folder.read(raw).map_err(|_| unexpected()),
             // What was found is not repeated, since it may be the secret.
@@ -263,6 +283,11 @@ impl Kind {
             Self::RetryOn => "a list of \"trap\", \"memory\" and \"time\", or some of them",
             Self::Serializer => "a serializer, such as \"json\"",
             Self::OptionalAddress => "an address with a port, such as \"127.0.0.1:9464\", or \"none\"",
+            Self::OptionalCollector => {
+                "a URL such as \"http://localhost:4318\" (a collector beside the worker; there is no TLS), or \"none\""
+            }
+            Self::Sampler => "always_on, always_off or traceidratio, or one of them with parentbased_ before it",
+            Self::Ratio => "a number between 0 and 1",
             Self::OptionalPath => "a path, or \"none\"",
             Self::Secret => "a text, or \"none\"",
             Self::Digest => "\"sha224\", \"sha256\", \"sha384\" or \"sha512\"",

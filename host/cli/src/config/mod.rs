@@ -28,6 +28,7 @@ use taskhost_core::breaker::BreakerRule;
 use taskhost_core::protocol::auth::Digest;
 use taskhost_core::protocol::codec::Serializer;
 use taskhost_core::rate::Rate;
+use taskhost_core::trace::Sampling;
 use taskhost_core::{Disposition, NodeName, PluginName, QueueKind, QueueName, Queues, Router, TaskName};
 
 pub(crate) use error::{ConfigError, ConfigErrors, nearest};
@@ -40,6 +41,8 @@ pub(crate) use setting::help;
 pub(crate) use value::{Format, Level, Value, show_duration};
 
 use resolve::Resolved;
+
+use crate::otel;
 
 /// The file that is read if it is there and no other is named.
 pub(crate) const FILE: &str = "host.toml";
@@ -56,6 +59,8 @@ pub(crate) struct Config {
     pub(crate) control: ControlConfig,
     /// The queues of monitors.
     pub(crate) event_queue: EventQueueConfig,
+    /// Where traces go, if anywhere.
+    pub(crate) otel: Option<OtelConfig>,
     pub(crate) accept: AcceptConfig,
     /// The keys, where anything is signed.
     pub(crate) security: Option<SecurityConfig>,
@@ -187,6 +192,18 @@ pub(crate) struct EventQueueConfig {
     /// `None` is for ever.
     pub(crate) ttl: Option<Duration>,
     pub(crate) expires: Option<Duration>,
+}
+
+/// Group `[otel]`: where traces go, and who they say they are from.
+#[derive(Debug)]
+pub(crate) struct OtelConfig {
+    /// With its path.
+    pub(crate) endpoint: SecretUrl,
+    /// `key=value` with commas between.
+    pub(crate) headers: Option<SecretText>,
+    pub(crate) service_name: String,
+    pub(crate) resource_attributes: Vec<(String, String)>,
+    pub(crate) sampling: Sampling,
 }
 
 /// Group `[accept]`.
@@ -349,6 +366,7 @@ impl Config {
                 pool_restarts: of.bool("worker.pool_restarts"),
             },
             event_exchange: of.queue("event.exchange"),
+            otel: otel(&of),
             control: ControlConfig {
                 exchange: of.text("control.exchange"),
                 queue_ttl: of.optional_duration("control.queue_ttl"),
@@ -495,6 +513,7 @@ typed! {
     fn autoscale -> Option<(u32, u32)> { Value::Autoscale { max, min } => Some((*max, *min)), Value::None => None }
     fn duration -> Duration { Value::Duration(value) => *value }
     fn optional_duration -> Option<Duration> { Value::Duration(value) => Some(*value), Value::None => None }
+    fn factor -> f64 { Value::Factor(value) => *value }
     fn bytes -> u64 { Value::Bytes(value) => *value }
     fn rate -> Option<Rate> { Value::Rate(rate, _) => Some(*rate), Value::None => None }
     fn url -> SecretUrl { Value::Url(url) => url.clone() }
@@ -516,6 +535,20 @@ typed! {
     fn node -> NodeName { Value::Text(text) => NodeName::parse(text).expect("the name was parsed when it was resolved") }
     fn level -> Level { Value::Level(level) => *level }
     fn format -> Format { Value::Format(format) => *format }
+}
+
+/// None, if traces go nowhere.
+fn otel(of: &Typed<'_>) -> Option<OtelConfig> {
+    let endpoint = of.optional_url("otel.endpoint").map(|url| otel::traces_below(&url));
+    let headers = of.secret("otel.headers");
+    Some(OtelConfig {
+        endpoint: of.optional_url("otel.traces_endpoint").or(endpoint)?,
+        headers,
+        service_name: of.text("otel.service_name"),
+        resource_attributes: of.pairs("otel.resource_attributes"),
+        sampling: Sampling::parse(&of.text("otel.traces_sampler"), of.factor("otel.traces_sampler_arg"))
+            .expect("both were checked when they were read"),
+    })
 }
 
 /// No less than what runs without the pool being grown.

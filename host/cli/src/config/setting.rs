@@ -289,6 +289,38 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "10s",
         "how long RabbitMQ keeps their queues when nobody reads; none: for ever",
     ),
+    fixed(
+        "otel.endpoint",
+        Kind::OptionalCollector,
+        "none",
+        "where traces go: an OpenTelemetry collector that takes OTLP over HTTP, such as http://localhost:4318 (OTEL_EXPORTER_OTLP_ENDPOINT); none: nowhere",
+    ),
+    fixed(
+        "otel.traces_endpoint",
+        Kind::OptionalCollector,
+        "none",
+        "the same with its path (OTEL_EXPORTER_OTLP_TRACES_ENDPOINT); none: v1/traces below otel.endpoint",
+    ),
+    fixed(
+        "otel.headers",
+        Kind::Secret,
+        "none",
+        "headers for the collector, such as api-key=abc,tenant=a (OTEL_EXPORTER_OTLP_HEADERS)",
+    ),
+    fixed("otel.service_name", Kind::ShortText, "taskhost", "what this worker is called in traces (OTEL_SERVICE_NAME)"),
+    fixed(
+        "otel.resource_attributes",
+        Kind::OptionalPairs,
+        "none",
+        "what else traces say about it, such as [\"deployment.environment.name=prod\"] (OTEL_RESOURCE_ATTRIBUTES)",
+    ),
+    fixed(
+        "otel.traces_sampler",
+        Kind::Sampler,
+        "parentbased_always_on",
+        "which traces are recorded (OTEL_TRACES_SAMPLER); parentbased_: whoever began one decides",
+    ),
+    fixed("otel.traces_sampler_arg", Kind::Ratio, "1", "the share that traceidratio records (OTEL_TRACES_SAMPLER_ARG)"),
     fixed("accept.content", Kind::Serializers, "json", "how clients may write bodies: json, yaml, msgpack, auth"),
     fixed("security.key", Kind::OptionalPath, "none", "this worker's private key (RSA, PEM), for signed messages"),
     fixed("security.key_password", Kind::Secret, "none", "what the private key is encrypted with"),
@@ -646,6 +678,20 @@ mod tests {
                       how long RabbitMQ keeps a command or a reply for whoever does not read; none: for ever [default: 5m]
               control.queue_expires
                       how long RabbitMQ keeps their queues when nobody reads; none: for ever [default: 10s]
+              otel.endpoint
+                      where traces go: an OpenTelemetry collector that takes OTLP over HTTP, such as http://localhost:4318 (OTEL_EXPORTER_OTLP_ENDPOINT); none: nowhere [default: none]
+              otel.traces_endpoint
+                      the same with its path (OTEL_EXPORTER_OTLP_TRACES_ENDPOINT); none: v1/traces below otel.endpoint [default: none]
+              otel.headers
+                      headers for the collector, such as api-key=abc,tenant=a (OTEL_EXPORTER_OTLP_HEADERS) [default: none]
+              otel.service_name
+                      what this worker is called in traces (OTEL_SERVICE_NAME) [default: taskhost]
+              otel.resource_attributes
+                      what else traces say about it, such as ["deployment.environment.name=prod"] (OTEL_RESOURCE_ATTRIBUTES) [default: none]
+              otel.traces_sampler
+                      which traces are recorded (OTEL_TRACES_SAMPLER); parentbased_: whoever began one decides [default: parentbased_always_on]
+              otel.traces_sampler_arg
+                      the share that traceidratio records (OTEL_TRACES_SAMPLER_ARG) [default: 1]
               accept.content
                       how clients may write bodies: json, yaml, msgpack, auth [default: json]
               security.key

@@ -9,6 +9,7 @@ mod tasks;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -24,6 +25,7 @@ use tokio::time::timeout;
 use tracing::debug;
 use worker::{Announcer, Pulse, Tally};
 
+use crate::otel;
 use crate::reload::Board;
 
 use page::Page;
@@ -49,6 +51,8 @@ pub(crate) struct Sources {
     pub(crate) announcer: Arc<Announcer>,
     pub(crate) pulse: Arc<Pulse>,
     pub(crate) tally: Arc<Tally>,
+    /// What became of spans; none, if nothing is traced.
+    pub(crate) traces: Option<Arc<otel::Counts>>,
 }
 
 /// Answers whoever asks.
@@ -120,6 +124,12 @@ fn text(sources: &Sources) -> String {
     tasks::write_worker(&mut page, &sources.pulse);
     page.family("taskhost_events_dropped_total", "counter", "Events that monitors did not get.");
     page.sample("taskhost_events_dropped_total", &[], sources.announcer.dropped() as f64);
+    if let Some(traces) = &sources.traces {
+        page.family("taskhost_trace_spans_total", "counter", "Spans for the collector.");
+        for (result, count) in [("sent", &traces.sent), ("dropped", &traces.dropped)] {
+            page.sample("taskhost_trace_spans_total", &[("result", result)], count.load(Relaxed) as f64);
+        }
+    }
     page.finish()
 }
 
