@@ -3,8 +3,10 @@
 //! Knows no crate of the host: what is tested here is what a user has. `cargo xtask test` sets the
 //! environment that [`settings`] describes; a test that lacks something says so and counts as skipped.
 
+pub mod browser;
 pub mod client;
 pub mod host;
+pub mod http;
 pub mod process;
 pub mod proxy;
 pub mod redis;

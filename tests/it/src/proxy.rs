@@ -106,7 +106,7 @@ impl Drop for Proxy {
 }
 
 /// Host and port of a URL.
-pub(crate) fn address(url: &str) -> &str {
+pub fn address(url: &str) -> &str {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let authority = rest.split(['/', '?']).next().unwrap_or(rest);
     authority.rsplit_once('@').map_or(authority, |(_, address)| address)

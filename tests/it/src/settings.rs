@@ -15,6 +15,8 @@ pub const FILES: &str = "TASKHOST_TEST_FILES";
 pub const PYTHON: &str = "TASKHOST_TEST_PYTHON";
 /// The modules of npm for a client in Node.js; `node` itself is on the PATH.
 pub const NODE: &str = "TASKHOST_TEST_NODE";
+/// Chromium.
+pub const BROWSER: &str = "TASKHOST_TEST_BROWSER";
 /// The `xtask` binary, which starts a test's own servers.
 pub const XTASK: &str = "TASKHOST_TEST_XTASK";
 /// The URLs of servers that all tests share.

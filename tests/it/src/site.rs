@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::client::{self, Client};
 use crate::host::{self, Ended, Host};
-use crate::process::Process;
+use crate::process::{Process, Stream};
 use crate::settings;
 
 /// What carries the messages and keeps the results.
@@ -194,6 +194,27 @@ impl Site {
     #[track_caller]
     pub fn start_client(&self, code: &str) -> Client {
         Client::start(&self.python, self.folder.path(), &self.settings(), code)
+    }
+
+    /// Starts Celery's own command line with these words, in the site's folder and with its URLs.
+    #[track_caller]
+    pub fn start_celery(&self, words: &[&str]) -> Process {
+        let mut command = Command::new(&self.python);
+        command
+            .args(["-E", "-s", "-u", "-m", "celery", "--no-color", "-b", &self.broker])
+            .args(["--result-backend", &self.backend])
+            .args(words)
+            .current_dir(self.folder.path())
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
+        Process::start_group(&format!("celery {}", words.join(" ")), &mut command)
+    }
+
+    /// As [`Site::start_celery`], to its end.
+    #[track_caller]
+    pub fn celery(&self, words: &[&str]) -> Ended {
+        let mut process = self.start_celery(words);
+        let status = process.wait();
+        Ended { status, out: process.written(Stream::Out), err: process.written(Stream::Err) }
     }
 
     /// Starts a Python worker with the demo plugin's tasks on the site's queue, and waits until it is ready.

@@ -28,6 +28,7 @@ mod guest;
 
 mod acks;
 mod calls;
+mod celery_cli;
 mod commands;
 mod configuration;
 mod connection;
@@ -39,6 +40,8 @@ mod documents;
 mod events;
 mod failures;
 mod faults;
+mod fleet;
+mod flower;
 mod grants;
 mod journal;
 mod keyvalue;

@@ -21,6 +21,9 @@ pub(crate) use crate::cargo::executable;
 
 const TEST_THREADS_MIN: usize = 6;
 
+/// The program and the Debian package.
+const BROWSER: &str = "chromium";
+
 /// How long each test with random input goes on. Without it they take a moment.
 const FUZZ_SECONDS: &str = "TASKHOST_TEST_FUZZ_SECONDS";
 const FUZZ_SECONDS_HERE: &str = "60";
@@ -38,6 +41,14 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     match node::obtain()? {
         Node::Ready(modules) => environment.set("TASKHOST_TEST_NODE", modules),
         Node::Missing(reason) => say(&format!("tests with a client in Node.js will be skipped: {reason}")),
+    }
+    if !debian::in_path(BROWSER)
+        && let Installed::No(reason) = debian::install(&[BROWSER])?
+    {
+        say(&format!("tests with a browser will be skipped: {reason}"));
+    }
+    if debian::in_path(BROWSER) {
+        environment.set("TASKHOST_TEST_BROWSER", BROWSER);
     }
     let kinds = install_servers(&[Kind::RabbitMq, Kind::Redis])?;
 
