@@ -1,3 +1,5 @@
+//! What goes over the announcer, told by a broker that remembers.
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
