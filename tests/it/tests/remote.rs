@@ -126,6 +126,29 @@ fn a_python_worker_is_shut_down(site: &Site) {
 }
 
 #[test]
+fn the_options_of_the_transport_and_names_of_exchanges_are_those_of_python() {
+    let Some(mut site) = Site::open(Engine::Redis) else { return };
+    let prefix = format!("{}:", site.queue());
+    let options = json!({"global_keyprefix": prefix, "fanout_prefix": "/mail."});
+    site.environment = vec![("TRANSPORT_OPTIONS".to_owned(), options.to_string())];
+    let (_python, node) = python_worker(&site);
+    let ours = format!("ours-{}@localhost", site.queue());
+    let pairs = format!("broker.transport_options=global_keyprefix={prefix},fanout_prefix=/mail.");
+    let _host = site.host_named(&ours, &["--set", &pairs]);
+    let both = format!("{node},{ours}");
+    let shown = site.bare_command(&["status", "-d", &both, "-t", "10", "-b", &site.broker, "--set", &pairs]).success();
+    assert!(shown.out.ends_with("\n2 nodes online.\n"), "{}", shown.out);
+    // Without them, or by another name, nobody is there.
+    for others in [&[][..], &["--set", &pairs, "--set", "control.exchange=other"]] {
+        let options = ["status", "-d", &both, "-t", "0.5", "-b", &site.broker];
+        assert_eq!(site.bare_command(&[&options[..], others].concat()).status.code(), Some(69));
+    }
+    let events = site.start_command(&["events", "-b", &site.broker, "--set", &pairs]);
+    events.wait_for(&format!("{node} ["));
+    events.wait_for(&format!("{ours} ["));
+}
+
+#[test]
 fn without_a_worker_the_embedded_file_says_that_it_cannot() {
     let Some(site) = Site::open(Engine::Embedded) else { return };
     site.bare_command(&["events"]).refused(&["reaches only queues", "RabbitMQ or Redis"]);
