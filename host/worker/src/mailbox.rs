@@ -9,7 +9,7 @@ use std::time::Duration;
 use broker::{Broker, BrokerError, Inbox, Subscription, Topic};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use taskhost_core::control::{Answer, Command, Mail, Question as Wire};
+use taskhost_core::control::{Answer, CLOCK_MAX, Command, Mail, Question as Wire};
 use taskhost_core::protocol::content::MapWriter;
 use taskhost_core::{Codec, Json, Publication, Route, TaskId, Timestamp};
 use tokio::sync::oneshot;
@@ -269,8 +269,8 @@ impl Mailbox {
 
     async fn merge(&self, from: String, reply: &Json) {
         debug!("mingle: processing reply from {from}");
-        let clock = reply.get("clock").and_then(|clock| clock.as_i64()).unwrap_or(0);
-        self.desk.announcer.lamport().adjust(clock.unsigned_abs());
+        let clock = reply.get("clock").and_then(|clock| u64::try_from(clock.as_i64()?).ok());
+        self.desk.announcer.lamport().adjust(clock.filter(|clock| *clock <= CLOCK_MAX).unwrap_or(0));
         let revoked = reply.get("revoked").unwrap_or_else(Json::null);
         let ids = revoked.elements().filter_map(|id| TaskId::parse(&id.as_text()?).ok());
         let revoked: Vec<TaskId> = ids.collect();

@@ -2,6 +2,9 @@
 //!
 //! What is asked is for [`Command`](super::Command) to say.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use crate::control::Pattern;
@@ -12,8 +15,6 @@ use crate::protocol::codec::{Codec, Format, Serializer};
 use crate::protocol::content::{Json, Kind, MapWriter};
 use crate::request::DecodeError;
 use crate::timestamp::Timestamp;
-use std::sync::Arc;
-use std::time::Duration;
 
 /// A request is carried out even so long after its client has ceased to wait: clocks of machines differ, and a
 /// worker that never answers whose clock is a little ahead is worse than an answer that nobody reads.
@@ -21,6 +22,9 @@ pub const EXPIRED_GRACE: Duration = Duration::from_secs(5);
 
 /// Longest answer, in bytes: RabbitMQ 4 takes no message over 16 MiB, and closes the channel that has one.
 pub const REPLY_BYTES_MAX: usize = 8 << 20;
+
+/// Largest logical clock that is believed. A worker that took whatever it is told would soon have none to go on to.
+pub const CLOCK_MAX: u64 = 1 << 53;
 
 /// A request as it came.
 #[derive(Debug, Clone, PartialEq)]
@@ -217,7 +221,7 @@ fn expires(seconds: f64) -> Option<Timestamp> {
 }
 
 fn clock(headers: &Headers) -> Option<u64> {
-    number(headers, "clock").filter(|clock| *clock >= 0.0).map(|clock| clock as u64)
+    number(headers, "clock").filter(|clock| (0.0..=CLOCK_MAX as f64).contains(clock)).map(|clock| clock as u64)
 }
 
 fn number(headers: &Headers, key: &str) -> Option<f64> {
@@ -318,6 +322,17 @@ mod tests {
         assert!(!expiring(HeaderValue::Int(0)).has_expired(at(1_006)), "zero is never");
         assert!(!mail.wants_reply());
         assert_eq!(mail.reply(&node("w@box"), &Json::null(), 1, None), None);
+    }
+
+    #[test]
+    fn a_clock_that_nobody_can_have_is_not_believed() {
+        let clock = |value| Mail::decode(&message(r#"{"method": "ping"}"#, &[("clock", value)]), &Codec::default());
+        let clock = |value| clock(value).expect("a request").clock;
+        assert_eq!(clock(HeaderValue::Int(7)), Some(7));
+        assert_eq!(clock(HeaderValue::Double(1e300)), None);
+        assert_eq!(clock(HeaderValue::Int(i64::MAX)), None);
+        assert_eq!(clock(HeaderValue::Int(-1)), None);
+        assert_eq!(clock(HeaderValue::Json("NaN".to_owned())), None);
     }
 
     #[test]

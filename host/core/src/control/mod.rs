@@ -22,7 +22,7 @@ use crate::rate::Rate;
 use crate::revoke::Revocation;
 
 pub(crate) use info::{RequestInfo, attributes};
-pub use mail::{Answer, EXPIRED_GRACE, Mail, MailError, Question, REPLY_BYTES_MAX};
+pub use mail::{Answer, CLOCK_MAX, EXPIRED_GRACE, Mail, MailError, Question, REPLY_BYTES_MAX};
 pub use method::{ArgumentKind, METHODS, Method, MethodKind, WordsError};
 pub use pattern::Pattern;
 pub use queues::queue_facts;

@@ -4,11 +4,10 @@
 //! Answers about requests and tasks are made in `inspect`. What only the process knows is asked elsewhere: such
 //! a command never comes here.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::control::{Command, ControlError, Signal, error, ok};
-use crate::name::TaskId;
+use crate::name::{TaskId, TaskName};
 use crate::protocol::content::Json;
 use crate::protocol::repr::repr;
 use crate::queue::Queue;
@@ -16,6 +15,7 @@ use crate::rate::Rate;
 use crate::record::{ResultRecord, State};
 use crate::revoke::Revocation;
 use crate::settle;
+use crate::task::TaskSpec;
 use crate::timestamp::Timestamp;
 
 use super::pool::PoolRefusal;
@@ -234,7 +234,7 @@ impl Dispatcher {
         }
     }
 
-    pub(super) fn change_rate(&mut self, task: crate::name::TaskName, rate: Option<Rate>, now: Timestamp) {
+    fn change_rate(&mut self, task: TaskName, rate: Option<Rate>, now: Timestamp) {
         self.gates.change_rate(&task, rate, now);
         self.rates.insert(task, rate);
     }
@@ -276,7 +276,7 @@ impl Dispatcher {
     }
 
     /// The time limits of a task: as they were changed, else as it wants them.
-    pub(super) fn task_times(&self, spec: &Arc<crate::task::TaskSpec>) -> (Option<Duration>, Option<Duration>) {
+    pub(super) fn task_times(&self, spec: &TaskSpec) -> (Option<Duration>, Option<Duration>) {
         let changed = if self.times.is_empty() { None } else { self.times.get(&spec.name) };
         changed.copied().unwrap_or((spec.options.time_limit, spec.options.soft_time_limit))
     }

@@ -2,7 +2,7 @@
 //!
 //! Keeps nothing for it but counts: whoever asks has everything walked through.
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::control::{self, RequestInfo, queue_facts};
 use crate::name::{TaskId, TaskName};
@@ -82,8 +82,8 @@ impl Dispatcher {
 
     pub(super) fn query(&self, ids: &[TaskId], now: Timestamp) -> Json {
         let mut found = MapWriter::new();
-        let wanted: rustc_hash::FxHashSet<&TaskId> = ids.iter().collect();
-        let mut known = rustc_hash::FxHashSet::default();
+        let wanted: FxHashSet<&TaskId> = ids.iter().collect();
+        let mut known = FxHashSet::default();
         for (standing, name) in
             [(Standing::Active, "active"), (Standing::Reserved, "reserved"), (Standing::Scheduled, "scheduled")]
         {

@@ -1,6 +1,7 @@
 //! What is answered to commands, and what they lead to.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 
 use super::*;
 use crate::catalog::Catalog;
