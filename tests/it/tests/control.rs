@@ -45,6 +45,7 @@ on_brokers_with_mailboxes! {
     queues_come_go_and_pause
     the_pool_changes_and_the_worker_says_so
     what_is_revoked_outlives_a_restart_and_comes_from_neighbours
+    nodes_are_named_by_patterns_and_what_comes_too_late_is_ignored
     a_worker_is_shut_down
 }
 
@@ -349,6 +350,30 @@ ends = [outcome(app.AsyncResult(run.id))["state"] for run in runs]
 emit([[name for name in "abc" if f"{QUEUE}-{name}" in revoked], ends])
 "#;
     assert_eq!(client(site, &host, code), json!([["a", "c"], ["REVOKED", "SUCCESS", "REVOKED"]]));
+}
+
+fn nodes_are_named_by_patterns_and_what_comes_too_late_is_ignored(site: &Site) {
+    let hosts = [site.host(&[]), site.host(&[])];
+    let code = r#"
+def answers(pattern, matcher):
+    replies = app.control.broadcast("ping", reply=True, pattern=pattern, matcher=matcher, timeout=3)
+    return sorted(node.removeprefix(QUEUE) for reply in replies for node in reply)
+
+found = [answers(f"{QUEUE}-*", "glob"), answers(f"{QUEUE}-[0]@*", "glob"), answers(f"{QUEUE}-[01]@local", "pcre")]
+with app.connection_for_write() as connection:
+    mailbox = app.control.mailbox(connection)
+    for timeout, id in [(-60, f"{QUEUE}-late"), (60, f"{QUEUE}-soon"), (0, f"{QUEUE}-ever")]:
+        mailbox._publish("revoke", {"task_id": id}, destination=[NODE], timeout=timeout, channel=connection.default_channel)
+revoked = until(lambda: f"{QUEUE}-ever" in inspect("revoked") and inspect("revoked"), "the last one was heard")
+emit([found, sorted(id.removeprefix(QUEUE) for id in revoked if id.startswith(QUEUE))])
+"#;
+    assert_eq!(
+        client(site, &hosts[0], code),
+        json!([
+            [["-0@localhost", "-1@localhost"], ["-0@localhost"], ["-0@localhost", "-1@localhost"]],
+            ["-ever", "-soon"]
+        ])
+    );
 }
 
 fn a_worker_is_shut_down(site: &Site) {
