@@ -67,12 +67,14 @@ results = ["own"]
 
 #[test]
 fn a_trace_goes_on_in_attempts_retries_and_calls_rabbitmq() {
-    Site::open(Engine::RabbitMqRedis).map(a_trace_goes_on);
+    let Some(site) = Site::open(Engine::RabbitMqRedis) else { return };
+    a_trace_goes_on(site);
 }
 
 #[test]
 fn a_trace_goes_on_in_attempts_retries_and_calls_embedded() {
-    Site::open(Engine::Embedded).map(a_trace_goes_on);
+    let Some(site) = Site::open(Engine::Embedded) else { return };
+    a_trace_goes_on(site);
 }
 
 fn a_trace_goes_on(mut site: Site) {
