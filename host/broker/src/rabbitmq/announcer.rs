@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::pin::Pin;
 use std::time::Duration;
 
+use lapin::options::BasicQosOptions;
 use lapin::{Channel, Connection};
 use taskhost_core::{Publication, Route};
 use tokio::task::JoinHandle;
@@ -44,6 +45,8 @@ struct Line {
     declared: HashSet<String>,
     /// The last messages, if they are not written yet.
     sending: Option<Sending>,
+    /// The last channel came to an end, of which nobody was told why: what is sent next asks for it.
+    doubtful: bool,
 }
 
 /// Ends with its line.
@@ -71,11 +74,16 @@ impl Announcer {
         if line.connection.status().blocked() {
             return Err(failed(Failure::Blocked { may_have_been_sent: false }));
         }
-        if line.sending.as_ref().is_some_and(|sending| !sending.0.is_finished()) {
-            return Err(failed(Failure::TimedOut(SEND_PATIENCE)));
+        if let Some(mut before) = line.sending.take() {
+            if !before.0.is_finished() {
+                line.sending = Some(before);
+                return Err(failed(Failure::TimedOut(SEND_PATIENCE)));
+            }
+            line.judge((&mut before.0).await.map_err(lost)?)?;
         }
         let channel = line.ready(topic, &publications).await.map_err(failed)?;
-        let sending = line.sending.insert(Sending(tokio::spawn(send_all(channel, publications))));
+        let sending = send_all(channel, publications, line.doubtful);
+        let sending = line.sending.insert(Sending(tokio::spawn(sending)));
         match tokio::time::timeout(SEND_PATIENCE, &mut sending.0).await {
             // It goes on by itself.
             Err(_) => Ok(()),
@@ -92,8 +100,8 @@ impl Announcer {
             State::Open(line) if line.connection.status().connected() => {}
             State::Open(_) | State::Unopened => {
                 let connection = self.connector.connect(self.role).await?;
-                let (channel, declared, sending) = (None, HashSet::new(), None);
-                *state = State::Open(Box::new(Line { connection, channel, declared, sending }));
+                let (channel, declared, sending, doubtful) = (None, HashSet::new(), None, false);
+                *state = State::Open(Box::new(Line { connection, channel, declared, sending, doubtful }));
             }
         }
         match state {
@@ -114,7 +122,9 @@ impl Line {
     /// A channel, when all the exchanges are there.
     async fn ready(&mut self, topic: Topic, publications: &[Publication]) -> Result<Channel, Failure> {
         let usable = self.channel.take().filter(|channel| channel.status().connected());
-        // A channel ends when an exchange is missing: somebody has deleted one that we had found.
+        // A channel ends when an exchange is missing, since somebody has deleted one that we had found, or
+        // when we may not write to it, which is told when it is too late.
+        self.doubtful |= usable.is_none() && !self.declared.is_empty();
         if usable.is_none() || self.declared.len() > DECLARED_MAX {
             self.declared.clear();
         }
@@ -133,8 +143,12 @@ impl Line {
     }
 
     /// What could not be sent is an error only if nothing can be sent any more, or never could.
-    fn judge(&self, sent: Result<(), BrokerError>) -> Result<(), BrokerError> {
+    fn judge(&mut self, sent: Result<(), BrokerError>) -> Result<(), BrokerError> {
         match sent {
+            Ok(()) => {
+                self.doubtful = false;
+                Ok(())
+            }
             Err(error) if !self.connection.status().connected() => Err(lost(error)),
             Err(error) if !error.is_transient() => Err(error),
             _ => Ok(()),
@@ -142,8 +156,9 @@ impl Line {
     }
 }
 
-/// Returns when all of these are written to the connection.
-async fn send_all(channel: Channel, publications: Vec<Publication>) -> Result<(), BrokerError> {
+/// Returns when all of these are written to the connection and, if that is to be asked, when the broker has
+/// taken them or refused one.
+async fn send_all(channel: Channel, publications: Vec<Publication>, asks: bool) -> Result<(), BrokerError> {
     for part in publications.chunks(PIPELINE_MAX) {
         let mut sending = Vec::with_capacity(part.len());
         for publication in part {
@@ -159,5 +174,10 @@ async fn send_all(channel: Channel, publications: Vec<Publication>) -> Result<()
             }
         }
     }
-    Ok(())
+    let (true, Some(last)) = (asks, publications.last()) else { return Ok(()) };
+    // Any question will do: it is answered after what came before it on this channel.
+    match timely(channel.basic_qos(0, BasicQosOptions { global: false })).await {
+        Err(failure) if !failure.is_missing() => Err(publish_error(&last.route, failure)),
+        _ => Ok(()),
+    }
 }
