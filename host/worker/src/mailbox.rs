@@ -66,6 +66,8 @@ enum Ended {
     Lost(BrokerError),
     /// Another node of the same name listens.
     Taken,
+    /// The broker does not let us have a mailbox.
+    Refused(BrokerError),
     /// This broker has no mailboxes.
     CannotBroadcast,
 }
@@ -73,7 +75,7 @@ enum Ended {
 impl Mailbox {
     /// Listens until the other end of `ending` is gone. Returns before only if the broker cannot ever reach it.
     pub async fn run(self, mut ending: oneshot::Receiver<()>) {
-        let (mut wait, mut taken) = (Duration::ZERO, 0);
+        let (mut wait, mut taken, mut told) = (Duration::ZERO, 0, false);
         loop {
             let began = Instant::now();
             let connected = tokio::select! {
@@ -101,6 +103,12 @@ impl Mailbox {
                 Ended::Taken => {
                     taken += 1;
                     wait = self.say_that_it_is_taken(taken);
+                }
+                Ended::Refused(error) => {
+                    if !std::mem::replace(&mut told, true) {
+                        error!("RUNNING WITHOUT REMOTE CONTROL: cannot {}", chain(&error));
+                    }
+                    wait = TAKEN_WAIT_LONG;
                 }
                 Ended::Lost(error) => {
                     wait = (wait + RECONNECT_STEP).min(RECONNECT_MAX);
@@ -146,6 +154,7 @@ impl Mailbox {
         let inbox = match broker.subscribe(&subscription).await {
             Ok(inbox) => inbox,
             Err(error) if error.is_taken() => return Ended::Taken,
+            Err(error) if !error.is_transient() => return Ended::Refused(error),
             Err(error) => return Ended::Lost(error),
         };
         if taken >= TAKEN_TRIES {

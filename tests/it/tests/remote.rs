@@ -232,3 +232,22 @@ fn events_go_on_when_the_broker_was_away(site: &Site, mut server: Server) {
     assert_eq!(site.client(&format!("emit(call('tasks.add', 2, 3, task_id='{id}'))")), json!(5));
     events.wait_for(&format!("task succeeded: tasks.add({id})"));
 }
+
+#[test]
+fn a_worker_that_may_not_have_a_mailbox_says_so_and_works() {
+    let Some(mut server) = Server::rabbitmq() else { return };
+    let Some(mut site) = Site::with_broker(&server.url) else { return };
+    server.control("add_user limited limited");
+    server.control(&format!("set_permissions limited {0} {0}|amq.default {0}", site.queue()));
+    let url = server.url.replace("guest:guest@", "limited:limited@");
+    site.host_broker = Some(url.clone());
+    // The exchanges are there, so that the broker says only afterwards that it does not take what was sent.
+    let monitor = site.host_named("monitored@localhost", &["-b", &server.url]);
+    monitor.wait_for("mingle: all alone");
+    let host = site.host(&["-E"]);
+    host.wait_for("RUNNING WITHOUT REMOTE CONTROL: cannot listen to exchange `celery.pidbox`: ");
+    host.wait_for("no monitor hears of this worker: cannot publish to exchange `celeryev`");
+    let sums = "emit([get(result) for result in [send('tasks.add', n, n) for n in range(4)]])";
+    assert_eq!(site.client(sums), json!([0, 2, 4, 6]));
+    site.bare_command(&["status", "-b", &url]).refused(&["cannot wait for answers", "ACCESS_REFUSED"]);
+}

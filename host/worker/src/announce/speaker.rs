@@ -48,7 +48,7 @@ pub(crate) async fn speak(announcer: Arc<Announcer>, connector: Arc<dyn Connecto
             _ = &mut end => return,
         }
     }
-    let mut wait = Duration::ZERO;
+    let (mut wait, mut told) = (Duration::ZERO, false);
     loop {
         speaker.tell_of_drops();
         tokio::select! {
@@ -75,6 +75,9 @@ pub(crate) async fn speak(announcer: Arc<Announcer>, connector: Arc<dyn Connecto
         let connected_at = Instant::now();
         match speaker.converse(&*broker, &mut end).await {
             Ok(()) => return broker.close().await,
+            Err(error) if !error.is_transient() && !std::mem::replace(&mut told, true) => {
+                warn!("no monitor hears of this worker: cannot {}", chain(&error));
+            }
             Err(error) => debug!("events: {}; connecting again", chain(&error)),
         }
         if connected_at.elapsed() >= RETRY_MAX {
@@ -180,7 +183,7 @@ impl Speaker {
     async fn say(&self, broker: &dyn Broker, beat: Beat) -> Result<(), BrokerError> {
         let publication = self.publication(routing_key(beat.kind()), self.announcer.beat(beat));
         match broadcast(broker, vec![publication]).await {
-            Err(error) if !matches!(error, BrokerError::Lost { .. }) => {
+            Err(error) if error.is_transient() && !matches!(error, BrokerError::Lost { .. }) => {
                 debug!("events: {} is not heard: cannot {}", beat.kind(), chain(&error));
                 Ok(())
             }
