@@ -22,7 +22,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 use tracing::warn;
 use worker::{
-    Announcer, Cancel, Connection, Connector, Desk, EventSettings, Invoker, Mailbox, MailboxSettings, Publisher,
+    Announcer, Cancel, Connection, Connector, Desk, EventSettings, Invoker, Mailbox, MailboxSettings, Publisher, Pulse,
     Reports, Tally, Tracing,
 };
 
@@ -100,7 +100,7 @@ fn connect_options(config: &Config, waits_while_blocked: bool) -> broker::Connec
 }
 
 /// Hears what the broker brings for this node. None if the operator does not want that.
-pub(crate) fn mailbox(config: &Config, desk: Arc<Desk>) -> Result<Option<Mailbox>, Failure> {
+pub(crate) fn mailbox(config: &Config, desk: Arc<Desk>, pulse: Option<Arc<Pulse>>) -> Result<Option<Mailbox>, Failure> {
     if !config.worker.enable_remote_control {
         return Ok(None);
     }
@@ -113,7 +113,7 @@ pub(crate) fn mailbox(config: &Config, desk: Arc<Desk>) -> Result<Option<Mailbox
         oid: uuid::Uuid::new_v4().to_string(),
         clock: now,
     };
-    Ok(Some(Mailbox { settings, connector: connector(config), desk }))
+    Ok(Some(Mailbox { settings, connector: connector(config), desk, pulse }))
 }
 
 /// Tells monitors what happens.

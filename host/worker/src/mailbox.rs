@@ -19,6 +19,7 @@ use tracing::{debug, error, info, warn};
 use crate::commit::chain;
 use crate::connection::Connector;
 use crate::control::Desk;
+use crate::pulse::Pulse;
 
 /// How many questions are answered at a time. While there are more none is read.
 const ANSWERING_MAX: usize = 32;
@@ -59,6 +60,8 @@ pub struct Mailbox {
     pub settings: MailboxSettings,
     pub connector: Arc<dyn Connector>,
     pub desk: Arc<Desk>,
+    /// Where it is written down whether anybody can reach it.
+    pub pulse: Option<Arc<Pulse>>,
 }
 
 /// Why nobody listens any more.
@@ -88,6 +91,7 @@ impl Mailbox {
                         ended = self.serve(&*broker, taken) => ended,
                         _ = &mut ending => return broker.close().await,
                     };
+                    self.listens(false);
                     broker.close().await;
                     ended
                 }
@@ -142,6 +146,12 @@ impl Mailbox {
         }
     }
 
+    fn listens(&self, listens: bool) {
+        if let Some(pulse) = &self.pulse {
+            pulse.listens(listens);
+        }
+    }
+
     async fn serve(&self, broker: &dyn Broker, taken: u32) -> Ended {
         if !broker.capabilities().broadcasts {
             return Ended::CannotBroadcast;
@@ -161,6 +171,7 @@ impl Mailbox {
             info!("pidbox: the mailbox is free, remote control works");
         }
         debug!("pidbox: listening as {}", self.desk.node);
+        self.listens(true);
         let mingling = async {
             if self.settings.mingles
                 && let Err(error) = self.mingle(broker).await

@@ -20,6 +20,7 @@ pub struct Pulse {
     /// Milliseconds since then, at the last turn of the loop.
     beaten: AtomicU64,
     connected: AtomicBool,
+    listening: AtomicBool,
     /// It was told to end.
     stopping: AtomicBool,
     census: [AtomicU64; FACTS],
@@ -33,6 +34,7 @@ impl Default for Pulse {
             begun: Instant::now(),
             beaten: AtomicU64::new(0),
             connected: AtomicBool::new(false),
+            listening: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             census: std::array::from_fn(|_| AtomicU64::new(0)),
         }
@@ -88,6 +90,15 @@ impl Pulse {
 
     pub(crate) fn connected(&self, connected: bool) {
         self.connected.store(connected, Relaxed);
+    }
+
+    pub(crate) fn listens(&self, listens: bool) {
+        self.listening.store(listens, Relaxed);
+    }
+
+    /// True while remote control reaches this node.
+    pub fn is_listening(&self) -> bool {
+        self.listening.load(Relaxed)
     }
 
     /// What the driver last wrote.

@@ -106,6 +106,21 @@ fn a_worker_is_ready_while_it_has_its_broker_and_until_it_stops() {
     let back = ask(&site, &host, "emit(until(lambda: ready()[0] == 200 and ready(), 'it is ready again'))");
     assert_eq!(back, json!([200, "it takes tasks"]));
 
+    // Ready or not, quiet, queues that are paused, and whether remote control works.
+    let after = |words: &[&str], expected: Value| {
+        site.bare_command(&[&["control"], words, &["-d", &host.node, "-t", "30", "-b", &site.broker]].concat())
+            .success();
+        let code = format!(
+            "state = lambda: [*ready(), *(value('taskhost_' + name) for name in ('quiet', 'queues_paused', 'remote_control'))]\n\
+             until(lambda: state() == {expected}, 'it says so')"
+        );
+        ask(&site, &host, &code);
+    };
+    after(&["quiet"], json!([503, "it is quiet", 1, 0, 1]));
+    after(&["unquiet"], json!([200, "it takes tasks", 0, 0, 1]));
+    after(&["pause_queue", &site.queue], json!([503, "no queue is consumed", 0, 1, 1]));
+    after(&["resume_queue", &site.queue], json!([200, "it takes tasks", 0, 0, 1]));
+
     site.client("send('tasks.sleep', 600)");
     host.wait_for("Task tasks.sleep[");
     host.signal("TERM");

@@ -180,6 +180,7 @@ async fn work(
         store.clone(),
         announcer.clone(),
     )?;
+    let pulse = watchers.pulse.clone();
     let ports = Ports {
         announcer,
         connector: wiring::connector(config),
@@ -197,7 +198,7 @@ async fn work(
         clock: wiring::now,
     };
     let (end_listening, ending) = oneshot::channel();
-    let listening = wiring::mailbox(config, desk)?.map(|mailbox| tokio::spawn(mailbox.run(ending)));
+    let listening = wiring::mailbox(config, desk, pulse)?.map(|mailbox| tokio::spawn(mailbox.run(ending)));
     let ran = worker::run(settings, ports, shutdowns).await;
     if timeout(otel::FLUSH_MAX, exporting.join_next()).await.is_err() {
         warn!("the collector did not take the last traces in time");

@@ -43,6 +43,8 @@ fn names(tally: &TaskTally) -> [&str; 3] {
 
 /// What the worker does now.
 pub(super) fn write_worker(page: &mut Page, pulse: &Pulse) {
+    page.family("taskhost_build_info", "gauge", "Which version this worker is of.");
+    page.sample("taskhost_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1.0);
     let census = pulse.census();
     let flag = |flag: bool| f64::from(u8::from(flag));
     let gauges = [
@@ -57,6 +59,7 @@ pub(super) fn write_worker(page: &mut Page, pulse: &Pulse) {
         ("taskhost_queues_paused", "Queues that are paused.", census.paused as f64),
         ("taskhost_quiet", "1: no messages are taken until the quiet ends.", flag(census.quiet)),
         ("taskhost_broker_connected", "1: there is a connection to the broker.", flag(pulse.is_connected())),
+        ("taskhost_remote_control", "1: remote control reaches this worker.", flag(pulse.is_listening())),
         ("taskhost_ready", "1: tasks are taken, as /ready says.", flag(pulse.unready().is_none())),
         ("taskhost_loop_seconds", "Since the worker's loop last turned.", pulse.since_beat().as_secs_f64()),
     ];

@@ -64,7 +64,7 @@ fn node(world: &World, broker: &MemoryBroker, name: &str, mingles: bool) -> (Joi
         oid: format!("oid-of-{name}"),
         clock,
     };
-    let mailbox = Mailbox { settings, connector: Arc::new(Plain(broker.clone())), desk: Arc::new(desk) };
+    let mailbox = Mailbox { settings, connector: Arc::new(Plain(broker.clone())), desk: Arc::new(desk), pulse: None };
     let (end, ending) = tokio::sync::oneshot::channel();
     let running = tokio::spawn(async move {
         let _end = end;
