@@ -16,17 +16,18 @@ use signature::Signature;
 /// Longer lines are broken.
 const LINE_MAX: usize = 110;
 
-/// What is the same in every module. Type checkers see `_Task`; at run time it is Celery's own.
+/// What is the same in every module. Type checkers see `_Task`; at run time it is Celery's own. Pyright knows `TYPE_CHECKING`
+/// by its name alone.
 const FRAME: &str = r#"
 from __future__ import annotations
 
-from typing import TYPE_CHECKING as _TYPE_CHECKING
+import typing as _typing
 from typing import Any as _Any
 
 from celery import Celery as _Celery  # type: ignore[import-untyped,unused-ignore]
 from celery import shared_task as _shared_task
 
-if _TYPE_CHECKING:
+if _typing.TYPE_CHECKING:
     from typing import Callable as _Callable
     from typing import Literal as _Literal
     from typing import ParamSpec as _ParamSpec
