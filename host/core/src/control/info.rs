@@ -55,7 +55,7 @@ impl RequestInfo<'_> {
 /// Arguments as people see them: as the client showed them, and else as Python would.
 pub(crate) fn shown_arguments(request: &Request) -> (String, String) {
     let said = |key: &str| match request.message.headers.get(key) {
-        Some(HeaderValue::Text(text)) => Some(text.clone()),
+        Some(HeaderValue::Text(text)) => Some(text.chars().take(ARGUMENTS_CHARS_MAX).collect()),
         _ => None,
     };
     let args = said("argsrepr").unwrap_or_else(|| repr_args(&request.args, ARGUMENTS_CHARS_MAX));

@@ -5,7 +5,7 @@
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::control::{self, RequestInfo, queue_facts};
-use crate::name::{TaskId, TaskName};
+use crate::name::{NAME_BYTES_MAX, TaskId, TaskName};
 use crate::outcome::DeliveryId;
 use crate::protocol::content::{Json, ListWriter, MapWriter};
 use crate::rate::Rate;
@@ -35,7 +35,8 @@ impl Totals {
             *count += 1;
             return;
         }
-        let name = if self.0.len() < NAMES_MAX { name } else { request.task.as_str() };
+        let is_plain = self.0.len() < NAMES_MAX && name.len() <= NAME_BYTES_MAX;
+        let name = if is_plain { name } else { request.task.as_str() };
         *self.0.entry(name.into()).or_default() += 1;
     }
 

@@ -167,7 +167,12 @@ fn names_that_clients_make_up_are_bounded() {
         call.message.headers.set("shadow", crate::message::HeaderValue::Text(index.to_string()));
         totals.count(&call);
     }
-    assert!(format!("{totals:?}").contains(r#""tasks.add": 10000"#));
+    call.message.headers.set("shadow", crate::message::HeaderValue::Text("x".repeat(1_000)));
+    totals.count(&call);
+    assert!(format!("{totals:?}").contains(r#""tasks.add": 10001"#));
+    let mut totals = super::super::inspect::Totals::default();
+    totals.count(&call);
+    assert_eq!(format!("{totals:?}"), r#"Totals({"tasks.add": 1})"#);
 }
 
 #[test]
