@@ -251,3 +251,14 @@ fn a_worker_that_may_not_have_a_mailbox_says_so_and_works() {
     assert_eq!(site.client(sums), json!([0, 2, 4, 6]));
     site.bare_command(&["status", "-b", &url]).refused(&["cannot wait for answers", "ACCESS_REFUSED"]);
 }
+
+#[test]
+fn a_broker_that_blocks_publishers_is_named_as_the_reason_for_silence() {
+    let Some(mut server) = Server::rabbitmq() else { return };
+    let Some(site) = Site::with_broker(&server.url) else { return };
+    server.control("set_vm_memory_high_watermark 0");
+    // It takes a moment until the broker notices.
+    let asked = || site.bare_command(&["inspect", "ping", "-t", "1", "-b", &site.broker]).refused(&[]).err;
+    let reason = "short of memory or disk and blocks whoever publishes";
+    assert!((0..10).any(|_| asked().contains(reason)), "{}", asked());
+}

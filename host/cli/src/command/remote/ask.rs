@@ -9,7 +9,7 @@ use anyhow::{Context, anyhow};
 use broker::{Broker, Subscription, Topic};
 use taskhost_core::control::{Answer, Question as Wire};
 use taskhost_core::protocol::content::Json;
-use taskhost_core::{Publication, Route};
+use taskhost_core::{Message, Publication, Route};
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
@@ -138,6 +138,11 @@ async fn ask_all(broker: &dyn Broker, config: &Config, question: &Question<'_>) 
                 replies.insert(node, reply);
             }
         }
+    }
+    if replies.is_empty() {
+        // Where the broker blocks whoever publishes, the question is still on its way; what is sent now is refused.
+        let echo = Publication { message: Message::default(), route: reply_to };
+        broker.broadcast(Topic::Replies, vec![echo]).await.context("cannot reach workers")?;
     }
     inbox.close().await;
     Ok(replies)
