@@ -68,6 +68,8 @@ def pytest_collection_modifyitems(config, items):
     if missing or vanished:
         raise pytest.UsageError(f'tests.txt lacks {missing} and names {vanished}, which are no tests')
     keep = [item for item in items if listed[item.nodeid.partition('[')[0].removeprefix('t/integration/')] == 'run']
+    part, parts = map(int, os.environ['TASKHOST_TEST_PART'].split())
+    keep = keep[part::parts]
     config.hook.pytest_deselected(items=[item for item in items if item not in keep])
     items[:] = keep
 

@@ -13,9 +13,13 @@ struct Fleet {
 
 impl Fleet {
     fn start(server: Option<Server>, open: fn(&str) -> Option<Site>) -> Option<Fleet> {
+        Fleet::start_with(server, open, &["-c", "1"])
+    }
+
+    fn start_with(server: Option<Server>, open: fn(&str) -> Option<Site>, options: &[&str]) -> Option<Fleet> {
         let server = server?;
         let site = open(&server.url)?;
-        let host = site.host(&["-c", "1"]);
+        let host = site.host(options);
         Some(Fleet { site, host, _server: server })
     }
 
@@ -248,4 +252,25 @@ fn limits_slots_and_queues_are_changed_while_it_runs(fleet: Fleet) {
     // The others are asked of the host that has nothing of them to tell.
     let election = fleet.control(&["election"]);
     assert!(election.is_null() || election.get("error").is_some(), "{election}");
+}
+
+#[test]
+fn the_bounds_of_autoscaling_are_changed_while_it_runs() {
+    let Some(fleet) = Fleet::start_with(Server::redis(), Site::with_redis, &["--autoscale", "3,1"]) else { return };
+    let autoscaler = || fleet.inspect(&["stats"])["autoscaler"].clone();
+    assert_eq!(autoscaler(), json!({"max": 3, "min": 1, "current": 1, "qty": 0}));
+    assert_eq!(fleet.control(&["autoscale", "5", "2"]), json!({"ok": "autoscale now max=5 min=2"}));
+    let changed = autoscaler();
+    assert_eq!((&changed["max"], &changed["min"]), (&json!(5), &json!(2)), "{changed}");
+    let refused = fleet.control(&["pool_grow", "1"]);
+    assert!(refused["error"].is_string(), "{refused}");
+    // It grows with what there is to do.
+    let dump = fleet.dump();
+    fleet.control(&["enable_events"]);
+    let ids: Vec<_> =
+        (0..4).map(|_| fleet.call(&["tasks.sleep", "-a", "[600]", "--queue", fleet.site.queue()])).collect();
+    for id in &ids {
+        dump.wait_for(&format!("task started: tasks.sleep({id})"));
+    }
+    assert!(autoscaler()["current"].as_u64() >= Some(4));
 }

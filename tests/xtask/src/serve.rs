@@ -6,7 +6,7 @@
 use std::env;
 use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader, Write};
-use std::process::{Child, Stdio};
+use std::process::{Child, ChildStdout, Stdio};
 
 use crate::Result;
 use crate::group;
@@ -49,6 +49,7 @@ fn obey(server: &mut Server, line: &str) -> Result<String> {
 /// A server in a process of its own, which ends when this value or this process does.
 pub(crate) struct Served {
     child: Child,
+    answers: BufReader<ChildStdout>,
 }
 
 impl Served {
@@ -60,18 +61,30 @@ impl Served {
         };
         let mut command = group::this_program(&[OsStr::new("serve"), OsStr::new(name)])?;
         let child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
-        Ok(Served { child: child.map_err(|error| format!("start a {name} server: {error}"))? })
+        let mut child = child.map_err(|error| format!("start a {name} server: {error}"))?;
+        let answers = BufReader::new(child.stdout.take().expect("it was piped above"));
+        Ok(Served { child, answers })
     }
 
     /// Waits until it is ready and gives its address.
     pub(crate) fn url(&mut self) -> Result<String> {
-        let output = self.child.stdout.take().ok_or("the server's address was asked for before")?;
+        self.answer("ready")
+    }
+
+    /// Has RabbitMQ's `rabbitmqctl` do what these words say, once the server is ready.
+    pub(crate) fn control(&mut self, words: &str) -> Result<String> {
+        let input = self.child.stdin.as_mut().ok_or("the server was told to end")?;
+        writeln!(input, "control {words}").map_err(|error| format!("tell the server something: {error}"))?;
+        self.answer("ok")
+    }
+
+    fn answer(&mut self, good: &str) -> Result<String> {
         let mut line = String::new();
-        BufReader::new(output).read_line(&mut line).map_err(|error| format!("read the server's address: {error}"))?;
-        match line.trim().split_once(' ') {
-            Some(("ready", url)) => Ok(url.to_owned()),
-            Some(("error", text)) => Err(text.replace(" | ", "\n")),
-            _ => Err(format!("{} ended before the server was ready", env::args().next().unwrap_or_default())),
+        self.answers.read_line(&mut line).map_err(|error| format!("read what the server says: {error}"))?;
+        match line.trim_end().split_once(' ').unwrap_or((line.trim_end(), "")) {
+            (word, text) if word == good => Ok(text.to_owned()),
+            ("error", text) => Err(text.replace(" | ", "\n")),
+            _ => Err(format!("{} ended before the server had answered", env::args().next().unwrap_or_default())),
         }
     }
 }
