@@ -19,6 +19,7 @@ where_monitors_are_reached! {
     a_monitor_hears_what_becomes_of_tasks
     a_worker_says_hello_how_it_is_and_goodbye
     without_being_asked_a_worker_tells_nothing_of_tasks
+    a_monitor_may_ask_for_what_happens_to_tasks
     a_task_tells_monitors_something_of_its_own
     a_worker_tells_what_tasks_it_sends_if_it_is_told_to
     a_monitor_that_does_not_read_slows_nothing
@@ -194,6 +195,35 @@ until(lambda: any(event["processed"] == 1 for event in monitor.workers()), "a he
 emit(sorted({event["type"] for event in monitor.events if event["hostname"].startswith(QUEUE)} - {"worker-online"}))
 "#;
     assert_eq!(watch(site, code), json!(["worker-heartbeat"]));
+}
+
+fn a_monitor_may_ask_for_what_happens_to_tasks(site: &Site) {
+    let host = site.host(&["--without-heartbeat"]);
+    let code = r#"
+told = {"destination": [NODE], "reply": True, "timeout": 10}
+answers = [reply[NODE] for ask in ["enable_events", "enable_events"] for reply in app.control.broadcast(ask, **told)]
+first = send("tasks.add", 1, 1)
+monitor.waits_for(first.id, "task-succeeded")
+app.control.broadcast("heartbeat", **told)
+until(monitor.workers, "how the worker is")
+answers += [reply[NODE] for ask in ["disable_events", "disable_events"] for reply in app.control.broadcast(ask, **told)]
+second = send("tasks.add", 1, 1)
+get(second)
+app.control.broadcast("heartbeat", **told)
+until(lambda: len(monitor.workers()) == 2, "how the worker is, once more")
+emit([answers, monitor.kinds(second.id), [event["processed"] for event in monitor.workers()]])
+"#;
+    let expected = json!([
+        [
+            {"ok": "task events enabled"},
+            {"ok": "task events already enabled"},
+            {"ok": "task events disabled"},
+            {"ok": "task events already disabled"},
+        ],
+        [],
+        [1, 2],
+    ]);
+    assert_eq!(watch(site, &format!("NODE = {:?}\n{code}", host.node)), expected);
 }
 
 fn a_task_tells_monitors_something_of_its_own(site: &Site) {
