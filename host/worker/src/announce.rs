@@ -1,7 +1,7 @@
 //! Where everything that happens to tasks is told: one funnel for the driver and the committer.
 //!
-//! Best effort: nothing waits for whoever listens. What monitors want to know is put into a buffer here, and written
-//! and sent by the speaker ([`speak`]) on a connection of its own.
+//! Best effort: nothing waits for whoever listens. What monitors want to know is written into a buffer here, and sent by
+//! the speaker ([`speak`]) on a connection of its own.
 
 mod buffer;
 mod machine;
@@ -15,7 +15,7 @@ use taskhost_core::event::{Beat, CustomEvent, EventWriter, Software, Stamp, Vita
 use taskhost_core::{Event, Happening, NodeName, Publication, Timestamp};
 use tokio::sync::Notify;
 
-use self::buffer::{Buffer, Said, What};
+use self::buffer::Buffer;
 pub(crate) use self::speaker::speak;
 use crate::lamport::Lamport;
 use crate::log;
@@ -110,7 +110,7 @@ impl Announcer {
             self.processed.fetch_add(1, Ordering::Relaxed);
         }
         if self.tells_of_tasks() {
-            self.say(What::Happened(event));
+            self.say(None, |writer, out, stamp| writer.task(out, &event, stamp));
         }
     }
 
@@ -119,8 +119,8 @@ impl Announcer {
         if !self.tells_of_tasks() {
             return;
         }
-        let alone = (!event.is_of_task()).then(|| event.kind().into());
-        self.write(alone, |writer, out, stamp| {
+        let alone = (!event.is_of_task()).then(|| event.kind());
+        self.say(alone, |writer, out, stamp| {
             writer.custom(out, event, stamp);
             true
         });
@@ -129,7 +129,7 @@ impl Announcer {
     /// This node sent something, which may be a task.
     pub(crate) fn sent(&self, publication: &Publication) {
         if self.settings.sent_events && !self.mute.load(Ordering::Relaxed) {
-            self.write(Some("task-sent".into()), |writer, out, stamp| writer.sent(out, publication, stamp));
+            self.say(Some("task-sent"), |writer, out, stamp| writer.sent(out, publication, stamp));
         }
     }
 
@@ -176,24 +176,14 @@ impl Announcer {
         asked || self.settings.heartbeat.is_some() || self.settings.sent_events || self.tells_of_tasks()
     }
 
-    fn write(&self, alone: Option<Box<str>>, write: impl FnOnce(&EventWriter, &mut String, Stamp) -> bool) {
-        let mut text = String::new();
-        if write(&self.writer, &mut text, self.stamp()) {
-            self.say(What::Written { text, alone });
+    /// Says what `write` appends, if it says that it did; `alone`, if it does not travel among the events of tasks.
+    fn say(&self, alone: Option<&str>, write: impl FnOnce(&EventWriter, &mut String, Stamp) -> bool) {
+        // Stamped and written in one go, so that what is sent first was also said first.
+        let added = self.buffer().add(alone, |out| write(&self.writer, out, self.stamp()));
+        if added.dropped > 0 {
+            self.drop_events(added.dropped);
         }
-    }
-
-    fn say(&self, what: What) {
-        let stamp = match &what {
-            What::Happened(_) => self.stamp(),
-            // It has one.
-            What::Written { .. } => Stamp { clock: 0, at: Timestamp::from_micros(0) },
-        };
-        let pushed = self.buffer().push(Said { stamp, what });
-        if pushed.dropped > 0 {
-            self.drop_events(pushed.dropped);
-        }
-        if pushed.wakes {
+        if added.wakes {
             self.filled.notify_one();
         }
     }

@@ -15,19 +15,12 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep, sle
 use tracing::{debug, info, warn};
 
 use super::Announcer;
-use super::buffer::{Said, What};
+use super::buffer::Batch;
 use crate::commit::chain;
 use crate::connection::Connector;
 
 /// How long an event waits for others to travel with: people who watch do not notice.
 const GATHER: Duration = Duration::from_millis(100);
-
-/// One message holds so many events at most, and is closed once it has so many bytes.
-const MESSAGE_EVENTS_MAX: usize = 1_000;
-const MESSAGE_BYTES_MAX: usize = 256 << 10;
-
-/// An event that is longer than this is dropped: a client made up ids of megabytes.
-const EVENT_BYTES_MAX: usize = 128 << 10;
 
 /// How long the broker may take over one message.
 const SEND_MAX: Duration = Duration::from_secs(5);
@@ -89,26 +82,15 @@ pub(crate) async fn speak(announcer: Arc<Announcer>, connector: Arc<dyn Connecto
 
 struct Speaker {
     announcer: Arc<Announcer>,
-    /// Taken from the buffer, and not written yet.
-    taken: VecDeque<Said>,
-    /// Written, and not sent yet: one message of many events, and those that travel alone.
-    unsent: Vec<Publication>,
-    /// How many events these hold.
-    unsent_events: u64,
+    /// Taken from the buffer and not sent yet, each with the number of its events.
+    unsent: VecDeque<(Publication, u64)>,
     drops_said: u64,
     drops_said_at: Option<Instant>,
 }
 
 impl Speaker {
     fn new(announcer: Arc<Announcer>) -> Self {
-        Self {
-            announcer,
-            taken: VecDeque::new(),
-            unsent: Vec::new(),
-            unsent_events: 0,
-            drops_said: 0,
-            drops_said_at: None,
-        }
+        Self { announcer, unsent: VecDeque::new(), drops_said: 0, drops_said_at: None }
     }
 
     /// Says whatever comes. Returns when it is to end, or with an error when the connection is of no more use.
@@ -161,21 +143,23 @@ impl Speaker {
         Ok(())
     }
 
-    /// Writes and sends all that waits.
+    /// Sends all that waits.
     async fn send(&mut self, broker: &dyn Broker) -> Result<(), BrokerError> {
         loop {
             if self.unsent.is_empty() {
-                if self.taken.is_empty() {
-                    self.announcer.buffer().take(&mut self.taken);
-                }
-                self.write();
-                if self.unsent.is_empty() && self.taken.is_empty() {
-                    return Ok(());
-                }
+                self.take();
             }
-            broadcast(broker, self.unsent.clone()).await?;
-            self.unsent.clear();
-            self.unsent_events = 0;
+            let Some((publication, _)) = self.unsent.front() else { return Ok(()) };
+            broadcast(broker, vec![publication.clone()]).await?;
+            self.unsent.pop_front();
+        }
+    }
+
+    fn take(&mut self) {
+        let batches = self.announcer.buffer().take();
+        for Batch { body, events, alone } in batches {
+            let key = alone.as_deref().map_or_else(|| BATCH_KEY.to_owned(), routing_key);
+            self.unsent.push_back((self.publication(key, body), events));
         }
     }
 
@@ -189,46 +173,6 @@ impl Speaker {
             }
             sent => sent,
         }
-    }
-
-    /// Fills one message.
-    fn write(&mut self) {
-        let writer = &self.announcer.writer;
-        let (mut body, mut alone) = (String::new(), Vec::new());
-        let mut events = 0;
-        while let Some(said) = self.taken.pop_front() {
-            let before = body.len();
-            body.push_str(if before == 0 { "[" } else { ", " });
-            let begin = body.len();
-            match said.what {
-                What::Happened(event) => {
-                    writer.task(&mut body, &event, said.stamp);
-                }
-                What::Written { text, alone: None } => body.push_str(&text),
-                What::Written { text, alone: Some(kind) } if text.len() <= EVENT_BYTES_MAX => {
-                    alone.push(self.publication(routing_key(&kind), text));
-                    events += 1;
-                }
-                What::Written { .. } => self.announcer.drop_events(1),
-            }
-            match body.len() - begin {
-                0 => body.truncate(before),
-                EVENT_BYTES_MAX.. => {
-                    body.truncate(before);
-                    self.announcer.drop_events(1);
-                }
-                _ => events += 1,
-            }
-            if events >= MESSAGE_EVENTS_MAX || body.len() >= MESSAGE_BYTES_MAX {
-                break;
-            }
-        }
-        if !body.is_empty() {
-            body.push(']');
-            self.unsent.push(self.publication(BATCH_KEY.to_owned(), body));
-        }
-        self.unsent.append(&mut alone);
-        self.unsent_events = events as u64;
     }
 
     fn publication(&self, routing_key: String, body: String) -> Publication {
@@ -251,7 +195,8 @@ impl Speaker {
 impl Drop for Speaker {
     fn drop(&mut self) {
         // Nobody will hear these.
-        self.announcer.drop_events(self.unsent_events + self.taken.len() as u64);
+        self.take();
+        self.announcer.drop_events(self.unsent.iter().map(|(_, events)| events).sum());
     }
 }
 

@@ -209,7 +209,7 @@ async fn what_a_task_says_travels_with_the_events_of_tasks_or_alone() {
     world.announcer.custom(&custom("task-indexed"));
     world.announcer.custom(&custom("image-half-done"));
     let heard = monitor.hears_all(2).await;
-    assert_eq!(heard, ["task.multi: 1 task-started a, 2 task-indexed a", "image.half.done: 3 image-half-done a"]);
+    assert_eq!(heard, ["image.half.done: 3 image-half-done a", "task.multi: 1 task-started a, 2 task-indexed a"]);
 }
 
 #[tokio::test(start_paused = true)]
