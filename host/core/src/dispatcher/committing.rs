@@ -68,6 +68,8 @@ impl Dispatcher {
         if let Some(call) = told.map(Arc::new) {
             settlement.records.iter_mut().for_each(|record| record.call = Some(call.clone()));
         }
+        // Which version it would have run on is known here.
+        settlement.events.iter_mut().for_each(|event| event.spec = self.catalog.get(&event.task).cloned());
         settlement
     }
 

@@ -160,6 +160,21 @@ pub(super) fn failed(delivery: u64, transient: bool, before: Vec<Step>) -> Input
 }
 
 #[test]
+fn whatever_becomes_of_a_task_is_told_with_its_version() {
+    let mut late = request("tasks.add", "a");
+    late.expires = Some(NOW);
+    for (request, plugin) in [(late, Some("demo")), (request("tasks.unknown", "b"), None)] {
+        let actions = dispatcher(1).handle(Input::Received(DeliveryId(1), Ok(Box::new(request))), NOW);
+        let events = actions.iter().filter_map(|action| match action {
+            Action::Commit(_, settlement) => Some(&settlement.events),
+            _ => None,
+        });
+        let plugins: Vec<_> = events.flatten().map(|it| it.spec.as_ref().map(|spec| spec.plugin.as_str())).collect();
+        assert_eq!(plugins, [plugin]);
+    }
+}
+
+#[test]
 fn a_task_runs_when_there_is_a_slot_and_frees_it_before_its_commit() {
     let mut bench = Bench(dispatcher(1));
     bench.step(NOW, received(1, "tasks.add", "a"), "start 1 as 1");
