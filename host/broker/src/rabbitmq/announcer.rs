@@ -1,4 +1,5 @@
-//! Sends what nobody waits for, on a connection of its own that is opened when it is first needed.
+//! Sends what nobody waits for, on a connection of its own that is opened when it is first needed; where no tasks
+//! are consumed, on the one that is there.
 //!
 //! A broker slows down whoever publishes to queues that are read too slowly, by not reading from his
 //! connection. That must hit neither tasks nor the tasks' own publications, so nothing else goes this way,
@@ -6,6 +7,8 @@
 
 use std::collections::HashSet;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use lapin::options::BasicQosOptions;
@@ -16,7 +19,7 @@ use tokio::task::JoinHandle;
 use super::declare::Declarer;
 use super::failure::{Failure, lost, timely};
 use super::publisher::{PIPELINE_MAX, publish_error, send, started};
-use super::{Connector, Role};
+use super::{Connector, Role, Session};
 use crate::broadcast::Topic;
 use crate::port::BrokerError;
 
@@ -39,7 +42,7 @@ enum State {
 }
 
 struct Line {
-    connection: Connection,
+    connection: Arc<Connection>,
     channel: Option<Channel>,
     /// Exchanges that were found, or made, while the channel lasted.
     declared: HashSet<String>,
@@ -65,11 +68,16 @@ impl Announcer {
 
     /// Sends all of these. Does not wait for long if the broker does not read; then the next call is an error,
     /// until these are through.
-    pub(super) async fn send(&self, topic: Topic, publications: Vec<Publication>) -> Result<(), BrokerError> {
+    pub(super) async fn send(
+        &self,
+        session: &Session,
+        topic: Topic,
+        publications: Vec<Publication>,
+    ) -> Result<(), BrokerError> {
         let Some(first) = publications.first() else { return Ok(()) };
         let route = first.route.clone();
         let mut state = self.line.lock().await;
-        let line = self.open(&mut state).await?;
+        let line = self.open(&mut state, session).await?;
         let failed = |failure| publish_error(&route, failure);
         if line.connection.status().blocked() {
             return Err(failed(Failure::Blocked { may_have_been_sent: false }));
@@ -94,12 +102,18 @@ impl Announcer {
         }
     }
 
-    async fn open<'a>(&self, state: &'a mut State) -> Result<&'a mut Line, BrokerError> {
+    async fn open<'a>(&self, state: &'a mut State, session: &Session) -> Result<&'a mut Line, BrokerError> {
+        let takes_tasks = session.takes_tasks.load(Ordering::SeqCst);
+        let may_be = |connection: &Arc<Connection>| !takes_tasks || !Arc::ptr_eq(connection, &session.connection);
         match state {
             State::Closed => return Err(lost("it was closed")),
-            State::Open(line) if line.connection.status().connected() => {}
+            State::Open(line) if line.connection.status().connected() && may_be(&line.connection) => {}
             State::Open(_) | State::Unopened => {
-                let connection = self.connector.connect(self.role).await?;
+                let connection = match takes_tasks {
+                    true => Arc::new(self.connector.connect(self.role).await?),
+                    false if session.connection.status().connected() => Arc::clone(&session.connection),
+                    false => return Err(lost("the broker closed it")),
+                };
                 let (channel, declared, sending, doubtful) = (None, HashSet::new(), None, false);
                 *state = State::Open(Box::new(Line { connection, channel, declared, sending, doubtful }));
             }
@@ -107,6 +121,15 @@ impl Announcer {
         match state {
             State::Open(line) => Ok(line),
             State::Closed | State::Unopened => unreachable!("it was opened above"),
+        }
+    }
+
+    /// By which it sends now.
+    #[cfg(test)]
+    pub(super) async fn connection(&self) -> Option<Arc<Connection>> {
+        match &*self.line.lock().await {
+            State::Open(line) => Some(Arc::clone(&line.connection)),
+            State::Unopened | State::Closed => None,
         }
     }
 

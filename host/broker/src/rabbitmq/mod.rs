@@ -1,7 +1,7 @@
 //! RabbitMQ, and whatever else speaks AMQP 0-9-1.
 //!
 //! One connection consumes and declares, another publishes, and two more send replies and events when there
-//! are any. Does not reconnect: a lost connection is an
+//! are any; where no tasks are consumed the first one does that. Does not reconnect: a lost connection is an
 //! error, and the whole adapter is thrown away.
 
 mod address;
@@ -20,6 +20,7 @@ mod tests;
 mod unsettled;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -64,7 +65,9 @@ pub struct RabbitMq {
 /// What consumers need as well. They do not keep it alive.
 struct Session {
     /// Consumes and declares.
-    connection: Connection,
+    connection: Arc<Connection>,
+    /// Tasks come by it, so nothing may be sent by it that the broker could stop reading for.
+    takes_tasks: AtomicBool,
     publisher: Publisher,
     delays: Delays,
 }
@@ -92,10 +95,11 @@ impl RabbitMq {
     /// Connects.
     pub async fn connect(url: &str, options: &ConnectOptions) -> Result<Self, BrokerError> {
         let connector = Connector { url: RedactedUrl::new(url), uri: parse_url(url)?, options: options.clone() };
-        let connection = connector.connect(Role::Consume).await?;
+        let connection = Arc::new(connector.connect(Role::Consume).await?);
+        let takes_tasks = AtomicBool::new(false);
         let (publisher, delays) = (Publisher::new(connector.clone()), Delays::new(connector.clone()));
         Ok(Self {
-            session: Arc::new(Session { connection, publisher, delays }),
+            session: Arc::new(Session { connection, takes_tasks, publisher, delays }),
             control: Announcer::new(connector.clone(), Role::Control),
             events: Announcer::new(connector, Role::Events),
         })
@@ -139,6 +143,7 @@ impl Broker for RabbitMq {
 
     async fn consume(&self, queue: &Queue, prefetch: u32) -> Result<Box<dyn Consumer>, BrokerError> {
         let session = &self.session;
+        session.takes_tasks.store(true, Ordering::SeqCst);
         let at = session.declarer().ensure(queue).await.map_err(|failure| declare_error(&queue.name, failure))?;
         if queue.kind == QueueKind::Quorum && queue.exchange.kind != ExchangeKind::Direct && !queue.broadcast {
             self.offer_delays(queue).await;
@@ -208,8 +213,8 @@ impl Broker for RabbitMq {
 
     async fn broadcast(&self, topic: Topic, publications: Vec<Publication>) -> Result<(), BrokerError> {
         match topic {
-            Topic::Mailboxes | Topic::Replies => self.control.send(topic, publications).await,
-            Topic::Events => self.events.send(topic, publications).await,
+            Topic::Mailboxes | Topic::Replies => self.control.send(&self.session, topic, publications).await,
+            Topic::Events => self.events.send(&self.session, topic, publications).await,
         }
     }
 

@@ -63,3 +63,24 @@ async fn an_exchange_that_may_not_be_is_refused_and_harms_nothing() {
     let came = tokio::time::timeout(Duration::from_secs(20), inbox.next()).await.unwrap().unwrap().unwrap();
     assert_eq!(came.len(), 1);
 }
+
+#[tokio::test]
+async fn what_is_sent_goes_another_way_as_soon_as_tasks_are_taken() {
+    let Some(broker) = connect().await else { return };
+    let namespace = Uuid::new_v4().to_string();
+    let exchange = Topic::Replies.exchange(&namespace);
+    let inbox = broker.subscribe(&Subscription::replies(&namespace, "me")).await.unwrap();
+    let next = async || tokio::time::timeout(Duration::from_secs(20), inbox.next()).await.unwrap().unwrap().unwrap();
+    let shares =
+        async || broker.control.connection().await.is_some_and(|it| Arc::ptr_eq(&it, &broker.session.connection));
+    broker.broadcast(Topic::Replies, vec![letter(&exchange, "me")]).await.unwrap();
+    assert_eq!(next().await.len(), 1);
+    assert!(shares().await);
+    let queue = queue_with(&broker, &[]).await;
+    let consumer = broker.consume(&queue.clone().into(), 1).await.unwrap();
+    broker.broadcast(Topic::Replies, vec![letter(&exchange, "me")]).await.unwrap();
+    assert_eq!(next().await.len(), 1);
+    assert!(!shares().await);
+    drop(consumer);
+    delete(&broker, &queue).await;
+}
