@@ -229,7 +229,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "worker.control_socket",
         Kind::OptionalPath,
         "worker.state_db with .sock behind it",
-        "where this worker answers `host plugin list` and `host plugin reload`; none: it does not",
+        "where this worker answers commands on its machine: `host plugin list`, and `host inspect` where the broker cannot; none: it does not",
     ),
     fixed(
         "worker.metrics",
@@ -651,7 +651,7 @@ mod tests {
               worker.state_db
                       file for what this worker alone must remember; none: nothing outlives it. %p name, %n name before the @, %h host, %d domain [default: the name of the worker with .state.db]
               worker.control_socket
-                      where this worker answers `host plugin list` and `host plugin reload`; none: it does not [default: worker.state_db with .sock behind it]
+                      where this worker answers commands on its machine: `host plugin list`, and `host inspect` where the broker cannot; none: it does not [default: worker.state_db with .sock behind it]
               worker.metrics
                       where metrics are served for Prometheus, such as 127.0.0.1:9464; none: nowhere [default: none]
               worker.send_task_events
