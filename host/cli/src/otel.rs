@@ -3,6 +3,8 @@
 //! Best effort: a collector that is slow or away costs spans, which are counted, and never a task. Speaks HTTP/1.1 without
 //! TLS, as to a collector beside the worker or in its network.
 
+mod wire;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -12,8 +14,7 @@ use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, USER_AGENT};
 use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
-use serde_json::{Value as Json, json};
-use taskhost_core::trace::{Span, Value, hex};
+use taskhost_core::trace::Span;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -40,10 +41,6 @@ pub(crate) const FLUSH_MAX: Duration = Duration::from_secs(5);
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 /// How much of an answer is read.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
-
-/// OpenTelemetry's number for a span of whoever receives a message, and for an error.
-const KIND_CONSUMER: u8 = 5;
-const STATUS_ERROR: u8 = 2;
 
 /// Where spans go, and who they say they are from.
 #[derive(Debug, Clone)]
@@ -202,7 +199,7 @@ impl Exporter {
     }
 
     async fn send(&mut self, batch: &[Span]) {
-        let body = Bytes::from(document(&self.target.resource, batch).to_string());
+        let body = Bytes::from(wire::document(&self.target.resource, batch));
         let mut wait = RETRY_AFTER;
         for attempt in 1..=TRIES_MAX {
             let posted = timeout(REQUEST_MAX, post(&self.target, body.clone())).await;
@@ -258,60 +255,6 @@ async fn post(target: &Target, body: Bytes) -> Result<(), ExportError> {
     // Read, so that the collector is not cut off while it answers; what it says is not looked at.
     let _ = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
     if status.is_success() { Ok(()) } else { Err(ExportError::Status(status)) }
-}
-
-/// A batch as OTLP writes it.
-fn document(resource: &[(String, String)], batch: &[Span]) -> Json {
-    let resource: Vec<Json> =
-        resource.iter().map(|(key, text)| json!({"key": key, "value": {"stringValue": text}})).collect();
-    let spans: Vec<Json> = batch.iter().map(span).collect();
-    json!({"resourceSpans": [{
-        "resource": {"attributes": resource},
-        "scopeSpans": [{"scope": {"name": "taskhost", "version": env!("CARGO_PKG_VERSION")}, "spans": spans}],
-    }]})
-}
-
-fn span(span: &Span) -> Json {
-    let nanos = |at: taskhost_core::Timestamp| (i128::from(at.as_micros()) * 1000).to_string();
-    let mut json = json!({
-        "traceId": hex(&span.context.trace),
-        "spanId": hex(&span.context.span),
-        "flags": u8::from(span.context.is_sampled()),
-        "name": span.name,
-        "kind": KIND_CONSUMER,
-        "startTimeUnixNano": nanos(span.started),
-        "endTimeUnixNano": nanos(span.ended),
-        "attributes": attributes(&span.attributes),
-        "status": {},
-    });
-    if let Some(parent) = &span.parent {
-        json["parentSpanId"] = hex(parent).into();
-    }
-    if let Some(state) = span.context.state() {
-        json["traceState"] = state.into();
-    }
-    if let Some(error) = &span.error {
-        json["status"] = json!({"code": STATUS_ERROR, "message": error});
-    }
-    if !span.exception.is_empty() {
-        let event =
-            json!({"name": "exception", "timeUnixNano": nanos(span.ended), "attributes": attributes(&span.exception)});
-        json["events"] = Json::Array(vec![event]);
-    }
-    json
-}
-
-fn attributes(attributes: &[(&'static str, Value)]) -> Json {
-    let attribute = |(key, value): &(&'static str, Value)| {
-        let value = match value {
-            Value::Text(text) => json!({"stringValue": text}),
-            // 64 bits are text in OTLP's JSON.
-            Value::Int(number) => json!({"intValue": number.to_string()}),
-            Value::Real(number) => json!({"doubleValue": number}),
-        };
-        json!({"key": key, "value": value})
-    };
-    attributes.iter().map(attribute).collect()
 }
 
 #[cfg(test)]

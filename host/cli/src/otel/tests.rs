@@ -2,7 +2,7 @@
 
 use expect_test::expect;
 use taskhost_core::Timestamp;
-use taskhost_core::trace::TraceContext;
+use taskhost_core::trace::{TraceContext, Value};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -37,7 +37,8 @@ fn target(url: &str) -> Target {
 
 #[test]
 fn spans_are_written_as_otlp_has_them() {
-    let document = document(&[("service.name".to_owned(), "images".to_owned())], &[example()]);
+    let document = wire::document(&[("service.name".to_owned(), "images".to_owned())], &[example()]);
+    let document: serde_json::Value = serde_json::from_slice(&document).expect("is JSON");
     let spans = &document["resourceSpans"][0]["scopeSpans"][0]["spans"];
     expect![[r#"
         [
