@@ -45,6 +45,9 @@ struct SandboxArgs {
     /// Folder with the demo plugin
     #[arg(long, value_name = "DIR")]
     plugins: PathBuf,
+    /// A component with one task that does nothing, to be measured as well
+    #[arg(long, value_name = "FILE")]
+    noop: Option<PathBuf>,
     /// How many calls to measure
     #[arg(long, value_name = "N", default_value_t = 50_000)]
     calls: usize,

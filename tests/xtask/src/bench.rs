@@ -29,7 +29,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
         options.extend(["--only".to_owned(), what.to_owned()]);
     }
     let root = crate::root()?;
-    plugins::run(&["demo".to_owned()])?;
+    plugins::run(&["demo".to_owned(), "noop".to_owned()])?;
     let programs = Programs::build(&root, if quick { "measure" } else { "release" })?;
     let mut code = ExitCode::SUCCESS;
     if what == "sandbox" || what == "all" {
@@ -48,6 +48,8 @@ struct Programs {
     host: PathBuf,
     bench: PathBuf,
     plugins: PathBuf,
+    /// A component with one task that does nothing.
+    noop: PathBuf,
 }
 
 impl Programs {
@@ -63,12 +65,18 @@ impl Programs {
         }
         let messages = String::from_utf8_lossy(&output.stdout);
         let program = |name| executable(&messages, name).ok_or_else(|| format!("cargo named no binary `{name}`"));
-        Ok(Programs { host: program("host")?, bench: program("bench")?, plugins: root.join("plugins") })
+        Ok(Programs {
+            host: program("host")?,
+            bench: program("bench")?,
+            plugins: root.join("plugins"),
+            noop: root.join("tests/guests/noop/noop.wasm"),
+        })
     }
 
     fn sandbox(&self, options: &[String]) -> Result<ExitCode> {
         say("measuring the sandbox");
-        self.measure("sandbox", vec!["--plugins".into(), self.plugins.clone().into()], options)
+        let given = ["--plugins".into(), self.plugins.clone().into(), "--noop".into(), self.noop.clone().into()];
+        self.measure("sandbox", given.into(), options)
     }
 
     fn worker(&self, options: &[String]) -> Result<ExitCode> {

@@ -45,6 +45,16 @@ pub(super) async fn measure(args: &SandboxArgs) -> Result<()> {
     fresh.call(args.calls).await?;
     fresh.print(None)?;
     fresh.print_inside()?;
+    if let Some(noop) = &args.noop {
+        // Each interface that a component imports is a part of every instance.
+        let folder = tempfile::tempdir()?;
+        fs::copy(noop, folder.path().join("noop.wasm"))?;
+        let mut alone = Subject::load("of a plugin with no more".to_owned(), folder.path(), BTreeMap::new()).await?;
+        alone.warm_up(WARM_UP_CALLS).await?;
+        alone.call(args.calls).await?;
+        alone.print(Some(fresh.median_us()))?;
+        alone.print_inside()?;
+    }
     if pooled {
         let folder = tempfile::tempdir()?;
         copy_demo(&args.plugins, folder.path(), &format!("[instance]\nreuse = {}\n", u32::MAX))?;

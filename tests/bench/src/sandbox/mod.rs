@@ -48,8 +48,12 @@ fn all(args: &SandboxArgs) -> Result<()> {
     writeln!(stdout(), "no-op task in the sandbox, one thread, {} calls ({}{load})", args.calls, kernel())?;
     let calls = args.calls.to_string();
     let common = ["--plugins".as_ref(), args.plugins.as_os_str(), "--calls".as_ref(), calls.as_ref()];
-    part(Part::Calls, &common, Some("0"))?;
-    part(Part::Calls, &common, None)?;
+    let mut calls = common.to_vec();
+    if let Some(noop) = &args.noop {
+        calls.extend(["--noop".as_ref(), noop.as_os_str()]);
+    }
+    part(Part::Calls, &calls, Some("0"))?;
+    part(Part::Calls, &calls, None)?;
     writeln!(stdout(), "the same by plugins that may do something and do not")?;
     part(Part::Capabilities, &common, None)?;
     writeln!(stdout(), "plugins loaded, until the first task has run")?;
