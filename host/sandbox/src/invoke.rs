@@ -41,7 +41,7 @@ impl Sandbox {
                 usage: Usage::default(),
             };
         };
-        let bytes_in = (attempt.request.args.as_str().len() + attempt.request.kwargs.as_str().len()) as u64;
+        let bytes_in = (attempt.request.args.byte_len() + attempt.request.kwargs.byte_len()) as u64;
         let deadlines = Deadlines::new(
             started,
             attempt.time_limit,
