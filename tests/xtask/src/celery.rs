@@ -33,14 +33,12 @@ with tarfile.open(archive) as tar:
         member.name = member.name[len(top):]
     tar.extractall(target, members, filter="data")
 "#;
-/// As Celery's own, without what only its reports and reruns need: a test that fails has failed.
+/// As Celery's own, without what only its reports need.
 const PYTEST_INI: &str = "\
 [pytest]
 addopts = -p no:cacheprovider -p celery.contrib.pytest --tb=short -v
 python_classes = test_*
 xfail_strict = true
-markers =
-    flaky: would be run again by a plugin that is not here
 ";
 
 /// How pytest ends when it was to run nothing, as a filter may leave nothing of one part.
