@@ -33,6 +33,9 @@ const ANSWER_WAIT: Duration = Duration::from_secs(600);
 /// Clients that are served at a time.
 #[cfg(unix)]
 const CLIENTS_MAX: usize = 4;
+/// Until the next client is waited for when one could not be accepted: there may be no file handle left.
+#[cfg(unix)]
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Who answers. Answers are JSON.
 #[async_trait]
@@ -110,7 +113,7 @@ mod unix {
                     Ok((stream, _)) => stream,
                     Err(error) => {
                         debug!("the worker's socket: {error}");
-                        tokio::time::sleep(Duration::from_secs(1)).await;
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
                         continue;
                     }
                 };

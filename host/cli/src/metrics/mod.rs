@@ -32,6 +32,8 @@ use page::Page;
 
 /// Clients at a time; more wait.
 const CLIENTS_MAX: usize = 16;
+/// Until the next client is waited for when one could not be accepted: there may be no file handle left.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 /// How long a client may take for its request, and a connection altogether.
 const REQUEST_WAIT: Duration = Duration::from_secs(5);
 const CONNECTION_MAX: Duration = Duration::from_secs(60);
@@ -65,7 +67,7 @@ pub(crate) async fn serve(listener: TcpListener, sources: Sources) {
             Ok((stream, _)) => stream,
             Err(error) => {
                 debug!("metrics: {error}");
-                tokio::time::sleep(Duration::from_secs(1)).await;
+                tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
