@@ -201,7 +201,7 @@ fn park(request: &Request, reason: &str, error: &str) -> Settlement {
 }
 
 /// REVOKED, unless nobody wants to know (celery/worker/request.py `_announce_revoked`).
-fn revoked_record(request: &Request, policy: Policy, reason: &str, now: Timestamp) -> Vec<ResultRecord> {
+pub(crate) fn revoked_record(request: &Request, policy: Policy, reason: &str, now: Timestamp) -> Vec<ResultRecord> {
     if policy.ignore_result && !policy.store_errors {
         return Vec::new();
     }

@@ -11,7 +11,7 @@ use crate::message::{Acknowledgement, HeaderValue, PUT_BACK_HEADER};
 use crate::outcome::DeliveryId;
 use crate::rate::Rate;
 use crate::retry;
-use crate::settle::Refusal;
+use crate::settle::{self, Refusal};
 use crate::timestamp::Timestamp;
 
 use super::gates::{Opened, Turn};
@@ -120,11 +120,18 @@ impl Dispatcher {
             // The broker has given it to us again, whatever became of the original.
             return actions.push(Action::Settle(delivery, Acknowledgement::Ack));
         }
+        let revoked = self.revoked.covers(&work.request);
         match done {
             true => {
                 self.forget_identity(&identity, delivery);
-                let hostname = self.hostname();
-                self.away.insert(&work.request, until, &hostname);
+                if revoked {
+                    // It is refused when it comes again. Nobody has to wait until then to know.
+                    let records = settle::revoked_record(&work.request, work.policy, "revoked", now);
+                    actions.extend(records.into_iter().map(Action::Record));
+                } else {
+                    let hostname = self.hostname();
+                    self.away.insert(&work.request, until, &hostname);
+                }
                 // Thousands of them should not go back in batches of a few.
                 self.credit.finished(now);
                 self.watch_credit(now);
@@ -133,6 +140,7 @@ impl Dispatcher {
                 self.forget_identity(&identity, delivery);
                 actions.push(Action::Settle(delivery, Acknowledgement::Requeue));
             }
+            false if revoked => self.refuse_revoked(delivery, work, now, actions),
             false => self.hold(delivery, work, until),
         }
     }

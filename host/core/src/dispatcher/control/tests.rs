@@ -102,6 +102,19 @@ fn what_the_broker_keeps_until_later_is_scheduled_too() {
 }
 
 #[test]
+fn what_is_revoked_on_its_way_back_to_the_broker_is_revoked_at_once() {
+    for (done, becomes) in [(true, "record REVOKED"), (false, "commit 1: REVOKED, ack")] {
+        let mut bench = Bench(named(1));
+        bench.0.handle(Input::BrokerBack { puts_back: true, times_out: false, clock_is_wrong: false }, NOW);
+        bench.0.handle(delayed(1, "a", 600_000), NOW);
+        let flagged = r#"remember 1; reply 1 {"ok": "tasks {'a'} flagged as revoked"}"#;
+        bench.step(NOW, command(r#"revoke {"task_id": "a"}"#), flagged);
+        bench.step(NOW, Input::PutBack(DeliveryId(1), done), becomes);
+        assert_eq!(ask(&mut bench.0, "scheduled"), "[]");
+    }
+}
+
+#[test]
 fn tasks_and_queues_are_told_with_what_was_changed() {
     let mut it = named(1);
     assert_eq!(ask(&mut it, "registered"), r#"["tasks.add", "tasks.other"]"#);
