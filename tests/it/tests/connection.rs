@@ -72,7 +72,7 @@ emit([get(result) for result in results])
     assert_eq!(host.lines_with("-waiting] retry").len(), 1);
     assert_eq!(host.lines_with("-immediate] retry").len(), 3);
     let queues = rabbitmq.control("list_queues name messages messages_unacknowledged");
-    let ours = queues.lines().find(|line| line.starts_with(&site.queue));
+    let ours = queues.lines().find(|line| line.starts_with(&format!("{}\t", site.queue)));
     assert_eq!(ours, Some(&*format!("{}\t0\t0", site.queue)), "a delivery was not settled:\n{queues}");
 }
 
