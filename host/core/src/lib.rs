@@ -4,6 +4,7 @@
 //! has to be done is returned as a value for another crate to do.
 
 pub mod admit;
+pub mod arity;
 pub mod breaker;
 pub mod catalog;
 pub mod concurrency;
@@ -33,6 +34,7 @@ pub mod timetable;
 pub mod trace;
 mod usage;
 
+pub use arity::Arity;
 pub use catalog::{Catalog, Rollout, RolloutTerms};
 pub use event::{Event, Happening};
 pub use exception::Exception;

@@ -7,6 +7,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::arity::Arity;
 use crate::concurrency::KeyPath;
 use crate::name::{PluginName, TaskName};
 use crate::rate::{Rate, RateScope};
@@ -21,6 +22,8 @@ pub struct TaskSpec {
     pub plugin_concurrency: Option<NonZeroU32>,
     /// One line for people.
     pub summary: String,
+    /// Which arguments it takes; none if its plugin does not say so.
+    pub takes: Option<Arity>,
     pub options: TaskOptions,
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use taskhost_core::{Json, PluginVersion, TaskName, TaskOptions, TaskSpec};
+use taskhost_core::{Arity, Json, PluginVersion, TaskName, TaskOptions, TaskSpec};
 
 use crate::abi::exports::taskhost::task::tasks::TaskInfo;
 use crate::options::{self, Effect};
@@ -69,14 +69,43 @@ fn task(
     }
     let summary = info.summary.lines().next().unwrap_or_default();
     let summary = summary.chars().filter(|char| !char.is_control()).take(SUMMARY_CHARS_MAX).collect();
-    let schema = info.schema.filter(|schema| {
-        let is_json = Json::parse(schema.clone()).is_ok();
-        if !is_json {
+    let schema = info.schema.and_then(|schema| {
+        let json = Json::parse(schema).ok();
+        if json.is_none() {
             warnings.push(format!("task `{name}`: its schema is not JSON and is ignored"));
         }
-        is_json
+        json
     });
+    let takes = schema.as_ref().and_then(Arity::of_schema);
+    let schema = schema.map(|schema| schema.as_str().to_owned());
     let (plugin, version) = (source.name.clone(), version.clone());
-    let spec = TaskSpec { name, plugin, version, plugin_concurrency: None, summary, options };
+    let spec = TaskSpec { name, plugin, version, plugin_concurrency: None, summary, takes, options };
     Ok(TaskReport { spec, schema, options: set })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn takes(schema: Option<&str>) -> (Option<Arity>, Vec<String>) {
+        let (name, summary, schema) = ("t".to_owned(), String::new(), schema.map(str::to_owned));
+        let info = TaskInfo { name, summary, schema, options: Vec::new() };
+        let source = Source::bare(Path::new("plugins/demo.wasm")).expect("a name");
+        let mut warnings = Vec::new();
+        let tasks = read(vec![info], &source, &PluginVersion::of("a"), &mut warnings);
+        (tasks.expect("one task").remove(0).spec.takes, warnings)
+    }
+
+    #[test]
+    fn a_schema_says_which_arguments_a_task_takes() {
+        let schema = r#"{"properties": {"request": {}, "exc": {}, "traceback": {}}, "additionalProperties": false}"#;
+        let (arity, warnings) = takes(Some(schema));
+        assert!(arity.is_some_and(|arity| arity.takes_more_than(2, &Json::empty_list(), &Json::empty_map())));
+        assert_eq!(warnings, [""; 0]);
+        assert_eq!(takes(None), (None, Vec::new()));
+        let (arity, warnings) = takes(Some("{"));
+        assert_eq!((arity, warnings), (None, vec!["task `t`: its schema is not JSON and is ignored".to_owned()]));
+    }
 }

@@ -290,6 +290,7 @@ mod tests {
             version: PluginVersion::of(version),
             plugin_concurrency: None,
             summary: String::new(),
+            takes: None,
             options: TaskOptions::default(),
         })
     }

@@ -326,6 +326,7 @@ fn catalog(names: &[&str]) -> Arc<Catalog> {
         version: PluginVersion::of("a"),
         plugin_concurrency: None,
         summary: String::new(),
+        takes: None,
         options: TaskOptions::default(),
     };
     Arc::new(Catalog::new(names.iter().map(spec)))

@@ -95,6 +95,7 @@ mod tests {
             version: PluginVersion::of("ab12"),
             plugin_concurrency: None,
             summary: summary.to_owned(),
+            takes: None,
             options: TaskOptions::default(),
         };
         TaskReport { spec, schema: None, options: Vec::new() }

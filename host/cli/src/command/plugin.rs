@@ -165,6 +165,7 @@ mod tests {
             version: PluginVersion::of("ab12"),
             plugin_concurrency: None,
             summary: "Makes a picture smaller.".to_owned(),
+            takes: None,
             options: TaskOptions::default(),
         };
         let options = vec![("max_retries".to_owned(), "5".to_owned())];

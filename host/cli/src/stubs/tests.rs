@@ -12,6 +12,7 @@ fn task(name: &str, summary: &str, schema: Option<&str>, options: &[(&str, &str)
         version: PluginVersion::of("ab12"),
         plugin_concurrency: None,
         summary: summary.to_owned(),
+        takes: None,
         options: TaskOptions::default(),
     };
     let options = options.iter().map(|(name, json)| ((*name).to_owned(), (*json).to_owned())).collect();

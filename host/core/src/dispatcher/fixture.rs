@@ -53,6 +53,7 @@ pub(crate) fn spec(task: &str, options: TaskOptions) -> TaskSpec {
         version: PluginVersion::of("a"),
         plugin_concurrency: None,
         summary: String::new(),
+        takes: None,
         options,
     }
 }
