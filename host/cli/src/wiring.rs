@@ -293,9 +293,10 @@ impl SandboxInvoker {
         sandbox.report_states_to(Arc::new(ReportSink(reports)));
         sandbox.send_events_to(Arc::new(MonitorSink(announcer.clone())));
         let seal = seal(config)?;
+        let publisher = Publisher::new(connection, store.clone(), seal.clone(), announcer);
         sandbox.publish_through(Outlet {
             signs: seal.is_some() && config.accept.content.contains(&Serializer::Auth),
-            sink: Arc::new(BrokerSink(Publisher::new(connection, seal, announcer))),
+            sink: Arc::new(BrokerSink(publisher)),
             router: config.router(),
         });
         sandbox.read_results_from(Arc::new(StoreSource(store)));

@@ -7,6 +7,7 @@ pub mod admit;
 pub mod arity;
 pub mod breaker;
 pub mod catalog;
+pub mod chord;
 pub mod concurrency;
 pub mod control;
 pub mod dead;
@@ -36,12 +37,13 @@ mod usage;
 
 pub use arity::Arity;
 pub use catalog::{Catalog, Rollout, RolloutTerms};
+pub use chord::{ChordPart, ChordStyle, ClaimedChord, Progress};
 pub use event::{Event, Happening};
 pub use exception::Exception;
 pub use message::{Acknowledgement, DeliveryInfo, HeaderValue, Headers, Message, Properties, Publication, Route};
 pub use name::{NameError, NodeName, PluginName, QueueName, TaskId, TaskName};
 pub use outcome::{
-    Attempt, AttemptId, DeliveryId, Finished, Limit, Outcome, Policy, RetryDelay, RetryRequest, Trap, Violation,
+    Attempt, AttemptId, Child, DeliveryId, Finished, Limit, Outcome, Policy, RetryDelay, RetryRequest, Trap, Violation,
 };
 pub use protocol::codec::Codec;
 pub use protocol::content::Json;

@@ -88,7 +88,25 @@ pub struct Finished {
     pub outcome: Outcome,
     /// What it sent meanwhile, in order: published if it succeeds or is replaced, and else dropped.
     pub effects: Vec<Step>,
+    /// The results of what it called.
+    pub children: Vec<Child>,
     pub usage: Usage,
+}
+
+impl Finished {
+    /// Of an attempt that sent nothing.
+    pub fn alone(outcome: Outcome, usage: Usage) -> Self {
+        Self { outcome, effects: Vec::new(), children: Vec::new(), usage }
+    }
+}
+
+/// The result of a call that a task made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Child {
+    /// Celery's result tuple: an id and its parent, and the members of a group.
+    pub result: Json,
+    /// It went out at once; others go with the effects, or not at all.
+    pub published: bool,
 }
 
 /// What an attempt came to.
@@ -104,8 +122,8 @@ pub enum Outcome {
     Ignored,
     /// The task gives its message back to the broker.
     Rejected { requeue: bool },
-    /// Another task takes its place; this publishes it.
-    Replaced(Box<Step>),
+    /// Another signature takes its place; these publish it.
+    Replaced(Vec<Step>),
     /// A time limit passed.
     TimedOut(Limit),
     /// The sandbox ended the attempt.

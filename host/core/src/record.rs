@@ -108,6 +108,9 @@ pub struct ResultRecord {
     pub traceback: Option<String>,
     /// When the state is final: the time at which it became so.
     pub date_done: Option<Timestamp>,
+    /// The result tuples of what the task called, its callbacks and the next step of its chain included: a JSON
+    /// array, or null if nobody knows.
+    pub children: Json,
     pub group_id: Option<String>,
     pub parent_id: Option<String>,
     /// Where a client of the rpc store listens, and under which correlation id.

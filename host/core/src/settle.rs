@@ -1,10 +1,11 @@
 //! The one place that decides what happens to a message: what is published, what is stored, and how
 //! the delivery is acknowledged.
 //!
-//! Acts on nothing itself. The order in which a settlement is carried out is fixed: `before`,
-//! `records`, `acknowledgement`, `events` (worker `commit`), so that a crash between two steps repeats
-//! work and never loses it.
+//! Acts on nothing itself. The order in which a settlement is carried out is fixed: `before`, `records`, `chord`,
+//! `after`, `acknowledgement`, `events` (worker `commit`), so that a crash between two steps repeats work and never
+//! loses it.
 
+use crate::chord::ChordPart;
 use crate::dead;
 use crate::event::{Event, Happening};
 use crate::exception::Exception;
@@ -27,13 +28,28 @@ pub struct Settlement {
     pub before: Vec<Step>,
     /// Then stored.
     pub records: Vec<ResultRecord>,
+    /// Then the chords are told that the task belongs to.
+    pub chord: Vec<ChordStep>,
+    /// Then these are published: errbacks, which look at what is stored.
+    pub after: Vec<Step>,
     /// Then the delivery is settled; none if that was done when the attempt started.
     pub acknowledgement: Option<Acknowledgement>,
     /// Then announced.
     pub events: Vec<Event>,
 }
 
-/// Something that is published.
+/// What is done with a chord.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ChordStep {
+    /// One of its members is done.
+    Count(ChordPart),
+    /// Its body is published.
+    Finish { group: String, token: String },
+    /// Its body has failed; nobody is to publish it any more.
+    Fail { group: String },
+}
+
+/// Something that is published, or that the store has to know before.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
     /// Where it goes is there, or it is an error.
@@ -42,6 +58,13 @@ pub enum Step {
     SendTo(Box<Queue>, Publication),
     /// Kept aside in a queue that is created if it is missing.
     Shelve { queue: QueueName, message: Message },
+    /// So many members of the header complete a chord. One that is done begins anew, unless this may have been
+    /// said `again`, by an execution that nobody knows the end of.
+    SetChordSize { group: String, size: u64, again: bool },
+    /// A chord has one more member. Said twice of the same, it counts once.
+    ExtendChord { group: String, member: TaskId },
+    /// The result tuple of a group.
+    SaveGroup { group: String, result: Json },
 }
 
 impl Step {
@@ -54,6 +77,9 @@ impl Step {
             }
             // Looked at by people, and harmless twice.
             Self::Shelve { .. } => {}
+            Self::SetChordSize { again, .. } => *again = true,
+            // The same, however often.
+            Self::ExtendChord { .. } | Self::SaveGroup { .. } => {}
         }
     }
 }
@@ -98,7 +124,7 @@ pub fn settle(attempt: &Attempt, finished: Finished, now: Timestamp, jitter: Jit
         },
         // Celery publishes the other and raises `Ignore` (celery/app/task.py `on_replace`).
         Outcome::Replaced(replacement) => Settlement {
-            before: finished.effects.into_iter().chain([*replacement]).collect(),
+            before: finished.effects.into_iter().chain(replacement).collect(),
             ..desk.done(Happening::Ignored)
         },
         // In Celery the soft limit is an exception inside the task, so `autoretry_for` sees it.
@@ -216,6 +242,7 @@ pub fn revoked_elsewhere(id: TaskId, now: Timestamp) -> ResultRecord {
         result: ResultValue::Exception(Exception::revoked("revoked")),
         traceback: None,
         date_done: Some(now),
+        children: Json::null(),
         group_id: None,
         parent_id: None,
         reply_to: None,
@@ -237,6 +264,7 @@ fn dead_letter(request: &Request, deliveries: u32, now: Timestamp) -> Settlement
         records: vec![record(request, State::Failure, exception, None, now)],
         acknowledgement: Some(Acknowledgement::Ack),
         events: vec![event(request, Happening::DeadLettered { deliveries })],
+        ..Settlement::default()
     }
 }
 
@@ -448,6 +476,7 @@ fn record(
         result,
         traceback,
         date_done,
+        children: Json::empty_list(),
         group_id: request.group_id.clone(),
         parent_id: request.parent_id.clone(),
         reply_to: request.message.properties.reply_to.clone().filter(|reply_to| !reply_to.is_empty()),

@@ -119,7 +119,7 @@ pub fn inherit(headers: &mut Headers, caller: &Headers) {
 /// Makes `span` the parent of what an attempt of a message with these headers causes. What the task itself put
 /// into another trace stays there.
 pub fn continue_in(settlement: &mut Settlement, span: &TraceContext, received: &Headers) {
-    for step in &mut settlement.before {
+    for step in settlement.before.iter_mut().chain(&mut settlement.after) {
         let publication = match step {
             Step::Send(publication) | Step::SendTo(_, publication) => publication,
             _ => continue,

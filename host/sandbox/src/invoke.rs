@@ -35,11 +35,7 @@ impl Sandbox {
         let version = attempt.pinned.as_ref().unwrap_or(&attempt.spec.version);
         let Some(plugin) = self.plugin(&attempt.spec.plugin, version) else {
             let why = format!("plugin `{}` is not loaded", attempt.spec.plugin);
-            return Finished {
-                outcome: Outcome::Trapped(Trap::NotInstantiated(why)),
-                effects: Vec::new(),
-                usage: Usage::default(),
-            };
+            return Finished::alone(Outcome::Trapped(Trap::NotInstantiated(why)), Usage::default());
         };
         let bytes_in = (attempt.request.args.byte_len() + attempt.request.kwargs.byte_len()) as u64;
         let deadlines = Deadlines::new(
@@ -58,7 +54,7 @@ impl Sandbox {
                 None => error.to_string(),
             };
             let outcome = Outcome::Trapped(Trap::NotInstantiated(why));
-            let finished = Finished { outcome, effects: Vec::new(), usage: Usage::default() };
+            let finished = Finished::alone(outcome, Usage::default());
             plugin.totals.add(&attempt.spec.name, &finished);
             return finished;
         }
@@ -127,7 +123,7 @@ impl Sandbox {
         let wall = started.elapsed();
         let (bytes_in, bytes_out) = (bytes_in + traffic.received_bytes, bytes_out + traffic.sent_bytes);
         let usage = Usage { wall, cpu, memory_bytes_peak, host_calls, bytes_in, bytes_out };
-        let finished = Finished { outcome, effects, usage };
+        let finished = Finished { outcome, effects, children: Vec::new(), usage };
         plugin.totals.add(&attempt.spec.name, &finished);
         self.surroundings().reached.count_outcome(&attempt.spec.plugin, &finished.outcome);
         finished

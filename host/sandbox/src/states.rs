@@ -212,6 +212,7 @@ mod tests {
             state: State::of_task(state).expect("a state"),
             result: ResultValue::Json(Json::null()),
             traceback: None,
+            children: Json::empty_list(),
             date_done: None,
             group_id: None,
             parent_id: None,

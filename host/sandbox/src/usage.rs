@@ -139,7 +139,7 @@ mod tests {
         let add = |task, outcome, memory_bytes_peak| {
             let wall = Duration::from_secs(2);
             let usage = Usage { wall, memory_bytes_peak, host_calls: 3, bytes_in: 5, bytes_out: 7, ..Usage::default() };
-            totals.add(&name(task), &Finished { outcome, effects: Vec::new(), usage });
+            totals.add(&name(task), &Finished::alone(outcome, usage));
         };
         add("a", Outcome::Success(Json::null()), 10);
         add("a", Outcome::Trapped(Trap::StackOverflow), 30);

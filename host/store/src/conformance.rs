@@ -42,6 +42,7 @@ pub fn record(id: &TaskId, state: State, result: &str) -> ResultRecord {
         state,
         result: ResultValue::Json(json(result)),
         traceback: None,
+        children: Json::empty_list(),
         group_id: None,
         parent_id: None,
         reply_to: None,

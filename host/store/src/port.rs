@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use taskhost_core::{RedactedUrl, ResultRecord, StoredResult, TaskId};
+use taskhost_core::{ChordPart, ChordStyle, Json, Progress, RedactedUrl, ResultRecord, StoredResult, TaskId};
 
 /// The cause of an error of an adapter.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -39,6 +39,70 @@ pub trait ResultStore: Send + Sync {
     async fn delete_expired(&self, older_than: Duration) -> Result<u64, StoreError> {
         let _ = older_than;
         Ok(0)
+    }
+
+    /// How chords come together in this store. Unless it is [`ChordStyle::Native`], it is asked for nothing else
+    /// about them.
+    fn chords(&self) -> ChordStyle {
+        ChordStyle::Refused("this")
+    }
+
+    /// So many members complete the chord. One that is over begins anew (a chord may be applied twice), unless
+    /// this may have been said `again`.
+    async fn set_chord_size(&self, group: &str, size: u64, again: bool) -> Result<(), StoreError> {
+        let _ = (group, size, again);
+        Err(self.without("count chords"))
+    }
+
+    /// The chord has one more member; said twice of the same, it counts once.
+    async fn extend_chord(&self, group: &str, member: &TaskId) -> Result<(), StoreError> {
+        let _ = (group, member);
+        Err(self.without("count chords"))
+    }
+
+    /// Keeps these parts; for each, whether it was the last, and then claims the chord for the caller in the
+    /// same step. The answers stand in the same order.
+    async fn count_chord_parts(&self, parts: &[ChordPart]) -> Vec<Result<Progress, StoreError>> {
+        parts.iter().map(|_| Err(self.without("count chords"))).collect()
+    }
+
+    /// Gives whoever holds the claim the time that publishing may take; false if it is not held any more.
+    async fn extend_claim(&self, group: &str, token: &str) -> Result<bool, StoreError> {
+        let _ = (group, token);
+        Err(self.without("count chords"))
+    }
+
+    /// The body is published: the chord is over. False if the claim was lost meanwhile.
+    async fn finish_chord(&self, group: &str, token: &str) -> Result<bool, StoreError> {
+        let _ = (group, token);
+        Err(self.without("count chords"))
+    }
+
+    /// The body has failed: the chord is over.
+    async fn fail_chord(&self, group: &str) -> Result<(), StoreError> {
+        let _ = group;
+        Err(self.without("count chords"))
+    }
+
+    /// Keeps the result tuple of a group.
+    async fn save_group(&self, group: &str, result: &Json) -> Result<(), StoreError> {
+        let _ = (group, result);
+        Err(self.without("keep groups"))
+    }
+
+    /// The result tuple of a group, if somebody has kept it.
+    async fn group(&self, group: &str) -> Result<Option<Json>, StoreError> {
+        let _ = group;
+        Err(self.without("keep groups"))
+    }
+
+    /// What it answers when it is asked for something that it does not do.
+    fn without(&self, operation: &'static str) -> StoreError {
+        let store = match self.chords() {
+            ChordStyle::Refused(name) => name,
+            ChordStyle::Native | ChordStyle::Unlock => "this",
+        };
+        StoreError::Without { store, operation }
     }
 
     /// True if results outlive this process and can be asked for by anyone.
@@ -74,13 +138,16 @@ pub enum StoreError {
     /// This store keeps nothing that could be read.
     #[error("{store} results cannot be {operation}")]
     Unsupported { store: &'static str, operation: &'static str },
+    /// There is no place for it.
+    #[error("the {store} result store does not {operation}")]
+    Without { store: &'static str, operation: &'static str },
 }
 
 impl StoreError {
     /// True if the same thing may work later.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Url { .. } | Self::Unsupported { .. } => false,
+            Self::Url { .. } | Self::Unsupported { .. } | Self::Without { .. } => false,
             Self::Connect { transient, .. } | Self::Operation { transient, .. } | Self::Store { transient, .. } => {
                 *transient
             }

@@ -42,10 +42,9 @@ impl Attempts {
         self.guests.spawn(async move {
             let invocation = AssertUnwindSafe(invoker.invoke(attempt, Cancel(cancel))).catch_unwind();
             // A panic in the host's own code must cost one task, not the slot.
-            let finished = invocation.await.unwrap_or_else(|_| Finished {
-                outcome: Outcome::Trapped(Trap::Instruction("the host panicked while running the task".to_owned())),
-                effects: Vec::new(),
-                usage: Usage::default(),
+            let finished = invocation.await.unwrap_or_else(|_| {
+                let why = "the host panicked while running the task".to_owned();
+                Finished::alone(Outcome::Trapped(Trap::Instruction(why)), Usage::default())
             });
             if let Some((tally, spec)) = tally {
                 tally.attempt(&spec, &finished.usage);

@@ -1,9 +1,10 @@
-//! Carries out settlements, in the one order that loses nothing: publish, store, acknowledge.
+//! Carries out settlements, in the one order that loses nothing: publish, store, tell chords, acknowledge.
 //!
 //! Decides nothing: what failed goes back to the dispatcher with what remains to be done.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use broker::Consumer;
 use store::state::NodeState;
@@ -12,12 +13,13 @@ use taskhost_core::dispatcher::{CommitFailure, Input, Kept};
 use taskhost_core::protocol::auth::Seal;
 use taskhost_core::revoke::Revocation;
 use taskhost_core::settle::Settlement;
-use taskhost_core::{Acknowledgement, DeliveryId, Event, ResultRecord, Timestamp};
+use taskhost_core::{Acknowledgement, DeliveryId, Progress, ResultRecord, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::{debug, warn};
 
 use crate::announce::Announcer;
+use crate::chords::{self, Closer};
 use crate::connection::Connection;
 use crate::journal::{self, Journal};
 use crate::orders::{Order, Orders};
@@ -37,6 +39,8 @@ pub(crate) struct Committer {
     pub(crate) announcer: Arc<Announcer>,
     /// Signs what takes the place of something signed.
     pub(crate) seal: Option<Arc<dyn Seal>>,
+    /// How long to wait for results that a chord needs.
+    pub(crate) join_timeout: Duration,
 }
 
 /// A batch on its way: what belongs to which delivery.
@@ -45,7 +49,8 @@ struct Batch {
     records: Vec<ResultRecord>,
     /// Who is told what became of each record.
     owners: Vec<Owner>,
-    commits: Vec<(DeliveryId, Option<Acknowledgement>, Vec<Event>)>,
+    /// Their records stand in `records`.
+    commits: Vec<(DeliveryId, Settlement)>,
     settles: Vec<(DeliveryId, Acknowledgement)>,
     put_backs: Vec<Wait>,
     journal: Vec<(DeliveryId, Kept)>,
@@ -71,10 +76,8 @@ impl Committer {
             for order in orders {
                 match order {
                     Order::Commit(delivery, settlement) if !settlement.before.is_empty() => {
-                        let (orders, connection) = (self.orders.clone(), self.connection.clone());
-                        let inputs = self.inputs.clone();
-                        let publisher = Publisher::new(connection, self.seal.clone(), self.announcer.clone());
-                        publishing.spawn(publish_first(delivery, settlement, publisher, orders, inputs));
+                        let (orders, inputs) = (self.orders.clone(), self.inputs.clone());
+                        publishing.spawn(publish_first(delivery, settlement, self.publisher(), orders, inputs));
                     }
                     Order::Commit(delivery, settlement) => batch.commit(delivery, settlement),
                     Order::Settle(delivery, acknowledgement) => batch.settles.push((delivery, acknowledgement)),
@@ -110,7 +113,7 @@ impl Committer {
             if !batch.uncounted.is_empty() {
                 publishing.spawn(forget_counts(std::mem::take(&mut batch.uncounted), self.state.clone()));
             }
-            self.carry_out(batch).await;
+            self.carry_out(batch, &mut publishing).await;
         }
         publishing.join_all().await;
         if let Some(remembering) = remembering {
@@ -118,21 +121,40 @@ impl Committer {
         }
     }
 
-    async fn carry_out(&self, mut batch: Batch) {
+    async fn carry_out(&self, mut batch: Batch, closing: &mut JoinSet<()>) {
         let mut failures = self.store(&batch.records, std::mem::take(&mut batch.owners)).await;
         let mut done = Vec::with_capacity(batch.commits.len());
         let mut acknowledgements = batch.settles;
         let mut announced = Vec::with_capacity(batch.commits.len());
-        for (index, (delivery, acknowledgement, events)) in batch.commits.into_iter().enumerate() {
-            match failures.remove(&index) {
-                Some((records, error)) => {
-                    let remaining = Settlement { before: Vec::new(), records, acknowledgement, events };
-                    done.push(failed(delivery, remaining, error.is_transient(), chain(&error)));
-                }
-                None => {
-                    acknowledgements.extend(acknowledgement.map(|acknowledgement| (delivery, acknowledgement)));
-                    announced.extend(events);
-                    done.push(Input::Committed(delivery));
+        let (mut parts, mut counted) = (Vec::new(), Vec::new());
+        let mut finish = |delivery, settlement: Settlement, done: &mut Vec<Input>| {
+            acknowledgements.extend(settlement.acknowledgement.map(|acknowledgement| (delivery, acknowledgement)));
+            announced.extend(settlement.events);
+            done.push(Input::Committed(delivery));
+        };
+        for (index, (delivery, mut settlement)) in batch.commits.into_iter().enumerate() {
+            if let Some((records, error)) = failures.remove(&index) {
+                settlement.records = records;
+                done.push(failed(delivery, settlement, error.is_transient(), chain(&error)));
+            } else if settlement.chord.is_empty() && settlement.after.is_empty() {
+                finish(delivery, settlement, &mut done);
+            } else if let Some(part) = chords::only_part(&settlement) {
+                parts.push(part.clone());
+                counted.push((delivery, settlement));
+            } else {
+                closing.spawn(self.closer().close(delivery, settlement));
+            }
+        }
+        if !parts.is_empty() {
+            let answers = self.store.count_chord_parts(&parts).await;
+            for ((delivery, mut settlement), answer) in counted.into_iter().zip(answers) {
+                match answer {
+                    Ok(Progress::Waiting | Progress::Over) => {
+                        settlement.chord.clear();
+                        finish(delivery, settlement, &mut done);
+                    }
+                    Ok(progress) => drop(closing.spawn(self.closer().go_on(delivery, settlement, progress))),
+                    Err(error) => done.push(failed(delivery, settlement, error.is_transient(), chain(&error))),
                 }
             }
         }
@@ -141,6 +163,20 @@ impl Committer {
         for input in done {
             // The driver is gone only after it has no deliveries left.
             let _ = self.inputs.send(input).await;
+        }
+    }
+
+    fn publisher(&self) -> Publisher {
+        Publisher::new(self.connection.clone(), self.store.clone(), self.seal.clone(), self.announcer.clone())
+    }
+
+    fn closer(&self) -> Closer {
+        Closer {
+            store: self.store.clone(),
+            publisher: self.publisher(),
+            orders: self.orders.clone(),
+            inputs: self.inputs.clone(),
+            join_timeout: self.join_timeout,
         }
     }
 
@@ -194,11 +230,11 @@ impl Committer {
 }
 
 impl Batch {
-    fn commit(&mut self, delivery: DeliveryId, settlement: Settlement) {
+    fn commit(&mut self, delivery: DeliveryId, mut settlement: Settlement) {
         let owner = self.commits.len();
         self.owners.extend(settlement.records.iter().map(|_| Owner::Commit(owner)));
-        self.records.extend(settlement.records);
-        self.commits.push((delivery, settlement.acknowledgement, settlement.events));
+        self.records.append(&mut settlement.records);
+        self.commits.push((delivery, settlement));
     }
 }
 
@@ -251,9 +287,9 @@ async fn forget_counts(executions: Vec<String>, state: Arc<dyn NodeState>) {
     }
 }
 
-fn failed(delivery: DeliveryId, remaining: Settlement, transient: bool, reason: String) -> Input {
+pub(crate) fn failed(delivery: DeliveryId, remaining: Settlement, transient: bool, reason: String) -> Input {
     warn!(transient, "cannot commit a task: {reason}");
-    Input::CommitFailed(delivery, Box::new(CommitFailure { remaining, transient, reason }))
+    Input::CommitFailed(delivery, Box::new(CommitFailure { remaining, transient, wait: None, reason }))
 }
 
 /// An error with its causes, in one line.

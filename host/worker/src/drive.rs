@@ -76,6 +76,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Results older than this are deleted; none are, if this is none.
     pub results_expire: Option<Duration>,
+    /// How long a chord waits for results that it needs in the shape of its header.
+    pub join_timeout: Duration,
     /// Names of tasks that this node has had before.
     pub once_served: Vec<TaskName>,
     /// For the jitter of retries.
@@ -170,6 +172,7 @@ pub async fn run(settings: Settings, mut ports: Ports, shutdowns: mpsc::Receiver
         inputs: inputs_in.clone(),
         announcer: announcer.clone(),
         seal: codec.seal.clone(),
+        join_timeout: settings.join_timeout,
     };
     let expiring = settings.results_expire.map(|age| tokio::spawn(expire::run(ports.store.clone(), age)));
     let supervising = tokio::spawn(supervisor.run());

@@ -5,6 +5,7 @@
 mod announce;
 mod answers;
 mod attempt;
+mod chords;
 mod commit;
 mod connection;
 mod control;
@@ -42,7 +43,7 @@ pub use lamport::Lamport;
 pub use mailbox::{Mailbox, MailboxSettings};
 pub use orders::Reports;
 pub use plugins::Plugins;
-pub use publish::Publisher;
+pub use publish::{PublishError, Publisher};
 pub use pulse::{BEAT_MAX, Pulse, Unready};
 pub use tally::{Distribution, OCCURRENCES, Tally, TaskTally};
 pub use tracer::{SpanSink, Tracing};

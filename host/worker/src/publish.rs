@@ -1,10 +1,12 @@
-//! Publishes: what settlements say, and what running tasks want to be published at once.
+//! Publishes: what settlements say, and what running tasks want to be published at once; tells the store what it has
+//! to know before.
 //!
 //! Tries nothing again that may be the connection's fault: whoever asked for it decides about that.
 
 use std::sync::Arc;
 
 use broker::BrokerError;
+use store::{ResultStore, StoreError};
 use taskhost_core::protocol::auth::{self, Seal};
 use taskhost_core::settle::Step;
 use taskhost_core::{Publication, Queue, Route};
@@ -18,18 +20,45 @@ const BATCH_MAX: usize = 128;
 /// Where an [`Invoker`](crate::Invoker) publishes what running tasks do not want to wait for their end.
 pub struct Publisher {
     connection: Arc<Connection>,
+    store: Arc<dyn ResultStore>,
     seal: Option<Arc<dyn Seal>>,
     announcer: Arc<Announcer>,
 }
 
+/// Why something is not published.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    /// What the store has to know before.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl PublishError {
+    /// True if the same thing may work later.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Broker(error) => error.is_transient(),
+            Self::Store(error) => error.is_transient(),
+        }
+    }
+}
+
 impl Publisher {
-    /// Publishes through this connection. What is to be signed is signed by `seal`.
-    pub fn new(connection: Arc<Connection>, seal: Option<Arc<dyn Seal>>, announcer: Arc<Announcer>) -> Self {
-        Self { connection, seal, announcer }
+    /// Publishes through this connection. What is to be signed is signed by `seal`; what is to be known about
+    /// chords goes to the store.
+    pub fn new(
+        connection: Arc<Connection>,
+        store: Arc<dyn ResultStore>,
+        seal: Option<Arc<dyn Seal>>,
+        announcer: Arc<Announcer>,
+    ) -> Self {
+        Self { connection, store, seal, announcer }
     }
 
     /// Publishes these, in order. Returns once the broker has confirmed all of them.
-    pub async fn publish(&self, steps: &[Step]) -> Result<(), BrokerError> {
+    pub async fn publish(&self, steps: &[Step]) -> Result<(), PublishError> {
         // A retry, which is what most publish, is not copied.
         if let [Step::Send(publication)] = steps
             && !auth::is_open(&publication.message)
@@ -38,18 +67,36 @@ impl Publisher {
             self.announce(steps);
             return Ok(());
         }
-        for steps in steps.chunks(BATCH_MAX) {
-            match self.publish_together(steps).await {
-                // Somebody has deleted a queue that was there when we looked.
-                Err(BrokerError::Unroutable { .. }) if self.connection.forget_declared() => {
-                    let mut steps = steps.to_vec();
-                    steps.iter_mut().for_each(Step::mark_as_repeated);
-                    self.publish_together(&steps).await?;
+        for steps in steps.chunk_by(|one, next| is_told(one) == is_told(next)) {
+            if steps.first().is_some_and(is_told) {
+                for step in steps {
+                    self.tell(step).await?;
                 }
-                published => published?,
+                continue;
+            }
+            for steps in steps.chunks(BATCH_MAX) {
+                match self.publish_together(steps).await {
+                    // Somebody has deleted a queue that was there when we looked.
+                    Err(BrokerError::Unroutable { .. }) if self.connection.forget_declared() => {
+                        let mut steps = steps.to_vec();
+                        steps.iter_mut().for_each(Step::mark_as_repeated);
+                        self.publish_together(&steps).await?;
+                    }
+                    published => published?,
+                }
             }
         }
         Ok(())
+    }
+
+    /// Tells the store what it has to know before members of a chord are done.
+    async fn tell(&self, step: &Step) -> Result<(), StoreError> {
+        match step {
+            Step::SetChordSize { group, size, again } => self.store.set_chord_size(group, *size, *again).await,
+            Step::ExtendChord { group, member } => self.store.extend_chord(group, member).await,
+            Step::SaveGroup { group, result } => self.store.save_group(group, result).await,
+            Step::Send(_) | Step::SendTo(..) | Step::Shelve { .. } => Ok(()),
+        }
     }
 
     async fn publish_together(&self, steps: &[Step]) -> Result<(), BrokerError> {
@@ -66,6 +113,7 @@ impl Publisher {
                     self.connection.declare(&queue).await?;
                     Publication { message: message.clone(), route: Route::queue(&queue.name) }
                 }
+                Step::SetChordSize { .. } | Step::ExtendChord { .. } | Step::SaveGroup { .. } => continue,
             };
             batch.push(sealed(publication, self.seal.as_deref())?);
         }
@@ -82,9 +130,18 @@ impl Publisher {
         for step in steps {
             match step {
                 Step::Send(publication) | Step::SendTo(_, publication) => self.announcer.sent(publication),
-                Step::Shelve { .. } => {}
+                Step::Shelve { .. } | Step::SetChordSize { .. } | Step::ExtendChord { .. } | Step::SaveGroup { .. } => {
+                }
             }
         }
+    }
+}
+
+/// True for what the store is told, and no broker.
+fn is_told(step: &Step) -> bool {
+    match step {
+        Step::SetChordSize { .. } | Step::ExtendChord { .. } | Step::SaveGroup { .. } => true,
+        Step::Send(_) | Step::SendTo(..) | Step::Shelve { .. } => false,
     }
 }
 

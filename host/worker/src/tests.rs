@@ -105,7 +105,7 @@ impl Invoker for Script {
             "panic" => panic!("scripted"),
             _ => Outcome::Success(Json::int(4)),
         };
-        Finished { outcome, effects, usage: Usage::default() }
+        Finished { outcome, effects, children: Vec::new(), usage: Usage::default() }
     }
 }
 
@@ -383,6 +383,7 @@ impl World {
             codec: Codec::default(),
             limits: limits(),
             results_expire: None,
+            join_timeout: taskhost_core::chord::JOIN_TIMEOUT,
             once_served: Vec::new(),
             seed: 1,
         };
@@ -709,6 +710,7 @@ async fn a_broker_that_can_never_work_ends_the_worker() {
         codec: Codec::default(),
         limits: limits(),
         results_expire: None,
+        join_timeout: taskhost_core::chord::JOIN_TIMEOUT,
         once_served: Vec::new(),
         seed: 1,
     };

@@ -12,7 +12,7 @@ use store::SharedRates;
 use taskhost_core::dispatcher::{Autoscale, Limits, Shutdown, TaskDefaults};
 use taskhost_core::protocol::content::Json;
 use taskhost_core::rate::RateScope;
-use taskhost_core::{Catalog, PluginName, Queue, TaskName, TaskSpec};
+use taskhost_core::{Catalog, PluginName, Queue, TaskName, TaskSpec, chord};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -127,6 +127,7 @@ async fn work(
         codec: wiring::codec(config)?,
         limits: limits(config, store.is_durable(), state.is_durable()),
         results_expire: config.result.expires,
+        join_timeout: chord::JOIN_TIMEOUT,
         once_served,
         seed: uuid::Uuid::new_v4().as_u64_pair().0,
     };

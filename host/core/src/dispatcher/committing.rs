@@ -13,7 +13,7 @@ use crate::timestamp::Timestamp;
 
 use super::identity::Identity;
 use super::stage::{Commit, Due, Stage, Tracked};
-use super::{Action, CommitFailure, Dispatcher};
+use super::{Action, CommitFailure, Dispatcher, ReadyChord};
 
 /// Wait before a failed commit is tried again: doubled each time, up to the second.
 const COMMIT_BACKOFF_MIN: Duration = Duration::from_millis(100);
@@ -131,8 +131,9 @@ impl Dispatcher {
         let mut settlement = failure.remaining;
         if failure.transient {
             settlement.before.iter_mut().for_each(Step::mark_as_repeated);
-            self.timetable.insert(now + commit_backoff(commit.failures), Due::Delivery(delivery));
-            commit.failures = commit.failures.saturating_add(1);
+            let wait = failure.wait.unwrap_or_else(|| commit_backoff(commit.failures));
+            self.timetable.insert(now + wait, Due::Delivery(delivery));
+            commit.failures = commit.failures.saturating_add(u32::from(failure.wait.is_none()));
             let stage = Stage::CommitDelayed { commit, settlement: Box::new(settlement), requeues: false };
             self.deliveries.insert(delivery, Tracked { stage, lost });
             return;
@@ -142,10 +143,19 @@ impl Dispatcher {
                 self.release_followers(&attempt.request.id);
                 settlement = settle::unpublishable(attempt, &settlement, &failure.reason, now);
             }
-            // The store will never take it. The task ran, so its message must not come back.
-            _ => settlement.records.clear(),
+            // The store will never take it, or nobody the errbacks. The task ran, so its message must not come back.
+            _ if !settlement.records.is_empty() => settlement.records.clear(),
+            _ if !settlement.chord.is_empty() => settlement.chord.clear(),
+            _ => settlement.after.clear(),
         }
         self.commit(delivery, commit, settlement, lost, actions);
+    }
+
+    /// The chord that a delivery had its part in is complete.
+    pub(super) fn chord_ready(&mut self, delivery: DeliveryId, ready: ReadyChord, actions: &mut Vec<Action>) {
+        let Some(Tracked { stage: Stage::Committing { commit, .. }, lost }) = self.untrack(delivery) else { return };
+        self.committing -= 1;
+        self.commit(delivery, commit, ready.remaining, lost, actions);
     }
 
     /// The successors of this id are published and its records stored: those behind it may start.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::breaker::BreakerRule;
 use crate::catalog::Catalog;
+use crate::chord::ClaimedChord;
 use crate::control::{Command, Signal};
 use crate::event::Event;
 use crate::message::{Acknowledgement, DeliveryInfo, Message, Publication};
@@ -48,6 +49,8 @@ pub enum Input {
     Committed(DeliveryId),
     /// A step of a settlement failed.
     CommitFailed(DeliveryId, Box<CommitFailure>),
+    /// A part of a chord was the last, and the body is ours to publish.
+    ChordReady(DeliveryId, Box<ReadyChord>),
     /// The connection to the broker is gone, and every receipt with it.
     BrokerLost,
     /// There is a new connection; it can, or cannot, keep messages until a later time, and does, or does
@@ -164,6 +167,16 @@ pub struct Kept {
     pub info: DeliveryInfo,
 }
 
+/// A chord all of whose parts are there.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReadyChord {
+    pub claimed: ClaimedChord,
+    /// The signature of its body.
+    pub body: Json,
+    /// What else is to be done for the delivery that brought the last part.
+    pub remaining: Settlement,
+}
+
 /// How a commit failed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CommitFailure {
@@ -171,6 +184,8 @@ pub struct CommitFailure {
     pub remaining: Settlement,
     /// It may work later.
     pub transient: bool,
+    /// It cannot work before this time has passed; none leaves it to the dispatcher when to try again.
+    pub wait: Option<Duration>,
     /// For people.
     pub reason: String,
 }

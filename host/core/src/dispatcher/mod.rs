@@ -71,7 +71,9 @@ pub use census::Census;
 pub use pool::{Autoscale, PoolRefusal};
 pub use queues::QueueState;
 
-pub use input::{Action, CommitFailure, Input, Kept, Limits, Lookup, PluginEvent, QuestionId, Shutdown, TaskDefaults};
+pub use input::{
+    Action, CommitFailure, Input, Kept, Limits, Lookup, PluginEvent, QuestionId, ReadyChord, Shutdown, TaskDefaults,
+};
 
 /// AMQP's `basic.qos` counts in 16 bits.
 const PREFETCH_MAX: u32 = u16::MAX as u32;
@@ -216,6 +218,7 @@ impl Dispatcher {
             Input::Finished(attempt, finished) => self.finished(attempt, *finished, now, &mut actions),
             Input::Committed(delivery) => self.committed(delivery, &mut actions),
             Input::CommitFailed(delivery, failure) => self.commit_failed(delivery, *failure, now, &mut actions),
+            Input::ChordReady(delivery, ready) => self.chord_ready(delivery, *ready, &mut actions),
             Input::BrokerLost => self.broker_lost(now, &mut actions),
             Input::BrokerBack { puts_back, times_out, clock_is_wrong } => {
                 self.puts_back = puts_back;

@@ -284,7 +284,7 @@ impl World {
         let Some(attempt) = self.take(|world| &mut world.running) else { return };
         if self.terminating.contains(&attempt.id) && self.pick(2) == 0 {
             // Or it comes to its end before it is stopped.
-            let finished = Finished { outcome: Outcome::Interrupted, effects: Vec::new(), usage: Usage::default() };
+            let finished = Finished::alone(Outcome::Interrupted, Usage::default());
             return self.input(Input::Finished(attempt.id, finished.into()));
         }
         let delay = RetryDelay::Countdown(Duration::from_millis(self.pick(3) as u64 * 30));
@@ -300,10 +300,7 @@ impl World {
             3 | 4 => Outcome::Retry(retry),
             _ => Outcome::Success(Json::int(4)),
         };
-        self.input(Input::Finished(
-            attempt.id,
-            Finished { outcome, effects: Vec::new(), usage: Usage::default() }.into(),
-        ));
+        self.input(Input::Finished(attempt.id, Finished::alone(outcome, Usage::default()).into()));
     }
 
     fn commit(&mut self) {
@@ -311,7 +308,7 @@ impl World {
         let reason = "chance".to_owned();
         if !remaining.before.is_empty() {
             if !self.connected || self.pick(6) == 0 {
-                let failure = CommitFailure { remaining, transient: true, reason };
+                let failure = CommitFailure { remaining, transient: true, wait: None, reason };
                 return self.input(Input::CommitFailed(delivery, Box::new(failure)));
             }
             for step in std::mem::take(&mut remaining.before) {
@@ -324,11 +321,12 @@ impl World {
                         self.parked.push(message);
                     }
                     Step::Shelve { .. } => self.shelved += 1,
+                    Step::SetChordSize { .. } | Step::ExtendChord { .. } | Step::SaveGroup { .. } => {}
                 }
             }
         }
         if !remaining.records.is_empty() && self.pick(6) == 0 {
-            let failure = CommitFailure { remaining, transient: true, reason };
+            let failure = CommitFailure { remaining, transient: true, wait: None, reason };
             return self.input(Input::CommitFailed(delivery, Box::new(failure)));
         }
         for record in &remaining.records {

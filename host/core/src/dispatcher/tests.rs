@@ -58,6 +58,7 @@ pub(super) fn render(actions: Vec<Action>) -> String {
                 Step::Send(it) if it.message.headers.get(PUT_BACK_HEADER).is_some() => "publish again".to_owned(),
                 Step::Shelve { queue, .. } => format!("shelve in {queue}"),
                 Step::Send(_) | Step::SendTo(..) => "publish".to_owned(),
+                step => panic!("{step:?} is not expected"),
             });
             let acknowledged = settlement.acknowledgement.map(|ack| format!("{ack:?}").to_lowercase());
             let steps: Vec<String> = published.chain(states).chain(acknowledged).collect();
@@ -138,7 +139,7 @@ pub(super) fn redelivered(delivery: u64, task: &str, id: &str, retries: u32) -> 
 }
 
 pub(super) fn finished(attempt: u64, outcome: Outcome) -> Input {
-    Input::Finished(AttemptId(attempt), Finished { outcome, effects: Vec::new(), usage: Usage::default() }.into())
+    Input::Finished(AttemptId(attempt), Finished::alone(outcome, Usage::default()).into())
 }
 
 pub(super) fn success(attempt: u64) -> Input {
@@ -156,7 +157,10 @@ pub(super) fn committed(delivery: u64) -> Input {
 
 pub(super) fn failed(delivery: u64, transient: bool, before: Vec<Step>) -> Input {
     let remaining = Settlement { before, acknowledgement: Some(Acknowledgement::Ack), ..Settlement::default() };
-    Input::CommitFailed(DeliveryId(delivery), Box::new(CommitFailure { remaining, transient, reason: "x".into() }))
+    Input::CommitFailed(
+        DeliveryId(delivery),
+        Box::new(CommitFailure { remaining, transient, wait: None, reason: "x".into() }),
+    )
 }
 
 #[test]
@@ -662,7 +666,7 @@ fn what_is_published_again_says_so() {
     let mut bench = Bench(dispatcher(1));
     bench.step(NOW, received(1, "tasks.add", "a"), "start 1 as 1");
     let Some(Action::Commit(_, remaining)) = bench.0.handle(retry_now(1), NOW).pop() else { panic!("no commit") };
-    let failed = CommitFailure { remaining, transient: true, reason: "lost".to_owned() };
+    let failed = CommitFailure { remaining, transient: true, wait: None, reason: "lost".to_owned() };
     bench.step(NOW, Input::CommitFailed(DeliveryId(1), Box::new(failed)), "wake at 100");
     bench.step(at(100), Input::Due, "commit 1: publish again, RETRY, ack");
 }

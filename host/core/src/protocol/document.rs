@@ -46,7 +46,7 @@ pub fn encode(record: &ResultRecord) -> String {
         .put("status", record.state.as_str())
         .put("result", &record.result)
         .put("traceback", &record.traceback)
-        .put("children", &Json::empty_list())
+        .put("children", &record.children)
         .put("date_done", &record.date_done.map(Timestamp::isoformat))
         .put_some("group_id", record.group_id.as_ref())
         .put_some("parent_id", record.parent_id.as_ref());
@@ -179,6 +179,7 @@ mod tests {
             result,
             traceback: None,
             date_done: None,
+            children: Json::empty_list(),
             group_id: None,
             parent_id: None,
             reply_to: None,

@@ -238,6 +238,7 @@ fn we_write_result_documents_as_celery_does() {
             },
             traceback: stored.traceback.clone(),
             date_done: stored.date_done.as_deref().map(|at| Timestamp::parse(at).expect("a time")),
+            children: Json::empty_list(),
             group_id: optional_text(&case, "group"),
             parent_id: optional_text(&case, "parent_id"),
             reply_to: None,

@@ -42,29 +42,28 @@ fn wish() -> RetryRequest {
     RetryRequest { cause: None, delay: RetryDelay::Default, max_retries: None, args: None, kwargs: None }
 }
 
+/// Who is published where.
+fn render_step(step: &Step) -> String {
+    let (made, publication) = match step {
+        Step::Send(publication) => (String::new(), publication),
+        Step::SendTo(queue, publication) => (format!("make `{}`\n", queue.name), publication),
+        Step::Shelve { queue, message } => {
+            let reason = dead::reason(&message.headers).map(|why| why.reason.to_owned());
+            return format!("shelve in `{queue}` because of {reason:?}\n");
+        }
+        Step::SetChordSize { group, size, again } => return format!("chord {group} of {size} again={again}\n"),
+        Step::ExtendChord { group, member } => return format!("chord {group} with {member}\n"),
+        Step::SaveGroup { group, result } => return format!("group {group} {result}\n"),
+    };
+    let again = v2::decode(publication.message.clone(), request("tasks.add", "x").delivery, &Codec::default())
+        .expect("we wrote it");
+    let wait = again.eta.map_or(0, |eta| eta.since(NOW).as_secs());
+    let to = &publication.route.routing_key;
+    format!("{made}publish {} retries={} in {wait} s to `{to}`\n", again.id, again.retries)
+}
+
 fn render(settlement: &Settlement) -> String {
-    let mut text = String::new();
-    for step in &settlement.before {
-        let publication = match step {
-            Step::Send(publication) => publication,
-            Step::SendTo(queue, publication) => {
-                text += &format!("make `{}`\n", queue.name);
-                publication
-            }
-            Step::Shelve { queue, message } => {
-                let reason = dead::reason(&message.headers).map(|why| why.reason.to_owned());
-                text += &format!("shelve in `{queue}` because of {reason:?}\n");
-                continue;
-            }
-        };
-        let again = v2::decode(publication.message.clone(), request("tasks.add", "x").delivery, &Codec::default())
-            .expect("we wrote it");
-        let wait = again.eta.map_or(0, |eta| eta.since(NOW).as_secs());
-        text += &format!(
-            "publish {} retries={} in {wait} s to `{}`\n",
-            again.id, again.retries, publication.route.routing_key
-        );
-    }
+    let mut text: String = settlement.before.iter().map(render_step).collect();
     for ResultRecord { state, result, traceback, date_done, .. } in &settlement.records {
         let shown = match result {
             ResultValue::Json(json) => json.to_string(),
@@ -74,6 +73,14 @@ fn render(settlement: &Settlement) -> String {
         let traceback = if traceback.is_some() { " with traceback" } else { "" };
         text += &format!("store {} {shown}{traceback}{done}\n", state.as_str());
     }
+    for step in &settlement.chord {
+        text += &match step {
+            ChordStep::Count(part) => format!("count {} {} in {}\n", part.task, part.state.as_str(), part.group),
+            ChordStep::Finish { group, token } => format!("finish {group} by {token}\n"),
+            ChordStep::Fail { group } => format!("fail {group}\n"),
+        };
+    }
+    text.extend(settlement.after.iter().map(|step| format!("then {}", render_step(step))));
     if let Some(acknowledgement) = settlement.acknowledgement {
         text += &format!("{acknowledgement:?}\n").to_lowercase();
     }
@@ -86,7 +93,7 @@ fn render(settlement: &Settlement) -> String {
 
 #[track_caller]
 fn check_attempt(attempt: &Attempt, outcome: Outcome, expected: Expect) {
-    let finished = Finished { outcome, effects: Vec::new(), usage: Usage::default() };
+    let finished = Finished::alone(outcome, Usage::default());
     expected.assert_eq(&render(&settle(attempt, finished, NOW, Jitter(0.5))));
 }
 
@@ -475,7 +482,12 @@ fn sent(id: &str) -> Step {
 #[test]
 fn what_a_task_sent_is_published_if_it_succeeds_and_else_dropped() {
     let check = |outcome, expected: Expect| {
-        let finished = Finished { outcome, effects: vec![sent("child-1"), sent("child-2")], usage: Usage::default() };
+        let finished = Finished {
+            outcome,
+            effects: vec![sent("child-1"), sent("child-2")],
+            children: Vec::new(),
+            usage: Usage::default(),
+        };
         expected.assert_eq(&render(&settle(&attempt(TaskOptions::default()), finished, NOW, Jitter(0.5))));
     };
     check(
@@ -519,8 +531,9 @@ fn what_a_task_sent_is_published_if_it_succeeds_and_else_dropped() {
 #[test]
 fn a_replaced_task_stores_nothing_and_is_followed_by_its_replacement() {
     let finished = Finished {
-        outcome: Outcome::Replaced(Box::new(sent("id-1"))),
+        outcome: Outcome::Replaced(vec![sent("id-1")]),
         effects: vec![sent("child-1")],
+        children: Vec::new(),
         usage: Usage::default(),
     };
     let settlement = settle(&attempt(TaskOptions::default()), finished, NOW, Jitter(0.5));
@@ -760,8 +773,7 @@ fn a_task_is_retried_for_what_its_retry_on_names() {
     let state = |retry_on, retries, outcome| {
         let mut attempt = attempt(TaskOptions { retry_on, ..TaskOptions::default() });
         Arc::make_mut(&mut attempt.request).retries = retries;
-        let settlement =
-            settle(&attempt, Finished { outcome, effects: Vec::new(), usage: Usage::default() }, NOW, Jitter(0.0));
+        let settlement = settle(&attempt, Finished::alone(outcome, Usage::default()), NOW, Jitter(0.0));
         settlement.records[0].state.as_str().to_owned()
     };
     for (retry_on, outcome, expected) in [
@@ -785,7 +797,7 @@ fn a_pinned_retry_names_its_version_and_any_other_does_not() {
     let version = |pin_retries, pinned: Option<&str>| {
         let pinned = pinned.map(PluginVersion::of);
         let attempt = Attempt { pinned, ..attempt(TaskOptions { pin_retries, ..TaskOptions::default() }) };
-        let finished = Finished { outcome: Outcome::Retry(wish()), effects: Vec::new(), usage: Usage::default() };
+        let finished = Finished::alone(Outcome::Retry(wish()), Usage::default());
         let settlement = settle(&attempt, finished, NOW, Jitter(0.0));
         let Some(Step::Send(publication)) = settlement.before.first() else { panic!("{settlement:?}") };
         publication.message.headers.get(VERSION_HEADER).cloned()

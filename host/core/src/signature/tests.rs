@@ -50,7 +50,7 @@ fn render(step: &Step) -> String {
     let (to, publication) = match step {
         Step::Send(publication) => ("somewhere".to_owned(), publication),
         Step::SendTo(queue, publication) => (queue.name.to_string(), publication),
-        Step::Shelve { .. } => panic!("nothing is kept aside"),
+        step => panic!("{step:?} publishes nothing"),
     };
     let Message { properties, headers, body } = &publication.message;
     let mut text = format!("to {to} by {}/{}\n", publication.route.exchange, publication.route.routing_key);

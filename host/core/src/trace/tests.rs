@@ -75,6 +75,7 @@ fn what_an_attempt_causes_continues_in_its_span() {
     let parents = settlement.before.iter().map(|step| match step {
         Step::Send(publication) | Step::SendTo(_, publication) => TraceContext::of(&publication.message.headers),
         Step::Shelve { message, .. } => TraceContext::of(&message.headers),
+        step => panic!("{step:?} publishes nothing"),
     });
     let parents: Vec<[u8; 8]> = parents.map(|parent| parent.expect("is there").span).collect();
     assert_eq!(parents, [[7; 8], [7; 8], [9; 8], context().span], "a message that is kept aside stays as it came");

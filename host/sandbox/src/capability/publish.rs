@@ -118,7 +118,7 @@ impl Guest {
             return Outcome::Trapped(Trap::CapabilityDenied(denied));
         }
         match self.with_sender(|sender, now| sender.replace(&signature, now)) {
-            Ok(Ok(step)) => Outcome::Replaced(Box::new(step)),
+            Ok(Ok(step)) => Outcome::Replaced(vec![step]),
             Ok(Err(error)) => Outcome::Trapped(Trap::InvalidResult(error.to_string())),
             Err(_) => {
                 let why = "the task wants another in its place, and there is no broker".to_owned();
