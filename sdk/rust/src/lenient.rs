@@ -3,13 +3,14 @@
 //! Text is parsed strictly first. Only when that fails, odd tokens are rewritten and it is parsed again:
 //! `NaN`, `Infinity` and `-Infinity` become `null`, an unpaired surrogate escape becomes U+FFFD. Numbers stay as
 //! they are. A whole parameter or result of type `f64`, `f32` or an `Option` of them keeps NaN and infinities, and
-//! one of type `Json` keeps everything.
+//! one of type `Json` keeps everything; so does the inside of a `Signature`.
 
 use std::any::Any;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::canvas::Signature;
 use crate::json::Json;
 
 /// Parses the text of one argument; the error says what is wrong as serde puts it, without line and column.
@@ -56,6 +57,13 @@ fn parse_odd<T: 'static>(text: &str) -> Option<T> {
     }
     if is::<T, Option<Json>>() {
         return give((text != "null").then(|| Json::from_text(text)));
+    }
+    // A signature keeps the arguments that are in it; what is none is told by the ordinary way.
+    if is::<T, Signature>() {
+        return give(Signature::read(text).ok()?);
+    }
+    if is::<T, Option<Signature>>() && text != "null" {
+        return give(Some(Signature::read(text).ok()?));
     }
     let (float, length) = odd_float(text)?;
     if length != text.len() {

@@ -41,6 +41,7 @@ extern crate self as taskhost;
 #[doc(hidden)]
 pub mod bindings;
 mod call;
+mod canvas;
 mod context;
 mod elements;
 mod error;
@@ -50,18 +51,21 @@ mod keyvalue;
 mod lenient;
 mod lent;
 mod outcome;
+mod result;
 mod retry;
 mod signature;
 
 pub use taskhost_macros::task;
 
-pub use crate::call::{PublishError, ResultError, Signature, TaskResult};
+pub use crate::call::PublishError;
+pub use crate::canvas::{Kind, Signature, chain, chord, chunks, group, xmap, xstarmap};
 pub use crate::context::{Context, EventError, UpdateError};
 pub use crate::error::TaskError;
 pub use crate::guest::{Definition, Task};
 pub use crate::json::Json;
 pub use crate::keyvalue::{Bucket, BucketError};
 pub use crate::lent::{Denied, config, secret};
+pub use crate::result::{AsyncResult, ResultError, TaskResult};
 pub use crate::retry::Retry;
 
 /// Exports these tasks as a plugin. Once in a crate; a task of another module is named by its path.
