@@ -48,12 +48,12 @@ def celery_session_worker(celery_session_app, celery_includes, celery_class_task
 
 
 def _listed():
-    """The tests by how tests.txt has them: `run`, `later` or `never`."""
+    """The tests by how tests.txt has them: `run`, `rabbitmq`, `later` or `never`."""
     tests = {}
     for line in pathlib.Path('tests.txt').read_text().splitlines():
         if line and not line.startswith('#'):
             word, test = line.split()[:2]
-            assert word in ('run', 'later', 'never'), line
+            assert word in ('run', 'rabbitmq', 'later', 'never'), line
             tests[test] = word
     return tests
 
@@ -67,9 +67,13 @@ def pytest_collection_modifyitems(config, items):
     vanished = sorted(test for test in listed if test not in found)
     if missing or vanished:
         raise pytest.UsageError(f'tests.txt lacks {missing} and names {vanished}, which are no tests')
-    keep = [item for item in items if listed[item.nodeid.partition('[')[0].removeprefix('t/integration/')] == 'run']
-    part, parts = map(int, os.environ['TASKHOST_TEST_PART'].split())
-    keep = keep[part::parts]
+    words = ('run',) if TEST_BROKER.startswith('redis:') else ('run', 'rabbitmq')
+    keep = [item for item in items if listed[item.nodeid.partition('[')[0].removeprefix('t/integration/')] in words]
+    match os.environ['TASKHOST_TEST_PART'].split():
+        case ['late']:
+            keep = [item for item in keep if '::test_chord::' in item.nodeid or 'test_group_chains' in item.nodeid]
+        case [part, parts]:
+            keep = keep[int(part)::int(parts)]
     config.hook.pytest_deselected(items=[item for item in items if item not in keep])
     items[:] = keep
 

@@ -5,6 +5,7 @@
 
 use std::env;
 use std::ffi::OsStr;
+use std::fmt;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -41,16 +42,37 @@ python_classes = test_*
 xfail_strict = true
 ";
 
+/// Where the tests have their temporary files, in the folder in which they run: the plugin gets to see it.
+const FILES: &str = "files";
+
 /// How pytest ends when it was to run nothing, as a filter may leave nothing of one part.
 const NO_TESTS: i32 = 5;
 
 /// Each engine's tests are divided among so many hosts, which work at the same time: most tests wait for something.
-const PARTS: usize = 2;
+const SHARES: usize = 3;
 
-/// One host with its share of the tests, on one engine.
+/// What one host has to do.
+#[derive(Clone, Copy)]
+enum Share {
+    /// Every so-many-th test, as Celery is set by itself: messages are acknowledged before tasks run.
+    Of(usize),
+    /// The tests of chords once more, as this host is set by itself: messages are acknowledged after tasks have run.
+    Late,
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Share::Of(number) => number.fmt(f),
+            Share::Late => f.write_str("late"),
+        }
+    }
+}
+
+/// One host with its tests, on one engine.
 struct Part {
     engine: &'static str,
-    number: usize,
+    share: Share,
     /// Where messages and results are; nobody else is there.
     broker: String,
     backend: String,
@@ -58,7 +80,7 @@ struct Part {
 
 impl Part {
     fn name(&self) -> String {
-        format!("{}-{}", self.engine, self.number)
+        format!("{}-{}", self.engine, self.share)
     }
 }
 
@@ -86,16 +108,17 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     let host = cargo::build_host(&root)?;
 
     let mut rabbitmq = Served::start(Kind::RabbitMq)?;
-    let mut redis: Vec<Served> = (0..2 * PARTS).map(|_| Served::start(Kind::Redis)).collect::<Result<_>>()?;
+    let shares: Vec<Share> = (0..SHARES).map(Share::Of).chain([Share::Late]).collect();
+    let mut redis: Vec<Served> = (0..2 * shares.len()).map(|_| Served::start(Kind::Redis)).collect::<Result<_>>()?;
     let url = rabbitmq.url()?;
     let mut parts = Vec::new();
     for (index, redis) in redis.iter_mut().enumerate() {
-        let (number, backend) = (index % PARTS, redis.url()?);
-        let (engine, broker) = match index < PARTS {
+        let (share, backend) = (shares[index % shares.len()], redis.url()?);
+        let (engine, broker) = match index < shares.len() {
             true => ("redis", backend.clone()),
-            false => ("rabbitmq", virtual_host(&mut rabbitmq, &url, number)?),
+            false => ("rabbitmq", virtual_host(&mut rabbitmq, &url, share)?),
         };
-        parts.push(Part { engine, number, broker, backend });
+        parts.push(Part { engine, share, broker, backend });
     }
     let outcomes: Vec<_> = thread::scope(|scope| {
         let runs = parts.iter().map(|part| {
@@ -130,8 +153,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
 }
 
 /// A virtual host of RabbitMQ's, which nothing of another reaches: its address.
-fn virtual_host(rabbitmq: &mut Served, url: &str, number: usize) -> Result<String> {
-    let name = format!("part{number}");
+fn virtual_host(rabbitmq: &mut Served, url: &str, share: Share) -> Result<String> {
+    let name = format!("part-{share}");
     rabbitmq.control(&format!("add_vhost {name}"))?;
     rabbitmq.control(&format!("set_permissions -p {name} guest .* .* .*"))?;
     Ok(format!("{}/{name}", url.trim_end_matches('/')))
@@ -194,13 +217,19 @@ fn test(
     for (variable, cached) in [("XDG_CACHE_HOME", "it-cache"), ("XDG_STATE_HOME", "it-state")] {
         command.env(variable, host.with_file_name(cached));
     }
+    let (part_of, acks_late) = match part.share {
+        Share::Of(number) => (format!("{number} {SHARES}"), "false"),
+        Share::Late => ("late".to_owned(), "true"),
+    };
     command
         .args(["-u", "-m", "pytest", "t/integration"])
         .args(filter.iter().flat_map(|filter| ["-k", *filter]))
         .current_dir(folder)
         .env("PYTHONPATH", folder)
         .env("TASKHOST_TEST_HOST", host)
-        .env("TASKHOST_TEST_PART", format!("{} {PARTS}", part.number))
+        .env("TASKHOST_TEST_PART", part_of)
+        .env("HOST_TASK_ACKS_LATE", acks_late)
+        .env("TMPDIR", folder.join(FILES))
         .env("TEST_BROKER", &part.broker)
         .env("TEST_BACKEND", &part.backend)
         .env("REDIS_HOST", redis_host)
@@ -249,11 +278,13 @@ fn lay_out(folder: &Path, tests: &Path, root: &Path) -> Result<()> {
     let theirs = fs::read_to_string(&conftest).map_err(describe)?;
     fs::write(&conftest, format!("{theirs}\n\n{}", text("conftest.py")?)).map_err(describe)?;
     fs::write(folder.join("pytest.ini"), PYTEST_INI).map_err(describe)?;
+    let settings = text("host.toml")?.replace("FOLDER", &folder.to_string_lossy());
+    fs::write(folder.join("host.toml"), settings).map_err(describe)?;
     let plugin = folder.join("plugins/integration");
     fs::create_dir_all(&plugin).map_err(describe)?;
+    fs::create_dir_all(folder.join(FILES)).map_err(describe)?;
     for (from, to) in [
         (ours.join("tests.txt"), folder.join("tests.txt")),
-        (ours.join("host.toml"), folder.join("host.toml")),
         (ours.join("plugin/plugin.toml"), plugin.join("plugin.toml")),
         (ours.join("plugin/integration.wasm"), plugin.join("integration.wasm")),
     ] {

@@ -1,9 +1,11 @@
 //! The tasks that Celery's integration tests call, under the names and with the behaviour of `t/integration/tasks.py`.
 //!
-//! Written anew from what the tests expect of them. Those that compose others, or that talk to Redis, are not here.
+//! Written anew from what the tests expect of them.
 
 mod failing;
 mod pure;
+mod recording;
+mod redis;
 mod replacing;
 mod request;
 mod retrying;
@@ -26,6 +28,7 @@ taskhost::plugin!(
     pure::print_unicode,
     pure::return_exception,
     pure::replaced_with_me,
+    pure::write_to_file_and_return_int,
     request::ids,
     request::collect_ids,
     request::return_priority,
@@ -49,4 +52,12 @@ taskhost::plugin!(
     replacing::add_replaced,
     replacing::fail_replaced,
     replacing::record_replaced_task_nesting,
+    recording::redis_echo,
+    recording::redis_echo_group_id,
+    recording::redis_count,
+    recording::sum_and_record,
+    recording::errback_old_style,
+    recording::errback_new_style,
+    recording::errback_old_style_with_args,
+    recording::errback_new_style_with_args,
 );

@@ -1,10 +1,14 @@
 //! Tasks that do something with their arguments.
 
 use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use taskhost::{Context, Json, TaskError, task};
 
 /// A number as Python has it: an integer unless it has a fraction.
@@ -42,8 +46,40 @@ impl Number {
         }
     }
 
-    fn sum(numbers: &[Number]) -> Result<Number, TaskError> {
+    pub(crate) fn sum(numbers: &[Number]) -> Result<Number, TaskError> {
         numbers.iter().try_fold(Number::Integer(0), |sum, number| sum.plus(*number))
+    }
+}
+
+/// What `+` takes.
+#[derive(Deserialize, Serialize)]
+#[serde(untagged, expecting = "not a number that fits into 64 bits, a text or a list")]
+pub(crate) enum Operand {
+    Number(Number),
+    Text(String),
+    List(Vec<Value>),
+}
+
+impl Operand {
+    fn plus(self, other: Operand) -> Result<Operand, TaskError> {
+        match (self, other) {
+            (Operand::Number(x), Operand::Number(y)) => Ok(Operand::Number(x.plus(y)?)),
+            (Operand::Text(x), Operand::Text(y)) => Ok(Operand::Text(x + &y)),
+            (Operand::List(x), Operand::List(y)) => Ok(Operand::List(x.into_iter().chain(y).collect())),
+            (x, y) => {
+                let why = format!("unsupported operand type(s) for +: '{}' and '{}'", x.class(), y.class());
+                Err(TaskError::new("TypeError", why))
+            }
+        }
+    }
+
+    fn class(&self) -> &'static str {
+        match self {
+            Operand::Number(Number::Integer(_)) => "int",
+            Operand::Number(Number::Real(_)) => "float",
+            Operand::Text(_) => "str",
+            Operand::List(_) => "list",
+        }
     }
 }
 
@@ -59,10 +95,14 @@ pub(crate) fn identity(x: Json) -> Json {
     x
 }
 
-/// Adds two or three numbers.
+/// Adds two or three numbers, texts or lists.
 #[task(name = "t.integration.tasks.add")]
-pub(crate) fn add(x: Number, y: Number, z: Option<Number>) -> Result<Number, TaskError> {
-    x.plus(y)?.plus(z.unwrap_or(Number::Integer(0)))
+pub(crate) fn add(x: Operand, y: Operand, z: Option<Operand>) -> Result<Operand, TaskError> {
+    let sum = x.plus(y)?;
+    match z {
+        None | Some(Operand::Number(Number::Integer(0))) => Ok(sum),
+        Some(z) => sum.plus(z),
+    }
 }
 
 /// Multiplies two numbers.
@@ -156,6 +196,15 @@ pub(crate) fn delayed_sum_with_soft_guard(
         thread::sleep(Duration::from_millis(10));
     }
     Number::sum(&numbers)
+}
+
+/// Appends its number to a file, and returns it. Of the file's path only its name counts: all are in one folder.
+#[task(name = "t.integration.tasks.write_to_file_and_return_int")]
+pub(crate) fn write_to_file_and_return_int(file_name: String, i: i64) -> Result<i64, TaskError> {
+    let name = Path::new(&file_name).file_name().unwrap_or_default();
+    let mut file = OpenOptions::new().append(true).create(true).open(Path::new("/files").join(name))?;
+    writeln!(file, "{i}")?;
+    Ok(i)
 }
 
 /// Sleeps so many seconds.
