@@ -174,6 +174,8 @@ pub struct StoredResult {
     pub result: Json,
     pub traceback: Option<String>,
     pub date_done: Option<String>,
+    /// The result tuples of what the task called: a JSON list, or null if nobody knows.
+    pub children: Json,
     /// Who called the task, where the store keeps that.
     pub parent_id: Option<String>,
     /// What `result_extended` added, in the order of [`CALL_FIELDS`], and [`USAGE_FIELD`] last; nothing if

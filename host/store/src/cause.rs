@@ -35,6 +35,11 @@ impl Cause {
         StoreError::Operation { operation, id: id.clone(), transient: self.transient, source: Box::new(self) }
     }
 
+    /// The error of one group, or of its chord.
+    pub(crate) fn group(self, operation: &'static str, group: &str) -> StoreError {
+        StoreError::Group { operation, group: group.to_owned(), transient: self.transient, source: Box::new(self) }
+    }
+
     /// The error of the whole store.
     pub(crate) fn store(self, operation: &'static str) -> StoreError {
         StoreError::Store { operation, transient: self.transient, source: Box::new(self) }

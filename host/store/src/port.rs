@@ -132,6 +132,8 @@ pub enum StoreError {
     Connect { url: RedactedUrl, source: BoxError, transient: bool },
     #[error("{operation} result of task {id}")]
     Operation { operation: &'static str, id: TaskId, source: BoxError, transient: bool },
+    #[error("{operation} group {group}")]
+    Group { operation: &'static str, group: String, source: BoxError, transient: bool },
     /// The store is there and does not answer as it should.
     #[error("{operation} results")]
     Store { operation: &'static str, source: BoxError, transient: bool },
@@ -148,9 +150,10 @@ impl StoreError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Url { .. } | Self::Unsupported { .. } | Self::Without { .. } => false,
-            Self::Connect { transient, .. } | Self::Operation { transient, .. } | Self::Store { transient, .. } => {
-                *transient
-            }
+            Self::Connect { transient, .. }
+            | Self::Operation { transient, .. }
+            | Self::Group { transient, .. }
+            | Self::Store { transient, .. } => *transient,
         }
     }
 }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
+use taskhost_core::chord::ChordStyle;
 use taskhost_core::protocol::codec::{BodyError, Format};
 use taskhost_core::protocol::content::ToJson;
 use taskhost_core::protocol::document;
@@ -140,10 +141,24 @@ impl ResultStore for SqliteStore {
             .ok_or_else(|| Cause::transient("the file cannot be read").store("ask for"))
     }
 
+    fn chords(&self) -> ChordStyle {
+        ChordStyle::Unlock
+    }
+
+    async fn save_group(&self, group: &str, result: &Json) -> Result<(), StoreError> {
+        let result = self.format.serialize(result.bytes());
+        let result = result.map_err(|error| Cause::permanent(error).group("save", group))?;
+        let work = Work::SaveGroup { group: group.to_owned(), result, date_done: date(now()) };
+        self.work(work).await.map(drop).map_err(|cause| cause.group("save", group))
+    }
+
+    async fn group(&self, group: &str) -> Result<Option<Json>, StoreError> {
+        self.reader.group(group).await.map_err(|cause| cause.group("read", group))
+    }
+
     /// What `celery.backend_cleanup` does, in steps that lock nobody out.
     async fn delete_expired(&self, older_than: Duration) -> Result<u64, StoreError> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let before = date(Timestamp::from_micros(0) + now - older_than);
+        let before = date(now() - older_than);
         let mut total = 0;
         loop {
             let work = Work::DeleteExpired { before: before.clone(), limit: EXPIRED_ROWS_MAX };
@@ -205,6 +220,7 @@ fn row_in(record: &ResultRecord, format: &Format) -> Result<Row, BodyError> {
         }
     };
     let result = format.serialize(result)?;
+    let children = record.children.elements().next().map(|_| format.serialize(record.children.bytes())).transpose()?;
     Ok(Row {
         id: record.id.clone(),
         status: record.state.as_str().to_owned(),
@@ -212,6 +228,7 @@ fn row_in(record: &ResultRecord, format: &Format) -> Result<Row, BodyError> {
         result,
         date_done: record.date_done.filter(|_| record.state.is_ready()).map(date),
         traceback: record.traceback.clone(),
+        children,
         call: record.call.as_ref().map(|call| call_row(call, format)).transpose()?,
     })
 }
@@ -235,6 +252,10 @@ fn call_row(call: &CallRecord, format: &Format) -> Result<CallRow, BodyError> {
         queue: call.queue.clone(),
         stamps,
     })
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_micros(0) + SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// SQLAlchemy's text for a time in SQLite: naive UTC, always with microseconds.

@@ -114,6 +114,7 @@ mod tests {
             result: Json::parse(result.to_owned()).unwrap(),
             traceback: traceback.map(str::to_owned),
             date_done: None,
+            children: Json::null(),
             parent_id: None,
             call: Vec::new(),
         })

@@ -83,6 +83,7 @@ mod tests {
             result: Json::parse(result.to_owned()).unwrap(),
             traceback: None,
             date_done: Some("2026-11-22T10:32:08.348566+00:00".to_owned()),
+            children: Json::null(),
             parent_id: None,
             call,
         };

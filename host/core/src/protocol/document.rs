@@ -26,8 +26,7 @@ pub fn encode_as(record: &ResultRecord, format: &Format) -> Bytes {
 
 /// The failure in place of a result that its serializer cannot say.
 pub fn unsayable(record: &ResultRecord, format: &Format, error: &BodyError) -> ResultRecord {
-    let text = format!("{error}: the result of the task cannot be written as {}", format.serializer.as_str());
-    let exception = Exception::new("kombu.exceptions", "EncodeError", [Json::text(&text)]);
+    let exception = unsayable_exception(format, error);
     let call =
         record.call.as_ref().map(|call| CallRecord { args: None, kwargs: None, stamps: None, ..(**call).clone() });
     ResultRecord {
@@ -37,6 +36,12 @@ pub fn unsayable(record: &ResultRecord, format: &Format, error: &BodyError) -> R
         call: call.map(Arc::new),
         ..record.clone()
     }
+}
+
+/// What is said in place of a value that its serializer cannot say.
+pub fn unsayable_exception(format: &Format, error: &BodyError) -> Exception {
+    let text = format!("{error}: the result of the task cannot be written as {}", format.serializer.as_str());
+    Exception::new("kombu.exceptions", "EncodeError", [Json::text(&text)])
 }
 
 /// The document as Celery writes it.
@@ -99,6 +104,7 @@ pub fn decode_as(stored: &[u8], format: &Format) -> Result<StoredResult, BodyErr
         result: Json::null(),
         traceback: None,
         date_done: None,
+        children: Json::null(),
         parent_id: None,
         call: Vec::new(),
     };
@@ -109,6 +115,7 @@ pub fn decode_as(stored: &[u8], format: &Format) -> Result<StoredResult, BodyErr
             "result" => stored.result = value,
             "traceback" => stored.traceback = text(),
             "date_done" => stored.date_done = text(),
+            "children" => stored.children = value,
             "parent_id" => stored.parent_id = text(),
             key => {
                 let mut known = CALL_FIELDS.iter().chain([&USAGE_FIELD]);
@@ -122,6 +129,11 @@ pub fn decode_as(stored: &[u8], format: &Format) -> Result<StoredResult, BodyErr
         .call
         .sort_by_key(|(field, _)| CALL_FIELDS.iter().position(|known| known == field).unwrap_or(CALL_FIELDS.len()));
     Ok(stored)
+}
+
+/// Reads what a backend wrote beside result documents, in the same form: a part of a chord, a group.
+pub fn decode_value(stored: &[u8], format: &Format) -> Result<Json, BodyError> {
+    format.deserialize(&uncompressed(stored)?)
 }
 
 /// What a document was written with: a map begins differently in each.
@@ -194,19 +206,21 @@ mod tests {
         let result = Json::parse("[1e400,NaN,\"\\ud800\"]").expect("JSON");
         let written = encode(&ResultRecord {
             date_done: Some(Timestamp::from_micros(1_795_343_528_348_566)),
+            children: Json::parse("[[[\"c\", null], null]]").expect("JSON"),
             group_id: Some("g".into()),
             parent_id: Some("p".into()),
             ..record(State::Success, ResultValue::Json(result.clone()))
         });
         assert_eq!(
             written,
-            "{\"status\": \"SUCCESS\", \"result\": [1e400,NaN,\"\\ud800\"], \"traceback\": null, \"children\": [], \
-             \"date_done\": \"2026-11-22T10:32:08.348566+00:00\", \"group_id\": \"g\", \"parent_id\": \"p\", \
+            "{\"status\": \"SUCCESS\", \"result\": [1e400,NaN,\"\\ud800\"], \"traceback\": null, \
+             \"children\": [[[\"c\", null], null]], \"date_done\": \"2026-11-22T10:32:08.348566+00:00\", \"group_id\": \"g\", \"parent_id\": \"p\", \
              \"task_id\": \"t-1\"}"
         );
         let stored = decode(written.as_bytes()).expect("a document");
         assert_eq!(stored.state, State::Success);
         assert_eq!(stored.result, result);
+        assert_eq!(stored.children.as_str(), "[[[\"c\", null], null]]");
         assert_eq!(stored.date_done.as_deref(), Some("2026-11-22T10:32:08.348566+00:00"));
     }
 

@@ -51,6 +51,7 @@ impl ResultSource for Source {
             result: json("[NaN]"),
             traceback: None,
             date_done: None,
+            children: json("null"),
             parent_id: parent.map(str::to_owned),
             call: Vec::new(),
         }))

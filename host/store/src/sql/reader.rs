@@ -16,8 +16,9 @@ use super::{POLL_INTERVAL, schema, writer};
 use crate::cause::Cause;
 
 const GET: &str = "\
-    SELECT status, result, date_done, traceback, name, args, kwargs, worker, retries, queue \
+    SELECT status, result, date_done, traceback, children, name, args, kwargs, worker, retries, queue \
     FROM celery_taskmeta WHERE task_id = ?1";
+const GET_GROUP: &str = "SELECT result FROM celery_tasksetmeta WHERE taskset_id = ?1";
 
 /// A connection for reading, and another that asks whether there is anything new to read.
 pub(super) struct Reader {
@@ -47,6 +48,19 @@ impl Reader {
         let connection = Arc::clone(&self.connection);
         let (id, format) = (id.clone(), self.format.clone());
         let read = move || read(&connection.lock().unwrap_or_else(PoisonError::into_inner), &id, &format);
+        tokio::task::spawn_blocking(read).await.unwrap_or_else(|panic| Err(Cause::permanent(panic)))
+    }
+
+    /// The result of a group.
+    pub(super) async fn group(&self, group: &str) -> Result<Option<Json>, Cause> {
+        let connection = Arc::clone(&self.connection);
+        let (group, format) = (group.to_owned(), self.format.clone());
+        let read = move || {
+            let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut statement = connection.prepare_cached(GET_GROUP).map_err(writer::cause)?;
+            let result = statement.query_row([&group], |row| row.get::<_, Option<Vec<u8>>>(0)).optional();
+            result.map_err(writer::cause)?.flatten().map(|result| parse(result, &format)).transpose()
+        };
         tokio::task::spawn_blocking(read).await.unwrap_or_else(|panic| Err(Cause::permanent(panic)))
     }
 
@@ -81,6 +95,7 @@ struct Columns {
     result: Option<Vec<u8>>,
     date_done: Option<String>,
     traceback: Option<String>,
+    children: Option<Vec<u8>>,
     /// Of [`CALL_FIELDS`].
     call: [Value; CALL_FIELDS.len()],
 }
@@ -94,12 +109,13 @@ fn read(connection: &Connection, id: &TaskId, format: &Format) -> Result<Option<
                 result: row.get(1)?,
                 date_done: row.get(2)?,
                 traceback: row.get(3)?,
-                call: [row.get(4)?, row.get(5)?, row.get(6)?, row.get(7)?, row.get(8)?, row.get(9)?],
+                children: row.get(4)?,
+                call: [row.get(5)?, row.get(6)?, row.get(7)?, row.get(8)?, row.get(9)?, row.get(10)?],
             })
         })
         .optional()
         .map_err(writer::cause)?;
-    let Some(Columns { status, result, date_done, traceback, call }) = row else { return Ok(None) };
+    let Some(Columns { status, result, date_done, traceback, children, call }) = row else { return Ok(None) };
     let mut told = Vec::new();
     for (name, value) in CALL_FIELDS.into_iter().zip(call) {
         match value {
@@ -114,6 +130,7 @@ fn read(connection: &Connection, id: &TaskId, format: &Format) -> Result<Option<
         result: result.map_or(Ok(Json::null()), |bytes| parse(bytes, format))?,
         traceback,
         date_done: date_done.map(|text| Timestamp::parse(&text).map(Timestamp::isoformat).unwrap_or(text)),
+        children: children.map_or(Ok(Json::null()), |bytes| parse(bytes, format))?,
         // Celery's tables have no column for it.
         parent_id: None,
         call: told,

@@ -118,6 +118,74 @@ async fn what_expired_is_deleted_and_what_is_not_final_stays() {
 }
 
 #[tokio::test]
+async fn children_and_groups_are_what_sqlalchemy_would_write() {
+    let (_folder, path) = file();
+    let store = open(&path).await;
+    let (parent, childless) = (fresh("parent"), fresh("parent"));
+    let children = Json::parse(r#"[[["c", null], null]]"#).unwrap();
+    let records = [
+        ResultRecord { children, ..record(&parent, State::Success, "1") },
+        ResultRecord { children: Json::empty_list(), ..record(&childless, State::Success, "1") },
+    ];
+    assert!(store.put(&records).await.iter().all(Result::is_ok));
+    let group = fresh("group").to_string();
+    let tuple = format!(r#"[["{group}", null], [[["a", null], null]]]"#);
+    store.save_group(&group, &Json::parse(tuple.clone()).unwrap()).await.unwrap();
+
+    let client = Connection::open(&path).unwrap();
+    let children = |id: &TaskId| -> (String, Option<String>) {
+        let sql = "SELECT typeof(children), CAST(children AS TEXT) FROM celery_taskmeta WHERE task_id = ?1";
+        client.query_row(sql, [id.as_str()], |row| Ok((row.get(0)?, row.get(1)?))).unwrap()
+    };
+    assert_eq!(children(&parent), ("blob".into(), Some(r#"[[["c", null], null]]"#.into())));
+    assert_eq!(children(&childless), ("null".into(), None));
+    let sql = "SELECT typeof(result), CAST(result AS TEXT), date_done FROM celery_tasksetmeta WHERE taskset_id = ?1";
+    let shown: (String, String, String) =
+        client.query_row(sql, [&group], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap();
+    assert_eq!((shown.0.as_str(), shown.1), ("blob", tuple));
+    assert!(Timestamp::parse(&shown.2).is_ok() && shown.2.len() == "2026-11-26 04:35:10.000000".len(), "{}", shown.2);
+
+    // Groups expire with results.
+    assert_eq!(store.delete_expired(Duration::from_secs(3_600)).await.unwrap(), 2, "their results are of last week");
+    assert_eq!(count(&path, "celery_tasksetmeta"), 1);
+    client.execute("UPDATE celery_tasksetmeta SET date_done = '2026-01-01 00:00:00.000000'", []).unwrap();
+    assert_eq!(store.delete_expired(Duration::from_secs(3_600)).await.unwrap(), 1);
+    assert_eq!(count(&path, "celery_tasksetmeta"), 0);
+}
+
+#[tokio::test]
+#[expect(clippy::print_stdout, reason = "a test that is skipped says so")]
+async fn python_reads_children_and_groups() {
+    const PYTHON: &str = "TASKHOST_TEST_PYTHON";
+    let Some(python) = std::env::var_os(PYTHON).filter(|python| !python.is_empty()) else {
+        return println!("skipped: {PYTHON} is not set");
+    };
+    let (_folder, path) = file();
+    let store = open(&path).await;
+    let children = Json::parse(r#"[[["c", null], null]]"#).unwrap();
+    let parent = fresh("parent");
+    let parent = ResultRecord { children, ..record(&parent, State::Success, "1") };
+    assert!(store.put(std::slice::from_ref(&parent)).await[0].is_ok());
+    store.save_group("ours", &Json::parse(r#"[["ours", null], [[["a", null], null]]]"#).unwrap()).await.unwrap();
+    let client = r"
+import sys
+from celery import Celery
+from celery.result import GroupResult
+app = Celery(backend='db+sqlite:///' + sys.argv[1])
+print([child.as_tuple() for child in app.AsyncResult(sys.argv[2]).children])
+print(GroupResult.restore('ours', app=app).as_tuple())
+GroupResult('theirs', [app.AsyncResult('b')]).save(backend=app.backend)
+";
+    let mut command = std::process::Command::new(python);
+    command.args(["-c", client]).arg(&path).arg(parent.id.as_str());
+    let said = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+    let said = (String::from_utf8_lossy(&said.stdout).into_owned(), String::from_utf8_lossy(&said.stderr).into_owned());
+    assert_eq!(said.0, "[(('c', None), None)]\n(('ours', None), [(('a', None), None)])\n", "{}", said.1);
+    let theirs = store.group("theirs").await.unwrap().map(|tuple| tuple.to_string());
+    assert_eq!(theirs.as_deref(), Some(r#"[["theirs", null], [[["b", null], null]]]"#));
+}
+
+#[tokio::test]
 async fn another_process_wakes_who_waits() {
     let (_folder, path) = file();
     // Two stores on one file share nothing else, as two processes.

@@ -32,7 +32,7 @@ const PAUSE_MIN: Duration = Duration::from_micros(500);
 /// PostgreSQL understands this as well. A stored SUCCESS stays.
 const PUT: &str = "\
     INSERT INTO celery_taskmeta (task_id, status, result, date_done, traceback, children) \
-    VALUES (?1, ?2, ?3, ?4, ?5, NULL) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
     ON CONFLICT (task_id) DO UPDATE SET \
         status = excluded.status, result = excluded.result, date_done = excluded.date_done, \
         traceback = excluded.traceback, children = excluded.children \
@@ -41,13 +41,17 @@ const PUT: &str = "\
 const PUT_WITH_CALL: &str = "\
     INSERT INTO celery_taskmeta (task_id, status, result, date_done, traceback, children, \
         name, args, kwargs, worker, retries, queue, stamps) \
-    VALUES (?1, ?2, ?3, ?4, ?5, NULL, ?6, ?7, ?8, ?9, ?10, ?11, ?12) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) \
     ON CONFLICT (task_id) DO UPDATE SET \
         status = excluded.status, result = excluded.result, date_done = excluded.date_done, \
         traceback = excluded.traceback, children = excluded.children, \
         name = excluded.name, args = excluded.args, kwargs = excluded.kwargs, worker = excluded.worker, \
         retries = excluded.retries, queue = excluded.queue, stamps = COALESCE(excluded.stamps, celery_taskmeta.stamps) \
     WHERE celery_taskmeta.status IS DISTINCT FROM 'SUCCESS'";
+/// A group is saved again, with the same result, by who does not know whether it was.
+const SAVE_GROUP: &str = "\
+    INSERT INTO celery_tasksetmeta (taskset_id, result, date_done) VALUES (?1, ?2, ?3) \
+    ON CONFLICT (taskset_id) DO UPDATE SET result = excluded.result, date_done = excluded.date_done";
 const FORGET: &str = "DELETE FROM celery_taskmeta WHERE task_id = ?1";
 const DELETE_EXPIRED_TASKS: &str = "\
     DELETE FROM celery_taskmeta \
@@ -64,6 +68,8 @@ pub(super) struct Row {
     pub(super) result: Bytes,
     pub(super) date_done: Option<String>,
     pub(super) traceback: Option<String>,
+    /// None if there are no children.
+    pub(super) children: Option<Bytes>,
     pub(super) call: Option<CallRow>,
 }
 
@@ -83,6 +89,11 @@ pub(super) enum Work {
     /// Answers for each row, in order.
     Put(Vec<Row>),
     Forget(TaskId),
+    SaveGroup {
+        group: String,
+        result: Bytes,
+        date_done: String,
+    },
     /// At most `limit` tasks and as many groups that were done before this time.
     DeleteExpired {
         before: String,
@@ -203,6 +214,10 @@ fn carry_out(transaction: &Transaction<'_>, work: &Work) -> rusqlite::Result<Ans
             let deleted = transaction.prepare_cached(FORGET)?.execute([id.as_str()])?;
             Ok(vec![Ok(deleted as u64)])
         }
+        Work::SaveGroup { group, result, date_done } => {
+            let saved = transaction.prepare_cached(SAVE_GROUP)?.execute(params![group, &result[..], date_done]);
+            Ok(vec![answer(transaction, saved)?])
+        }
         Work::DeleteExpired { before, limit } => {
             let tasks = transaction.prepare_cached(DELETE_EXPIRED_TASKS)?.execute(params![before, limit])?;
             let groups = transaction.prepare_cached(DELETE_EXPIRED_GROUPS)?.execute(params![before, limit])?;
@@ -212,17 +227,22 @@ fn carry_out(transaction: &Transaction<'_>, work: &Work) -> rusqlite::Result<Ans
 }
 
 fn put(transaction: &Transaction<'_>, row: &Row) -> rusqlite::Result<Result<u64, Cause>> {
-    let Row { id, status, result, date_done, traceback, .. } = row;
-    let (id, result) = (id.as_str(), &result[..]);
+    let Row { id, status, result, date_done, traceback, children, .. } = row;
+    let (id, result, children) = (id.as_str(), &result[..], children.as_deref());
     let written = match &row.call {
-        None => transaction.prepare_cached(PUT)?.execute(params![id, status, result, date_done, traceback]),
+        None => transaction.prepare_cached(PUT)?.execute(params![id, status, result, date_done, traceback, children]),
         Some(CallRow { name, args, kwargs, worker, retries, queue, stamps }) => {
             let (args, kwargs, stamps) = (&args[..], &kwargs[..], stamps.as_deref());
-            let values =
-                params![id, status, result, date_done, traceback, name, args, kwargs, worker, retries, queue, stamps];
+            let values = params![
+                id, status, result, date_done, traceback, children, name, args, kwargs, worker, retries, queue, stamps
+            ];
             transaction.prepare_cached(PUT_WITH_CALL)?.execute(values)
         }
     };
+    answer(transaction, written)
+}
+
+fn answer(transaction: &Transaction<'_>, written: rusqlite::Result<usize>) -> rusqlite::Result<Result<u64, Cause>> {
     match written {
         Ok(written) => Ok(Ok(written as u64)),
         // The statement alone was undone, and the same would happen again: a value that is too large, say.
@@ -249,7 +269,7 @@ impl Job {
     fn fail(self, cause: &Cause) {
         let answers = match &self.work {
             Work::Put(rows) => rows.len(),
-            Work::Forget(_) | Work::DeleteExpired { .. } => 1,
+            Work::Forget(_) | Work::SaveGroup { .. } | Work::DeleteExpired { .. } => 1,
         };
         let _ = self.answers.send(vec![Err(cause.clone()); answers]);
     }
