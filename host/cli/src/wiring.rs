@@ -186,6 +186,7 @@ pub(crate) async fn store(
         key_prefix: config.result.key_prefix.clone(),
         format: format(config)?,
         node: Some(config.worker.hostname.clone()),
+        ..StoreOptions::default()
     };
     let connected = store::connect(config.result.backend.expose(), &options, replies).await;
     let origin = config.origin("result.backend");

@@ -2,6 +2,8 @@
 //!
 //! Says nothing about how things are stored; that is tested beside each adapter.
 
+pub(crate) mod chords;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -32,6 +34,8 @@ pub async fn run(store: Arc<dyn ResultStore>) {
     a_final_result_wakes_who_waits(&store).await;
     a_wait_ends(&*store).await;
     puts_at_the_same_time_are_all_stored(&store).await;
+    children_are_read_as_they_were_written(&*store).await;
+    chords::run(&store).await;
 }
 
 /// A record without anything that is optional; final states are done at some time in 2026.
@@ -127,6 +131,19 @@ async fn an_exception_is_read_as_celerys_map(store: &dyn ResultStore) {
     let stored = get(store, &id).await.expect("there is a result");
     assert!(stored.result.as_str().contains(r#""exc_module": null"#), "{}", stored.result);
     assert_eq!(stored.traceback, None);
+}
+
+async fn children_are_read_as_they_were_written(store: &dyn ResultStore) {
+    let id = fresh("parent");
+    let children = json(r#"[[["c", ["p", null]], null], [["g", null], [[["m", null], null]]]]"#);
+    let parent = ResultRecord { children: children.clone(), ..record(&id, State::Success, "1") };
+    put(store, &[parent]).await;
+    assert_eq!(get(store, &id).await.expect("there is a result").children, children);
+    let id = fresh("childless");
+    put(store, &[record(&id, State::Success, "1")]).await;
+    // Celery's tables say null for none.
+    let none = get(store, &id).await.expect("there is a result").children;
+    assert!(none.elements().next().is_none(), "{none}");
 }
 
 async fn odd_values_are_kept_as_they_were_written(store: &dyn ResultStore) {

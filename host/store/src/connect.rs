@@ -25,6 +25,14 @@ pub struct StoreOptions {
     pub failure_expires: Option<Duration>,
     /// `global_keyprefix` of `result_backend_transport_options`, for key/value stores.
     pub key_prefix: Option<String>,
+    /// `result_chord_expires`: how long a chord waits for its parts, if not as long as results are kept. Redis
+    /// only, as in Celery.
+    pub chord_expires: Option<Duration>,
+    /// `result_chord_join_timeout`, by which Celery says how long a chord is claimed; `None` is no time-out.
+    pub chord_join_timeout: Option<Duration>,
+    /// `result_chord_ordered` of `result_backend_transport_options`: parts in the order of the header, or in
+    /// that in which they came.
+    pub chord_ordered: bool,
     /// `result_serializer`.
     pub format: Format,
     /// The name that servers show for our connections.
@@ -38,6 +46,9 @@ impl Default for StoreOptions {
             expires: Duration::from_secs(86_400),
             failure_expires: None,
             key_prefix: None,
+            chord_expires: None,
+            chord_join_timeout: Some(Duration::from_secs(3)),
+            chord_ordered: true,
             format: Format::default(),
             node: None,
         }

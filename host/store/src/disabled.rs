@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use taskhost_core::chord::ChordStyle;
 use taskhost_core::{ResultRecord, StoredResult, TaskId};
 
 use crate::port::{ResultStore, StoreError};
@@ -31,11 +32,31 @@ impl ResultStore for DisabledStore {
         tokio::time::sleep(within).await;
     }
 
+    fn chords(&self) -> ChordStyle {
+        ChordStyle::Refused("disabled")
+    }
+
     fn is_durable(&self) -> bool {
         false
     }
 
     fn keeps_usage(&self) -> bool {
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::conformance::chords;
+
+    #[tokio::test]
+    async fn without_results_there_are_no_chords() {
+        let store: Arc<dyn ResultStore> = Arc::new(DisabledStore);
+        chords::run(&store).await;
+        let error = store.fail_chord("g").await.unwrap_err();
+        assert_eq!(error.to_string(), "the disabled result store does not count chords");
     }
 }

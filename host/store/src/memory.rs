@@ -2,17 +2,21 @@
 //!
 //! Nothing expires by time; the oldest results make room for new ones.
 
+mod chords;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use taskhost_core::chord::{ChordPart, ChordStyle, Progress};
 use taskhost_core::protocol::document;
-use taskhost_core::{ResultRecord, State, StoredResult, TaskId};
+use taskhost_core::{Json, ResultRecord, State, StoredResult, TaskId};
 
 use crate::cause::Cause;
 use crate::port::{ResultStore, StoreError};
 use crate::waiters::Waiters;
+use chords::Chords;
 
 /// How many results are kept. A process that keeps results for itself alone has few of them.
 const RESULTS_MAX: usize = 100_000;
@@ -21,6 +25,7 @@ const RESULTS_MAX: usize = 100_000;
 #[derive(Default)]
 pub struct MemoryStore {
     results: Mutex<Results>,
+    chords: Mutex<Chords>,
     waiters: Waiters,
 }
 
@@ -39,6 +44,10 @@ impl MemoryStore {
 
     fn lock(&self) -> MutexGuard<'_, Results> {
         self.results.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_chords(&self) -> MutexGuard<'_, Chords> {
+        self.chords.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_final(&self, id: &TaskId) -> bool {
@@ -101,6 +110,47 @@ impl ResultStore for MemoryStore {
         let _ = tokio::time::timeout(within, woken).await;
     }
 
+    fn chords(&self) -> ChordStyle {
+        ChordStyle::Native
+    }
+
+    async fn set_chord_size(&self, group: &str, size: u64, again: bool) -> Result<(), StoreError> {
+        self.lock_chords().set_size(group, size, again);
+        Ok(())
+    }
+
+    async fn extend_chord(&self, group: &str, member: &TaskId) -> Result<(), StoreError> {
+        self.lock_chords().extend(group, member);
+        Ok(())
+    }
+
+    async fn count_chord_parts(&self, parts: &[ChordPart]) -> Vec<Result<Progress, StoreError>> {
+        let mut chords = self.lock_chords();
+        parts.iter().map(|part| Ok(chords.count(part))).collect()
+    }
+
+    async fn extend_claim(&self, group: &str, token: &str) -> Result<bool, StoreError> {
+        Ok(self.lock_chords().extend_claim(group, token))
+    }
+
+    async fn finish_chord(&self, group: &str, token: &str) -> Result<bool, StoreError> {
+        Ok(self.lock_chords().finish(group, token))
+    }
+
+    async fn fail_chord(&self, group: &str) -> Result<(), StoreError> {
+        self.lock_chords().fail(group);
+        Ok(())
+    }
+
+    async fn save_group(&self, group: &str, result: &Json) -> Result<(), StoreError> {
+        self.lock_chords().save(group, result);
+        Ok(())
+    }
+
+    async fn group(&self, group: &str) -> Result<Option<Json>, StoreError> {
+        Ok(self.lock_chords().result(group))
+    }
+
     fn is_durable(&self) -> bool {
         false
     }
@@ -116,5 +166,21 @@ mod tests {
     #[tokio::test]
     async fn the_memory_store_conforms() {
         conformance::run(Arc::new(MemoryStore::new())).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_claim_that_runs_out_is_free() {
+        use crate::conformance::chords::{claimed, count, part, size};
+        let (store, group) = (MemoryStore::new(), "g");
+        size(&store, group, 2).await;
+        let parts = ["a", "b"].map(|id| part(group, &conformance::fresh(id), 0, "1"));
+        count(&store, &parts[0]).await;
+        let first = claimed(count(&store, &parts[1]).await);
+        let Progress::Held(left) = count(&store, &parts[0]).await else { panic!("nobody holds the claim") };
+        tokio::time::advance(left).await;
+        let second = claimed(count(&store, &parts[0]).await);
+        assert_eq!(second.parts, first.parts);
+        assert!(!store.finish_chord(group, &first.token).await.unwrap());
+        assert!(store.finish_chord(group, &second.token).await.unwrap());
     }
 }

@@ -3,18 +3,21 @@
 //! Connects at first use and reconnects by itself; it never retries what a server refused. One server
 //! is meant: neither Cluster nor Sentinel.
 
+mod chord;
 pub(crate) mod connection;
 pub(crate) mod failure;
 mod put;
+mod script;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use redis::aio::PubSub;
+use taskhost_core::chord::{ChordPart, ChordStyle, Progress};
 use taskhost_core::protocol::codec::Format;
 use taskhost_core::protocol::document;
-use taskhost_core::{RedactedUrl, ResultRecord, State, StoredResult, TaskId};
+use taskhost_core::{Json, RedactedUrl, ResultRecord, State, StoredResult, TaskId};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -22,6 +25,7 @@ use crate::cause::Cause;
 use crate::connect::StoreOptions;
 use crate::port::{ResultStore, StoreError};
 use crate::target::RedisTarget;
+use chord::ChordTerms;
 use connection::{Connection, Exchange, Trouble};
 
 /// How many waits may have a subscription, each on a connection of its own; the others poll.
@@ -36,13 +40,15 @@ pub struct RedisStore {
     connection: Connection,
     keys: Keys,
     expiry: Expiry,
+    chords: ChordTerms,
     format: Format,
     subscriptions: Semaphore,
 }
 
 /// How keys are called.
 struct Keys {
-    prefix: String,
+    task: String,
+    group: String,
 }
 
 /// How long results are kept.
@@ -59,6 +65,7 @@ impl RedisStore {
             connection: Connection::new(url, target, options.node.clone())?,
             keys: Keys::new(options.key_prefix.as_deref()),
             expiry: Expiry::new(options),
+            chords: ChordTerms::new(options),
             format: options.format.clone(),
             subscriptions: Semaphore::new(SUBSCRIPTIONS_MAX),
         })
@@ -152,6 +159,42 @@ impl ResultStore for RedisStore {
         })
     }
 
+    fn chords(&self) -> ChordStyle {
+        ChordStyle::Native
+    }
+
+    async fn set_chord_size(&self, group: &str, size: u64, again: bool) -> Result<(), StoreError> {
+        self.chord_size(group, size, again).await
+    }
+
+    async fn extend_chord(&self, group: &str, member: &TaskId) -> Result<(), StoreError> {
+        self.chord_extended(group, member).await
+    }
+
+    async fn count_chord_parts(&self, parts: &[ChordPart]) -> Vec<Result<Progress, StoreError>> {
+        self.count_all(parts).await
+    }
+
+    async fn extend_claim(&self, group: &str, token: &str) -> Result<bool, StoreError> {
+        self.claim_extended(group, token).await
+    }
+
+    async fn finish_chord(&self, group: &str, token: &str) -> Result<bool, StoreError> {
+        self.chord_finished(group, token).await
+    }
+
+    async fn fail_chord(&self, group: &str) -> Result<(), StoreError> {
+        self.chord_failed(group).await
+    }
+
+    async fn save_group(&self, group: &str, result: &Json) -> Result<(), StoreError> {
+        self.put_group(group, result).await
+    }
+
+    async fn group(&self, group: &str) -> Result<Option<Json>, StoreError> {
+        self.get_group(group).await
+    }
+
     fn is_durable(&self) -> bool {
         true
     }
@@ -162,30 +205,43 @@ impl Keys {
     fn new(global: Option<&str>) -> Self {
         let global = global.unwrap_or_default();
         let separator = if global.is_empty() || global.ends_with([':', '_', '-', '.']) { "" } else { "_" };
-        Self { prefix: format!("{global}{separator}celery-task-meta-") }
+        let prefix = |kind: &str| format!("{global}{separator}{kind}");
+        Self { task: prefix("celery-task-meta-"), group: prefix("celery-taskset-meta-") }
     }
 
     /// The key of a task, which is the name of its channel as well.
     fn of(&self, id: &TaskId) -> String {
-        let mut key = String::with_capacity(self.prefix.len() + id.as_str().len());
-        key.push_str(&self.prefix);
+        let mut key = String::with_capacity(self.task.len() + id.as_str().len());
+        key.push_str(&self.task);
         key.push_str(id.as_str());
+        key
+    }
+
+    /// The key of a group, or of what is kept about its chord.
+    fn of_group(&self, group: &str, suffix: &str) -> String {
+        let mut key = String::with_capacity(self.group.len() + group.len() + suffix.len());
+        key.push_str(&self.group);
+        key.push_str(group);
+        key.push_str(suffix);
         key
     }
 }
 
 impl Expiry {
     fn new(options: &StoreOptions) -> Self {
-        // Redis counts whole seconds, and none is for ever: a fraction is rounded up.
-        let whole = |duration: Duration| duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
         let failure = options.failure_expires.unwrap_or(options.expires);
-        Self { others_s: whole(options.expires), failure_s: whole(failure) }
+        Self { others_s: whole_seconds(options.expires), failure_s: whole_seconds(failure) }
     }
 
     /// Seconds; zero is for ever.
     fn of(self, state: &State) -> u64 {
         if *state == State::Failure { self.failure_s } else { self.others_s }
     }
+}
+
+/// Redis counts whole seconds, and none is for ever: a fraction is rounded up.
+fn whole_seconds(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }
 
 /// True if the document says SUCCESS. Celery, and we, write the state first; for any other order the

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use taskhost_core::chord::ChordStyle;
 use taskhost_core::protocol::codec::Format;
 use taskhost_core::protocol::document;
 use taskhost_core::{Headers, Message, Properties, Publication, ResultRecord, Route, StoredResult, TaskId};
@@ -77,6 +78,10 @@ impl ResultStore for RpcStore {
         tokio::time::sleep(within).await;
     }
 
+    fn chords(&self) -> ChordStyle {
+        ChordStyle::Refused("rpc")
+    }
+
     fn is_durable(&self) -> bool {
         false
     }
@@ -141,6 +146,14 @@ mod tests {
         let answers = store.put(&[asked("t-1"), record(&id("t-2"), State::Success, "5")]).await;
         assert!(answers[0].as_ref().is_err_and(StoreError::is_transient));
         assert!(answers[1].is_ok());
+    }
+
+    #[tokio::test]
+    async fn there_are_no_chords_over_rpc() {
+        let store: Arc<dyn ResultStore> = Arc::new(RpcStore::new(Arc::new(Sent::default()), Format::default()));
+        crate::conformance::chords::run(&store).await;
+        let error = store.save_group("g", &taskhost_core::Json::null()).await.unwrap_err();
+        assert_eq!(error.to_string(), "the rpc result store does not keep groups");
     }
 
     #[tokio::test]

@@ -51,6 +51,8 @@ pub(crate) enum Exchange<'a> {
     Once(&'a Cmd),
     /// Nobody wants to know what each command said if all went well.
     Transaction(&'a Pipeline),
+    /// An array of what each command said, errors among them.
+    Each(&'a Pipeline),
 }
 
 /// Why there is no answer.
@@ -87,6 +89,9 @@ impl Connection {
             let answered = match exchange {
                 Exchange::Command(command) | Exchange::Once(command) => command.query_async(&mut connection).await,
                 Exchange::Transaction(commands) => commands.exec_async(&mut connection).await.map(|()| Value::Okay),
+                Exchange::Each(commands) => {
+                    connection.send_packed_commands(commands, 0, commands.len()).await.map(Value::Array)
+                }
             };
             let error = match answered {
                 Ok(value) => return Ok(value),
@@ -148,6 +153,11 @@ impl Connection {
                 redis::cmd("CLIENT").arg("SETNAME").arg(node.as_str()).query_async(connection).await;
         }
         Ok(())
+    }
+
+    /// The next exchange is made on a new connection.
+    pub(crate) fn reconnect(&self) {
+        self.give_up(&self.current());
     }
 
     fn current(&self) -> Cell {

@@ -16,11 +16,11 @@ use crate::cause::Cause;
 use crate::port::StoreError;
 
 /// Redis refuses values of this size (celery/backends/redis.py `_MAX_STR_VALUE_SIZE`).
-const DOCUMENT_BYTES_MAX: usize = 512 * 1024 * 1024;
+pub(super) const DOCUMENT_BYTES_MAX: usize = 512 * 1024 * 1024;
 /// How much one transaction carries, so that it is answered in time and blocks the server for some
 /// milliseconds at most. A single document may be larger.
-const TRANSACTION_BYTES_MAX: usize = 8 * 1024 * 1024;
-const TRANSACTION_RECORDS_MAX: usize = 500;
+pub(super) const TRANSACTION_BYTES_MAX: usize = 8 * 1024 * 1024;
+pub(super) const TRANSACTION_RECORDS_MAX: usize = 500;
 
 /// A record on its way.
 struct Writing<'a> {

@@ -15,7 +15,7 @@ const SERVER: &str = "TASKHOST_TEST_REDIS";
 
 /// The URL of the real server, if there is one; says so if there is none.
 #[expect(clippy::print_stdout, reason = "a test that is skipped says so")]
-fn server() -> Option<String> {
+pub(super) fn server() -> Option<String> {
     let url = std::env::var(SERVER).ok().filter(|url| !url.is_empty());
     if url.is_none() {
         println!("skipped: {SERVER} is not set");
@@ -23,22 +23,22 @@ fn server() -> Option<String> {
     url
 }
 
-fn target(url: &str) -> RedisTarget {
+pub(super) fn target(url: &str) -> RedisTarget {
     match Target::parse(url) {
         Ok(Target::Redis(target)) => target,
         other => panic!("{url} is no Redis URL: {other:?}"),
     }
 }
 
-fn store_with(url: &str, options: &StoreOptions) -> RedisStore {
+pub(super) fn store_with(url: &str, options: &StoreOptions) -> RedisStore {
     RedisStore::new(RedactedUrl::new(url), &target(url), options).unwrap()
 }
 
-fn store(url: &str) -> RedisStore {
+pub(super) fn store(url: &str) -> RedisStore {
     store_with(url, &StoreOptions::default())
 }
 
-async fn raw<T: redis::FromRedisValue>(store: &RedisStore, command: &[&str]) -> T {
+pub(super) async fn raw<T: redis::FromRedisValue>(store: &RedisStore, command: &[&str]) -> T {
     let (name, arguments) = command.split_first().unwrap();
     let mut command = redis::cmd(name);
     command.arg(arguments);
