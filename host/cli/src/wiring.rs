@@ -183,7 +183,9 @@ pub(crate) async fn store(
     let options = StoreOptions {
         expires: config.result.expires.unwrap_or_default(),
         failure_expires: config.result.failure_expires,
-        key_prefix: config.result.key_prefix.clone(),
+        key_prefix: config.result.options.key_prefix.clone(),
+        chord_expires: config.result.chord_expires,
+        chord_ordered: config.result.options.chord_ordered,
         format: format(config)?,
         node: Some(config.worker.hostname.clone()),
         ..StoreOptions::default()

@@ -66,6 +66,7 @@ mod tests {
             result.backend_transport_options           none                                    default
             result.expires                             1d                                      default
             result.failure_expires                     none                                    default
+            result.chord_expires                       none                                    default
             result.serializer                          json                                    default
             result.extended                            false                                   default
             result.usage                               false                                   default

@@ -95,14 +95,24 @@ pub(crate) struct BrokerConfig {
 #[derive(Debug)]
 pub(crate) struct ResultConfig {
     pub(crate) backend: SecretUrl,
-    /// Before the keys of Celery's Redis backend.
-    pub(crate) key_prefix: Option<String>,
+    pub(crate) options: ResultOptions,
     /// `None` keeps results for ever.
     pub(crate) expires: Option<Duration>,
     pub(crate) failure_expires: Option<Duration>,
+    /// `None` keeps chords as long as results.
+    pub(crate) chord_expires: Option<Duration>,
     pub(crate) serializer: Serializer,
     pub(crate) extended: bool,
     pub(crate) usage: bool,
+}
+
+/// What we know of the options of Celery's backends.
+#[derive(Debug, PartialEq)]
+pub(crate) struct ResultOptions {
+    /// Before the keys of Celery's Redis backend.
+    pub(crate) key_prefix: Option<String>,
+    /// Results of a chord come in the order of its header, and not in that in which they were there.
+    pub(crate) chord_ordered: bool,
 }
 
 /// Group `[task]`.
@@ -314,9 +324,10 @@ impl Config {
             },
             result: ResultConfig {
                 backend: of.url("result.backend"),
-                key_prefix: key_prefix(&resolved)?,
+                options: result_options(&resolved)?,
                 expires: of.optional_duration("result.expires"),
                 failure_expires: of.optional_duration("result.failure_expires"),
+                chord_expires: of.optional_duration("result.chord_expires"),
                 serializer: of.serializer("result.serializer"),
                 extended: of.bool("result.extended"),
                 usage: of.bool("result.usage"),
@@ -578,18 +589,25 @@ fn broker_options(resolved: &Resolved) -> Result<Vec<(String, String)>, ConfigEr
     }
 }
 
-/// Of the options of Celery's backends, the one that we know.
-fn key_prefix(resolved: &Resolved) -> Result<Option<String>, ConfigErrors> {
+fn result_options(resolved: &Resolved) -> Result<ResultOptions, ConfigErrors> {
     const KEY: &str = "result.backend_transport_options";
-    let mut prefix = None;
+    let mut options = ResultOptions { key_prefix: None, chord_ordered: true };
     for (name, value) in Typed(resolved).pairs(KEY) {
-        if name != "global_keyprefix" {
-            let problem = format!("there is no option `{name}`; there is: global_keyprefix");
-            return Err(ConfigErrors::new(vec![ConfigError::value(resolved.origin(KEY), KEY, &problem)]));
-        }
-        prefix = Some(value);
+        let problem = match (&*name, &*value) {
+            ("global_keyprefix", _) => {
+                options.key_prefix = Some(value);
+                continue;
+            }
+            ("result_chord_ordered", "true" | "false") => {
+                options.chord_ordered = value == "true";
+                continue;
+            }
+            ("result_chord_ordered", _) => format!("expected true or false for result_chord_ordered, found `{value}`"),
+            _ => format!("there is no option `{name}`; there are: global_keyprefix, result_chord_ordered"),
+        };
+        return Err(ConfigErrors::new(vec![ConfigError::value(resolved.origin(KEY), KEY, &problem)]));
     }
-    Ok(prefix)
+    Ok(options)
 }
 
 fn read_file(named: Option<&Path>) -> Result<Option<(String, String)>, ConfigErrors> {

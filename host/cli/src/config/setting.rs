@@ -91,7 +91,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "result.backend_transport_options",
         Kind::OptionalPairs,
         "none",
-        "options of Celery's Redis backend: [\"global_keyprefix=app:\"]",
+        "options of Celery's Redis backend: [\"global_keyprefix=app:\", \"result_chord_ordered=false\"]",
     ),
     fixed("result.expires", Kind::OptionalDuration, "1d", "how long results are kept; none: for ever"),
     fixed(
@@ -99,6 +99,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Kind::OptionalDuration,
         "none",
         "the same for failures, in Redis; none: as result.expires",
+    ),
+    fixed(
+        "result.chord_expires",
+        Kind::OptionalDuration,
+        "none",
+        "how long a chord waits for its members, in Redis; none: as result.expires",
     ),
     fixed("result.serializer", Kind::Serializer, "json", "how results are written: json, yaml, msgpack or auth"),
     fixed("result.extended", Kind::Bool, "false", "store name, arguments, worker, retries and queue with each result"),
@@ -567,11 +573,13 @@ mod tests {
               result.backend
                       where results are kept; disabled:// keeps none [default: the broker itself, or rpc:// with RabbitMQ]
               result.backend_transport_options
-                      options of Celery's Redis backend: ["global_keyprefix=app:"] [default: none]
+                      options of Celery's Redis backend: ["global_keyprefix=app:", "result_chord_ordered=false"] [default: none]
               result.expires
                       how long results are kept; none: for ever [default: 1d]
               result.failure_expires
                       the same for failures, in Redis; none: as result.expires [default: none]
+              result.chord_expires
+                      how long a chord waits for its members, in Redis; none: as result.expires [default: none]
               result.serializer
                       how results are written: json, yaml, msgpack or auth [default: json]
               result.extended

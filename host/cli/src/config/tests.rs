@@ -106,6 +106,28 @@ fn set_takes_grouped_and_flat_names_and_options_of_tasks() {
 }
 
 #[test]
+fn options_of_the_result_backend_are_celerys() {
+    let options = |text: &str| {
+        let text = format!("[result]\nbackend_transport_options = {text}\n");
+        Config::resolve(&file(&text)).map(|config| config.result.options)
+    };
+    let read = options(r#"["result_chord_ordered=false", "global_keyprefix=app:"]"#).expect("both are known");
+    assert_eq!((read.key_prefix.as_deref(), read.chord_ordered), (Some("app:"), false));
+    let read = options(r#"["result_chord_ordered=true"]"#).expect("it is known");
+    assert_eq!((read.key_prefix, read.chord_ordered), (None, true));
+    let refused = |text: &str| options(text).expect_err("this is a mistake").to_string();
+    let place = "host.toml:2:29: result.backend_transport_options:";
+    assert_eq!(
+        refused(r#"["result_chord_ordered=perhaps"]"#),
+        format!("{place} expected true or false for result_chord_ordered, found `perhaps`")
+    );
+    assert_eq!(
+        refused(r#"["master_name=x"]"#),
+        format!("{place} there is no option `master_name`; there are: global_keyprefix, result_chord_ordered")
+    );
+}
+
+#[test]
 fn content_is_accepted_by_name_or_mime_type_and_json_always() {
     check(set("accept_content=json,application/x-yaml"), "accept.content", "json,yaml (--set accept_content)");
     check(file("[accept]\ncontent = [\"msgpack\", \"json\"]\n"), "accept.content", "msgpack,json (host.toml:2)");
