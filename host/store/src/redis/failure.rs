@@ -34,7 +34,10 @@ impl Failure {
             ErrorKind::Parse => (phase == Phase::Operating, true),
             ErrorKind::AuthenticationFailed | ErrorKind::InvalidClientConfig => (false, true),
             _ => match code(&error) {
-                Some(code) => by_code(&code, &error.to_string()),
+                Some(code) => {
+                    let text = error.to_string();
+                    by_code(code_in_script(&text).unwrap_or(&code), &text)
+                }
                 None => (false, true),
             },
         };
@@ -50,6 +53,15 @@ fn code(error: &RedisError) -> Option<String> {
         return Some(first.code().to_owned());
     }
     error.code().map(str::to_owned)
+}
+
+/// The code of the command that failed in a script: before Redis 7 it stands in the text alone, as in
+/// `ERR Error running script (call to f_..): @user_script:3: @user_script: 3: -OOM command not allowed ..`.
+fn code_in_script(text: &str) -> Option<&str> {
+    let (_, place) = text.split_once("@user_script")?;
+    let (_, error) = place.split_once(": -")?;
+    let end = error.find(|character: char| !character.is_ascii_uppercase()).unwrap_or(error.len());
+    (end > 0).then(|| &error[..end])
 }
 
 /// (transient, lost) for a code.
@@ -91,6 +103,18 @@ mod tests {
         for kind in [io::ErrorKind::ConnectionReset, io::ErrorKind::TimedOut, io::ErrorKind::BrokenPipe] {
             check(io::Error::from(kind).into(), true, true);
         }
+    }
+
+    #[test]
+    fn trouble_inside_of_a_script_is_that_of_its_command() {
+        let old = |text: &str| {
+            let detail = format!("Error running script (call to f_0a): @user_script:1: @user_script: 1: {text}");
+            make_extension_error("ERR".into(), Some(detail.into()))
+        };
+        check(old("-OOM command not allowed when used memory > 'maxmemory'."), true, false);
+        check(old("-READONLY You can't write against a read only replica."), true, true);
+        check(old("-WRONGTYPE Operation against a key"), false, false);
+        check(old("attempt to compare nil with number"), false, false);
     }
 
     #[test]

@@ -185,7 +185,7 @@ async fn a_wait_survives_the_loss_of_its_subscription() {
 }
 
 /// A server that answers what it reads in this way and counts its connections.
-async fn refusing(answer: fn(&str) -> &'static str) -> (String, Arc<AtomicUsize>, JoinSet<()>) {
+pub(super) async fn refusing(answer: fn(&str) -> &'static str) -> (String, Arc<AtomicUsize>, JoinSet<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("redis://{}", listener.local_addr().unwrap());
     let accepted = Arc::new(AtomicUsize::new(0));

@@ -9,7 +9,7 @@ use super::*;
 use crate::conformance::chords::{claimed, count, part, size};
 use crate::conformance::fresh;
 use crate::port::ResultStore;
-use crate::redis::tests::{raw, server, store, store_with};
+use crate::redis::tests::{raw, refusing, server, store, store_with};
 
 const PREFIX: &str = "app_celery-taskset-meta-";
 
@@ -243,6 +243,20 @@ async fn one_part_that_is_refused_fails_alone() {
     assert_eq!(error.to_string(), format!("count part of group {bad}"));
     assert!(!error.is_transient());
     raw::<i64>(&store, &["DEL", &store.keys.of_group(&bad, ".j")]).await;
+}
+
+#[tokio::test]
+async fn a_part_that_a_replica_refuses_goes_to_the_next_server() {
+    // As Redis says it from within a script.
+    const ANSWER: &str = "-READONLY You can't write against a read only replica. script: 0a, on @user_script:1.\r\n";
+    let (url, accepted, _serving) = refusing(|_| ANSWER).await;
+    let store = store(&url);
+    for attempt in 1..=2 {
+        let only = part("g", &fresh("part"), 0, "1");
+        let error = store.count_chord_parts(std::slice::from_ref(&only)).await.remove(0).unwrap_err();
+        assert!(error.is_transient(), "{error:?}");
+        assert_eq!(accepted.load(std::sync::atomic::Ordering::SeqCst), attempt);
+    }
 }
 
 #[tokio::test]
