@@ -109,7 +109,7 @@ mod tests {
     fn trouble_inside_of_a_script_is_that_of_its_command() {
         let old = |text: &str| {
             let detail = format!("Error running script (call to f_0a): @user_script:1: @user_script: 1: {text}");
-            make_extension_error("ERR".into(), Some(detail.into()))
+            make_extension_error("ERR".into(), Some(detail))
         };
         check(old("-OOM command not allowed when used memory > 'maxmemory'."), true, false);
         check(old("-READONLY You can't write against a read only replica."), true, true);
