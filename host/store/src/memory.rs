@@ -50,6 +50,12 @@ impl MemoryStore {
         self.chords.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// As if nobody had done anything since the claim.
+    #[cfg(test)]
+    pub(crate) fn let_claim_run_out(&self, group: &str) {
+        self.lock_chords().let_claim_run_out(group);
+    }
+
     fn is_final(&self, id: &TaskId) -> bool {
         self.lock().by_id.get(id).is_some_and(|stored| stored.state.is_ready())
     }

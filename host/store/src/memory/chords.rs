@@ -120,6 +120,11 @@ impl Chords {
         self.group(name).result = Some(result.clone());
     }
 
+    #[cfg(test)]
+    pub(super) fn let_claim_run_out(&mut self, name: &str) {
+        self.group(name).claim = None;
+    }
+
     pub(super) fn result(&self, name: &str) -> Option<Json> {
         self.groups.get(name)?.result.clone()
     }
