@@ -14,6 +14,8 @@ use crate::task::{PluginVersion, TaskSpec};
 #[derive(Debug, Clone, Default)]
 pub struct Catalog {
     tasks: FxHashMap<TaskName, Offer>,
+    /// Celery's own, which no plugin brings.
+    builtins: FxHashMap<TaskName, Arc<TaskSpec>>,
     rollouts: FxHashMap<PluginName, Rollout>,
 }
 
@@ -49,7 +51,13 @@ impl Catalog {
     pub fn new(tasks: impl IntoIterator<Item = TaskSpec>) -> Self {
         let offer = |spec| Offer { spec: Arc::new(spec), candidate: None };
         let tasks = tasks.into_iter().map(|spec: TaskSpec| (spec.name.clone(), offer(spec))).collect();
-        Self { tasks, rollouts: FxHashMap::default() }
+        Self { tasks, ..Self::default() }
+    }
+
+    /// With tasks that are there whatever plugins there are. A plugin's own of the same name counts more.
+    pub fn with_builtins(mut self, builtins: impl IntoIterator<Item = TaskSpec>) -> Self {
+        self.builtins = builtins.into_iter().map(|spec| (spec.name.clone(), Arc::new(spec))).collect();
+        self
     }
 
     /// Adds a version that is on trial, with its tasks. Those that the version before it does not have run
@@ -71,12 +79,13 @@ impl Catalog {
         let offer =
             |offer: &Offer| Offer { spec: adjust(&offer.spec), candidate: offer.candidate.as_ref().map(adjust) };
         let tasks = self.tasks.iter().map(|(name, task)| (name.clone(), offer(task))).collect();
-        Self { tasks, rollouts: self.rollouts.clone() }
+        let builtins = self.builtins.iter().map(|(name, spec)| (name.clone(), adjust(spec))).collect();
+        Self { tasks, builtins, rollouts: self.rollouts.clone() }
     }
 
     /// The task of that name.
     pub fn get(&self, name: &TaskName) -> Option<&Arc<TaskSpec>> {
-        self.tasks.get(name).map(|offer| &offer.spec)
+        self.tasks.get(name).map(|offer| &offer.spec).or_else(|| self.builtins.get(name))
     }
 
     /// The task of that name in the version that is on trial, if it is in both.
@@ -94,12 +103,17 @@ impl Catalog {
         self.rollouts.is_empty()
     }
 
-    /// All tasks, in no order.
+    /// All tasks of plugins, in no order.
     pub fn tasks(&self) -> impl Iterator<Item = &Arc<TaskSpec>> {
         self.tasks.values().map(|offer| &offer.spec)
     }
 
-    /// True if there is nothing to run.
+    /// Celery's own tasks, but for those that a plugin has as well, in no order.
+    pub fn builtins(&self) -> impl Iterator<Item = &Arc<TaskSpec>> {
+        self.builtins.values().filter(|spec| !self.tasks.contains_key(&spec.name))
+    }
+
+    /// True if no plugin has a task.
     pub fn is_empty(&self) -> bool {
         self.tasks.is_empty()
     }
@@ -108,6 +122,7 @@ impl Catalog {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::builtin;
     use crate::dispatcher::fixture::spec;
     use crate::task::TaskOptions;
 
@@ -132,5 +147,19 @@ mod tests {
         assert_eq!((now("added"), next("added")), (Some("new".to_owned()), None));
         assert_eq!(catalog.rollouts().collect::<Vec<_>>(), [(&demo, &rollout)]);
         assert_eq!(catalog.tasks().count(), 3);
+    }
+
+    #[test]
+    fn celerys_own_tasks_stand_behind_those_of_plugins() {
+        let builtins = || builtin::specs();
+        assert!(Catalog::default().with_builtins(builtins()).is_empty(), "they are nothing to start a worker for");
+        let catalog = Catalog::new([of("a", "celery.ping"), of("a", "tasks.add")]).with_builtins(builtins());
+        let catalog = catalog.map(|spec| TaskSpec { summary: "adjusted".to_owned(), ..spec.clone() });
+        let owner = |task: &str| catalog.get(&TaskName::parse(task).expect("a name")).map(|it| it.plugin.to_string());
+        assert_eq!(owner("celery.map").as_deref(), Some("celery"));
+        assert_eq!(owner("celery.ping").as_deref(), Some("demo"));
+        assert_eq!(catalog.tasks().count(), 2);
+        assert_eq!(catalog.builtins().count(), builtins().count() - 1);
+        assert!(catalog.builtins().all(|spec| spec.summary == "adjusted"));
     }
 }

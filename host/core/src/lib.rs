@@ -6,6 +6,7 @@
 pub mod admit;
 pub mod arity;
 pub mod breaker;
+pub mod builtin;
 pub mod catalog;
 pub mod chord;
 pub mod concurrency;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
+use taskhost_core::builtin;
 use taskhost_core::{NameError, PluginName, PluginVersion, RolloutTerms, TaskName, TaskSpec, Trap};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -177,6 +178,8 @@ pub enum LoadError {
     Manifest(#[from] ManifestError),
     #[error("its file name is not a plugin name")]
     Name(#[from] NameError),
+    #[error("`{0}` is what the worker's own tasks belong to: give the plugin another name")]
+    ReservedName(PluginName),
     #[error("the plugin `{name}` is loaded from `{}` already", path.display())]
     SameName { name: PluginName, path: PathBuf },
     #[error("its task `{task}` is served by the plugin `{by}` already")]
@@ -197,14 +200,14 @@ impl Source {
     /// A component without a manifest, named by its file.
     pub(crate) fn bare(path: &Path) -> Result<Self, LoadError> {
         let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-        let name = PluginName::parse(&stem)?;
+        let name = free(PluginName::parse(&stem)?)?;
         Ok(Self { name, origin: path.to_owned(), component: path.to_owned(), manifest: None })
     }
 
     /// A folder's manifest and the component that it names.
     pub(crate) fn manifest(path: &Path) -> Result<Self, LoadError> {
         let manifest = Manifest::read(path)?;
-        let (name, component) = (manifest.name.clone(), manifest.component.clone());
+        let (name, component) = (free(manifest.name.clone())?, manifest.component.clone());
         Ok(Self { name, origin: path.to_owned(), component, manifest: Some(manifest) })
     }
 }
@@ -219,6 +222,11 @@ impl PluginReport {
             ..Self::default()
         }
     }
+}
+
+/// A name that a plugin may have.
+fn free(name: PluginName) -> Result<PluginName, LoadError> {
+    if name.as_str() == builtin::PLUGIN { Err(LoadError::ReservedName(name)) } else { Ok(name) }
 }
 
 /// A component that has been read and not been looked at.

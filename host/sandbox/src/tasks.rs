@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use taskhost_core::builtin::Builtin;
 use taskhost_core::{Arity, Json, PluginVersion, TaskName, TaskOptions, TaskSpec};
 
 use crate::abi::exports::taskhost::task::tasks::TaskInfo;
@@ -76,6 +77,9 @@ fn task(
         }
         json
     });
+    if Builtin::named(&name).is_some() {
+        warnings.push(format!("task `{name}` takes the place of the worker's own task of this name"));
+    }
     let takes = schema.as_ref().and_then(Arity::of_schema);
     let schema = schema.map(|schema| schema.as_str().to_owned());
     let (plugin, version) = (source.name.clone(), version.clone());

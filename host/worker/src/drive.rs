@@ -10,6 +10,7 @@ use broker::{BrokerError, Capabilities, Consumer};
 use futures_util::future::join;
 use store::state::{NodeState, StateError};
 use store::{ResultStore, SharedRates};
+use taskhost_core::builtin::Builtin;
 use taskhost_core::dispatcher::{Action, Dispatcher, Input, Limits, Lookup, Shutdown};
 use taskhost_core::rate::Rate;
 use taskhost_core::{
@@ -495,7 +496,13 @@ impl Driver {
         let can_run = |spec: &&Arc<TaskSpec>| {
             plugin.is_none_or(|plugin| spec.plugin == *plugin) && !self.dispatcher.is_quarantined(spec)
         };
-        let tasks = self.catalog.tasks().filter(can_run).map(|spec| spec.name.clone()).collect();
+        // Of Celery's own, those that call the tasks of a plugin are parked with it; others were, if an earlier version
+        // of this worker did not have them.
+        let calls_plugins = |spec: &&Arc<TaskSpec>| {
+            plugin.is_none() || matches!(Builtin::of(spec), Some(Builtin::Map | Builtin::Starmap))
+        };
+        let tasks = self.catalog.tasks().filter(can_run).chain(self.catalog.builtins().filter(calls_plugins));
+        let tasks = tasks.map(|spec| spec.name.clone()).collect();
         let homecoming = Homecoming { tasks, at_most: at_most.unwrap_or(u64::MAX) };
         let turn = self.looking_through.clone();
         let queues = self.dispatcher.queues().map(|(queue, _)| queue.name.clone()).collect();

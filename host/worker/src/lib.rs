@@ -5,6 +5,7 @@
 mod announce;
 mod answers;
 mod attempt;
+mod builtin;
 mod chords;
 mod commit;
 mod connection;
@@ -35,6 +36,7 @@ mod tests;
 
 pub use announce::{Announcer, EventSettings};
 pub use answers::{QUESTIONS_MAX, Question};
+pub use builtin::{BuiltinSettings, Builtins};
 pub use connection::{Connection, Connector};
 pub use control::{Desk, Facts, RestartRefused};
 pub use drive::{Ports, RunError, Settings, Watchers, run};

@@ -12,12 +12,13 @@ use broker::{
 };
 use store::state::StateMemory;
 use store::{MemoryStore, ResultStore, StoreError};
+use taskhost_core::builtin;
 use taskhost_core::dispatcher::{Limits, PluginEvent, Shutdown, TaskDefaults};
 use taskhost_core::settle::Step;
 use taskhost_core::{
-    Attempt, Catalog, Codec, Disposition, Finished, HeaderValue, Headers, Json, Message, NodeName, Outcome, PluginName,
-    PluginVersion, Publication, Queue, QueueName, Queues, Request, ResultRecord, RetryDelay, RetryRequest, Route,
-    State, StoredResult, TaskId, TaskName, TaskOptions, TaskSpec, Timestamp, Usage, dead, settle,
+    Attempt, Catalog, Codec, Disposition, Finished, HeaderValue, Headers, Json, Limit, Message, NodeName, Outcome,
+    PluginName, PluginVersion, Publication, Queue, QueueName, Queues, Request, ResultRecord, RetryDelay, RetryRequest,
+    Route, State, StoredResult, TaskId, TaskName, TaskOptions, TaskSpec, Timestamp, Usage, dead, settle,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, watch};
@@ -25,11 +26,12 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
-    Announcer, Cancel, Connection, Connector, EventSettings, Invoker, Plugins, Ports, QUESTIONS_MAX, Question, Reports,
-    RunError, Settings, Watchers, run,
+    Announcer, BuiltinSettings, Builtins, Cancel, Connection, Connector, EventSettings, Invoker, Plugins, Ports,
+    QUESTIONS_MAX, Question, Reports, RunError, Settings, Watchers, run,
 };
 
 mod answers;
+mod builtins;
 mod events;
 mod mailbox;
 mod state;
@@ -87,6 +89,14 @@ impl Invoker for Script {
                 () = self.gate.notified() => Outcome::Success(Json::int(1)),
                 () = cancel.requested() => Outcome::Interrupted,
             },
+            "slow" => {
+                let takes = Duration::from_millis(1500);
+                sleep(takes.min(attempt.time_limit)).await;
+                match attempt.time_limit < takes {
+                    true => Outcome::TimedOut(Limit::Hard(attempt.time_limit)),
+                    false => Outcome::Success(Json::int(4)),
+                }
+            }
             "retry" if *retries == 0 => Outcome::Retry(RetryRequest {
                 cause: None,
                 delay: RetryDelay::Countdown(Duration::ZERO),
@@ -254,6 +264,11 @@ impl ResultStore for NotingStore {
         Ok(())
     }
 
+    async fn delete_expired(&self, older_than: Duration) -> Result<u64, StoreError> {
+        self.journal.note(format!("delete what is older than {older_than:?}"));
+        self.inner.delete_expired(older_than).await
+    }
+
     fn is_durable(&self) -> bool {
         true
     }
@@ -373,7 +388,9 @@ impl World {
             down: AtomicBool::new(false),
             silent: AtomicBool::new(false),
         });
-        let (catalogs, catalogs_out) = watch::channel(catalog(&["add", "call", "gate", "retry", "panic", "report"]));
+        let plugins = catalog(&["add", "call", "gate", "retry", "panic", "report", "slow"]);
+        let (catalogs, catalogs_out) =
+            watch::channel(Arc::new(Catalog::clone(&plugins).with_builtins(builtin::specs())));
         let (shutdowns, shutdowns_out) = mpsc::channel(2);
         let (questions, questions_out) = mpsc::channel(QUESTIONS_MAX);
         let settings = Settings {
@@ -395,7 +412,12 @@ impl World {
             connection: Arc::new(Connection::default()),
             store: store.clone(),
             state: state.clone(),
-            invoker: Arc::new(Script { journal: journal.clone(), gate: gate.clone(), reports: reports.clone() }),
+            invoker: Arc::new(Builtins {
+                settings: BuiltinSettings { results_expire: Some(Duration::from_secs(60)), result_bytes_max: 1000 },
+                inner: Arc::new(Script { journal: journal.clone(), gate: gate.clone(), reports: reports.clone() }),
+                store: store.clone(),
+                catalogs: catalogs_out.clone(),
+            }),
             reports,
             catalogs: catalogs_out,
             plugins: Arc::new(Nobody),
@@ -417,7 +439,10 @@ impl World {
         let text = |text: &str| HeaderValue::Text(text.to_owned());
         let mut headers = Headers(vec![("task".to_owned(), text(task)), ("id".to_owned(), text(id))]);
         change(&mut headers);
-        let message = Message { headers, body: "[[], {}, {}]".into(), ..Message::default() };
+        self.publish(Message { headers, body: "[[], {}, {}]".into(), ..Message::default() }).await;
+    }
+
+    async fn publish(&self, message: Message) {
         // A worker that reconnects takes the client's connection with it.
         let client = self.broker.connect().expect("not told to refuse");
         client.publish(&[Publication { message, route: Route::queue(&queue()) }]).await.expect("memory");

@@ -27,6 +27,7 @@ macro_rules! on_every_engine {
 mod guest;
 
 mod acks;
+mod builtins;
 mod calls;
 mod celery_cli;
 mod commands;

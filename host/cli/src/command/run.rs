@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use sandbox::Loaded;
 use store::SharedRates;
+use taskhost_core::builtin::{self, Builtin};
 use taskhost_core::dispatcher::{Autoscale, Limits, Shutdown, TaskDefaults};
 use taskhost_core::protocol::content::Json;
 use taskhost_core::rate::RateScope;
@@ -18,7 +19,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
-use worker::{Announcer, Connection, Desk, Ports, Reports, RunError, Settings, Watchers};
+use worker::{Announcer, BuiltinSettings, Builtins, Connection, Desk, Ports, Reports, RunError, Settings, Watchers};
 
 use super::{banner, plugin, purge, wiring};
 use crate::args::RunArgs;
@@ -93,7 +94,7 @@ async fn work(
     let sandbox = wiring::sandbox(config)?;
     let loaded = plugin::load(config, &sandbox).await;
     warn_of_options(config, &loaded.catalog);
-    let catalog = override_options(&config.tasks, &loaded.catalog);
+    let catalog = adjusted(&config.tasks, &loaded.catalog);
     warn_of_grants(config, &loaded);
     announce(config, &loaded)?;
     if loaded.catalog.is_empty() {
@@ -142,7 +143,7 @@ async fn work(
         dir: config.plugins.dir.clone(),
         watches: config.plugins.watch,
         read_grants,
-        adjust: Box::new(move |catalog| override_options(&overrides, catalog)),
+        adjust: Box::new(move |catalog| adjusted(&overrides, catalog)),
         catalogs,
         questions: questions_out,
     };
@@ -173,7 +174,7 @@ async fn work(
     listen(config, Doors { reloader: questions, desk: desk.clone() }, &mut beside).await;
     serve_metrics(config, &board, &announcer, &watchers, traces, &mut beside).await?;
     let reports = Arc::new(Reports::default());
-    let invoker = wiring::SandboxInvoker::new(
+    let plugins = wiring::SandboxInvoker::new(
         config,
         sandbox.clone(),
         reports.clone(),
@@ -181,6 +182,15 @@ async fn work(
         store.clone(),
         announcer.clone(),
     )?;
+    let invoker = Builtins {
+        settings: BuiltinSettings {
+            results_expire: config.result.expires,
+            result_bytes_max: config.limits.result_bytes,
+        },
+        inner: Arc::new(plugins),
+        store: store.clone(),
+        catalogs: catalogs_out.clone(),
+    };
     let pulse = watchers.pulse.clone();
     let ports = Ports {
         announcer,
@@ -291,14 +301,14 @@ async fn shared_rates(config: &Config, catalog: &Catalog) -> Result<Option<Arc<d
 
 /// Options for a task that is not there may be for one that comes.
 fn warn_of_options(config: &Config, catalog: &Catalog) {
-    for name in config.tasks.keys().filter(|name| catalog.get(name).is_none()) {
+    for name in config.tasks.keys().filter(|name| catalog.get(name).is_none() && Builtin::named(name).is_none()) {
         warn!(task.name = %name, "[tasks.\"{name}\"] is configured, but no plugin has a task of this name");
     }
 }
 
-/// The operator's options come last and win.
-fn override_options(tasks: &BTreeMap<TaskName, TaskOverrides>, catalog: &Catalog) -> Catalog {
-    catalog.map(|spec| {
+/// With Celery's own tasks beside those of plugins. The operator's options come last and win.
+fn adjusted(tasks: &BTreeMap<TaskName, TaskOverrides>, catalog: &Catalog) -> Catalog {
+    catalog.clone().with_builtins(builtin::specs()).map(|spec| {
         let mut spec = TaskSpec::clone(spec);
         if let Some(overrides) = tasks.get(&spec.name) {
             overrides.apply(&mut spec.options);

@@ -105,8 +105,10 @@ impl Dispatcher {
 
     /// Sorted names with attributes. Names that begin as Celery's own tasks do are hidden, as there.
     pub(super) fn registered(&self, wanted: &[String], builtins: bool) -> Json {
+        let own = self.catalog.builtins().filter(|_| builtins);
         let specs = self.catalog.tasks().filter(|spec| builtins || !spec.name.as_str().starts_with("celery."));
         let mut lines: Vec<String> = specs
+            .chain(own)
             .map(|spec| {
                 let mut options = spec.options.clone();
                 if let Some((hard, soft)) = self.times.get(&spec.name) {

@@ -331,7 +331,8 @@ impl Dispatcher {
         self.attempts_started += 1;
         let id = AttemptId(self.attempts_started);
         if passage == Passage::Trial {
-            self.breakers.try_with(&work.spec, id);
+            let tried = self.ran_by(&work.request, &work.spec).unwrap_or(&work.spec).clone();
+            self.breakers.try_with(&tried, id);
         }
         let (time_limit, soft_time_limit) = self.limits.time_limits(&work.request, self.task_times(&work.spec));
         self.totals.count(&work.request);

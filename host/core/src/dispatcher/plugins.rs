@@ -6,10 +6,12 @@
 use std::sync::Arc;
 
 use crate::breaker::{Passage, Turned};
+use crate::builtin::{self, Builtin};
 use crate::catalog::Catalog;
 use crate::message::{HeaderValue, VERSION_HEADER};
 use crate::name::PluginName;
 use crate::outcome::{Attempt, DeliveryId, Outcome};
+use crate::request::Request;
 use crate::rollout::Verdict;
 use crate::settle::Refusal;
 use crate::task::{PluginVersion, TaskSpec};
@@ -93,15 +95,29 @@ impl Dispatcher {
             work.spec = spec.clone();
             work.policy = self.limits.task.policy(&work.request, &work.spec.options);
         }
-        let passage = self.breakers.passage(&work.spec);
+        let ran = self.ran_by(&work.request, &work.spec);
+        let passage = ran.map_or(Passage::Free, |spec| self.breakers.passage(spec));
         if passage == Passage::Closed {
+            let plugin = ran.unwrap_or(&work.spec).plugin.clone();
             self.leave_gates(delivery, &mut work, now);
             let identity = Identity::of(&work.request);
-            let refusal = Refusal::Quarantined(Arc::unwrap_or_clone(work.request), work.spec.plugin.clone());
+            let refusal = Refusal::Quarantined(Arc::unwrap_or_clone(work.request), plugin);
             self.refuse(delivery, Some(identity), refusal, now, actions);
             return None;
         }
         Some((work, passage))
+    }
+
+    /// The task whose plugin runs, and shows by it how it is: another one than was called, if that calls it itself.
+    /// None, if no plugin runs.
+    pub(super) fn ran_by<'a>(&'a self, request: &Request, spec: &'a Arc<TaskSpec>) -> Option<&'a Arc<TaskSpec>> {
+        match Builtin::of(spec) {
+            None => Some(spec),
+            Some(Builtin::Map | Builtin::Starmap) => {
+                self.catalog.get(&builtin::mapped_task(request)?).filter(|spec| Builtin::of(spec).is_none())
+            }
+            Some(_) => None,
+        }
     }
 
     /// True if its plugin runs as many as it may.
@@ -120,7 +136,15 @@ impl Dispatcher {
 
     /// What the end of an attempt says about its plugin.
     pub(super) fn judge(&mut self, attempt: &Attempt, outcome: &Outcome, now: Timestamp, actions: &mut Vec<Action>) {
-        let spec = &attempt.spec;
+        let called;
+        let spec = match Builtin::of(&attempt.spec) {
+            None => &attempt.spec,
+            Some(_) => {
+                let Some(spec) = self.ran_by(&attempt.request, &attempt.spec).cloned() else { return };
+                called = spec;
+                &called
+            }
+        };
         // What ran on another version says nothing about this one.
         if attempt.pinned.as_ref().is_some_and(|pinned| *pinned != spec.version) {
             return;
@@ -173,6 +197,7 @@ mod tests {
     use crate::dispatcher::tests::{Bench, NOW, at, committed, finished, received, success};
     use crate::dispatcher::{Input, Limits};
     use crate::outcome::Trap;
+    use crate::protocol::content::Json;
     use crate::task::TaskOptions;
 
     const RULE: BreakerRule =
@@ -240,6 +265,32 @@ mod tests {
         bench.step(at(61_000), received(7, "tasks.add", "t-7"), "start 7 as 5");
         bench.step(at(61_000), success(5), "bring home demo; recovered a; commit 7: SUCCESS, ack");
         bench.step(at(61_000), received(8, "tasks.add", "t-8"), "start 8 as 6");
+    }
+
+    #[test]
+    fn what_a_mapped_task_does_tells_about_its_plugin() {
+        let catalog = Catalog::new([version("a", "tasks.add")]).with_builtins(builtin::specs());
+        let limits = Limits { quarantine: Some(RULE), look_up: false, ..limits(4) };
+        let mut bench = Bench(Dispatcher::new(limits, Arc::new(catalog), 1));
+        let map = |delivery, id: &str, of: &str| {
+            let mut request = request("celery.map", id);
+            request.args = Json::array([Json::object([("task", of)]), Json::empty_list()]);
+            Input::Received(DeliveryId(delivery), Ok(Box::new(request)))
+        };
+        let trap = |attempt| finished(attempt, Outcome::Trapped(Trap::StackOverflow));
+        bench.step(NOW, map(1, "t-1", "tasks.add"), "start 1 as 1");
+        bench.step(NOW, map(2, "t-2", "tasks.add"), "start 2 as 2");
+        bench.step(NOW, map(3, "t-3", "tasks.other"), "start 3 as 3");
+        bench.step(NOW, trap(1), "commit 1: FAILURE, ack");
+        bench.step(NOW, trap(2), "quarantine a first=true; commit 2: FAILURE, ack; wake at 30000");
+        bench.step(NOW, map(4, "t-4", "tasks.add"), "commit 4: shelve in celery.parked, ack");
+        bench.step(NOW, map(5, "t-5", "tasks.other"), "start 5 as 4");
+        bench.step(NOW, received(6, "celery.ping", "t-6"), "start 6 as 5");
+        bench.step(NOW, success(5), "commit 6: SUCCESS, ack");
+        bench.step(at(30_000), Input::Due, "bring home demo at most 1; half open a");
+        bench.step(at(30_000), map(7, "t-7", "tasks.add"), "start 7 as 6");
+        bench.step(at(30_000), received(8, "tasks.add", "t-8"), "commit 8: shelve in celery.parked, ack");
+        bench.step(at(30_000), success(6), "bring home demo; recovered a; commit 7: SUCCESS, ack");
     }
 
     #[test]

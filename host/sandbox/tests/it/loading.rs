@@ -282,6 +282,28 @@ async fn of_two_claims_the_one_that_sorts_first_wins() {
 }
 
 #[tokio::test]
+async fn the_name_of_the_workers_own_tasks_is_taken() {
+    let expected = "`celery` is what the worker's own tasks belong to: give the plugin another name";
+    let guest = || Guest::echo("t").build();
+    let world = World::new(&[("celery.wasm", guest())]).await;
+    assert_eq!(world.refused(), expected);
+    let world = World::new(&[("p/plugin.toml", b"name = \"celery\"".to_vec()), ("p/p.wasm", guest())]).await;
+    assert!(
+        world.loaded.refused.iter().any(|refused| refused.reason.ends_with(expected)),
+        "{:?}",
+        world.loaded.refused
+    );
+    world.check_alive().await;
+}
+
+#[tokio::test]
+async fn a_task_that_takes_the_place_of_the_workers_own_is_told_of() {
+    let world = World::guest(&Guest::echo("celery.ping")).await;
+    let guest = world.loaded.plugins.iter().find(|plugin| plugin.name == "guest").expect("it is loaded");
+    assert_eq!(guest.warnings, ["task `celery.ping` takes the place of the worker's own task of this name"]);
+}
+
+#[tokio::test]
 async fn a_folder_may_be_a_plugin_itself_and_other_files_do_not_matter() {
     let world = World::new(&[
         ("plugin.toml", b"name = \"own\"\ncomponent = \"own.wasm\"".to_vec()),
