@@ -17,7 +17,7 @@ use taskhost_core::event::CustomEvent;
 use taskhost_core::protocol::auth::Seal;
 use taskhost_core::protocol::codec::{Format, Serializer};
 use taskhost_core::settle::Step;
-use taskhost_core::{Attempt, Codec, Finished, ResultRecord, StoredResult, TaskId, Timestamp};
+use taskhost_core::{Attempt, Codec, Finished, ResultRecord, SendSettings, StoredResult, TaskId, Timestamp};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 use tracing::warn;
@@ -297,11 +297,15 @@ impl SandboxInvoker {
         sandbox.send_events_to(Arc::new(MonitorSink(announcer.clone())));
         let seal = seal(config)?;
         let publisher = Publisher::new(connection, store.clone(), seal.clone(), announcer);
-        sandbox.publish_through(Outlet {
-            signs: seal.is_some() && config.accept.content.contains(&Serializer::Auth),
-            sink: Arc::new(BrokerSink(publisher)),
+        let settings = SendSettings {
+            node: config.worker.hostname.clone(),
             router: config.router(),
-        });
+            signs: seal.is_some() && config.accept.content.contains(&Serializer::Auth),
+            chords: store.chords(),
+            error_cb_on_chord_header: false,
+            inherit_parent_priority: false,
+        };
+        sandbox.publish_through(Outlet { sink: Arc::new(BrokerSink(publisher)), settings: Arc::new(settings) });
         sandbox.read_results_from(Arc::new(StoreSource(store)));
         let values = ValueStores::new(config.keyvalue.clone(), config.worker.hostname.clone());
         sandbox.keep_values_in(Arc::new(values));
@@ -323,8 +327,8 @@ struct BrokerSink(Publisher);
 
 #[async_trait]
 impl PublishSink for BrokerSink {
-    async fn publish(&self, step: Step) -> Result<(), String> {
-        self.0.publish(&[step]).await.map_err(|error| format!("cannot {:#}", anyhow!(error)))
+    async fn publish(&self, steps: Vec<Step>) -> Result<(), String> {
+        self.0.publish(&steps).await.map_err(|error| format!("cannot {:#}", anyhow!(error)))
     }
 }
 

@@ -6,21 +6,20 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use taskhost_core::settle::Step;
-use taskhost_core::{Router, TaskId};
+use taskhost_core::{SendSettings, TaskId};
 
 /// Publishes for running tasks.
 #[wasmtime_wasi::async_trait]
 pub trait PublishSink: Send + Sync {
-    /// Publishes this, and answers when the broker has it. Whoever asked may give up waiting.
-    async fn publish(&self, step: Step) -> Result<(), String>;
+    /// Publishes these, in order, and answers when the broker has all of them. Whoever asked may give up waiting.
+    async fn publish(&self, steps: Vec<Step>) -> Result<(), String>;
 }
 
 /// How running tasks reach a broker.
 pub struct Outlet {
     pub sink: Arc<dyn PublishSink>,
-    pub router: Router,
-    /// Messages are signed before they leave.
-    pub signs: bool,
+    /// How what they send is made.
+    pub settings: Arc<SendSettings>,
 }
 
 /// Everything that an attempt has sent so far.

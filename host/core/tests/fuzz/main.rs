@@ -12,7 +12,7 @@ use taskhost_core::control::{Answer, Command, Mail};
 use taskhost_core::protocol::codec::Serializer;
 use taskhost_core::protocol::envelope;
 use taskhost_core::protocol::repr::repr;
-use taskhost_core::{Codec, DeliveryInfo, Message, NodeName, QueueName, Request, Signature};
+use taskhost_core::{Canvas, Codec, DeliveryInfo, Message, NodeName, QueueName, Request};
 
 /// A change: what is done, where, and two more numbers for it.
 type Change = (u8, u16, u8, u8);
@@ -190,11 +190,14 @@ fn a_command_of_remote_control_is_read_or_refused() {
 
 #[test]
 fn a_signature_is_read_or_refused() {
-    fuzz("signatures", |text| match Signature::parse(String::from_utf8_lossy(text).into_owned()) {
-        Ok(signature) => {
-            let all = signature.all();
-            assert!(!all.is_empty() && all.iter().all(|signature| !signature.task.as_str().is_empty()));
-            let _ = signature.destination();
+    fuzz("signatures", |text| match Canvas::parse(String::from_utf8_lossy(text).into_owned()) {
+        Ok(canvas) => {
+            let again = Canvas::read(&canvas.to_json()).expect("we wrote it");
+            assert_eq!(again.to_json(), canvas.to_json());
+            match canvas.signatures() {
+                Ok(all) => assert!(all.iter().all(|signature| !signature.task.as_str().is_empty())),
+                Err(error) => assert!(!error.to_string().is_empty()),
+            }
         }
         Err(error) => assert!(!error.to_string().is_empty()),
     });

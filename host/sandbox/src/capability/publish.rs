@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use taskhost_core::settle::Step;
-use taskhost_core::signature::Sender;
-use taskhost_core::{Outcome, Signature, Timestamp, Trap};
+use taskhost_core::{Canvas, Ids, Json, Outcome, PartialCall, Sender, SignatureError, TaskId, Timestamp, Trap};
 
 use crate::abi::taskhost::task::publish::{self, PublishError};
 use crate::clock::Cut;
@@ -20,15 +19,15 @@ use crate::publish::{Fate, Outlet};
 
 impl publish::Host for Guest {
     fn send(&mut self, signature: String) -> Result<String, PublishError> {
-        let (id, step) = self.call(signature, Fate::Waits)?;
-        self.sent().effects.push(step);
+        let (id, steps) = self.call(signature, Fate::Waits)?;
+        self.sent().effects.extend(steps);
         Ok(id)
     }
 
     async fn immediately(&mut self, signature: String) -> Result<String, PublishError> {
-        let (id, step) = self.call(signature, Fate::Left)?;
+        let (id, steps) = self.call(signature, Fate::Left)?;
         let outlet = self.outlet()?;
-        let published = self.waiting().wait(PUBLISH_WAIT, outlet.sink.publish(step)).await;
+        let published = self.waiting().wait(PUBLISH_WAIT, outlet.sink.publish(steps)).await;
         match published {
             Ok(Ok(())) => Ok(id),
             Ok(Err(why)) => Err(PublishError::Unavailable(why)),
@@ -44,8 +43,8 @@ impl publish::Host for Guest {
 }
 
 impl Guest {
-    /// A message that is ready to leave, and its id.
-    fn call(&mut self, text: String, fate: Fate) -> Result<(String, Step), PublishError> {
+    /// Messages that are ready to leave, and the id of the whole.
+    fn call(&mut self, text: String, fate: Fate) -> Result<(String, Vec<Step>), PublishError> {
         let (count_max, bytes_max) = (self.limits().publish, self.limits().result_bytes);
         let bytes = text.len();
         let sent = self.sent();
@@ -61,32 +60,35 @@ impl Guest {
             return Err(PublishError::Limited(text));
         }
         let index = sent.count;
-        let signature = Signature::parse(text).map_err(|error| PublishError::Invalid(error.to_string()))?;
-        self.admit(&signature).map_err(PublishError::Denied)?;
-        let sent = self.with_sender(|sender, now| {
-            sender.send(&signature, index, now).map(|(id, step)| (sender.derived_id(index) == id, id, step))
+        let invalid = |error: SignatureError| PublishError::Invalid(error.to_string());
+        let canvas = Canvas::parse(text).map_err(invalid)?;
+        self.admit(&canvas).map_err(invalid)?.map_err(PublishError::Denied)?;
+        let (applied, ids) = self.with_sender(|sender, now| {
+            let mut ids = Ids::of_call(sender.request, index);
+            (sender.apply(&canvas, PartialCall::default(), &mut ids, now), ids)
         })?;
-        let (is_derived, id, step) = sent.map_err(|error| PublishError::Invalid(error.to_string()))?;
+        let applied = applied.map_err(invalid)?;
+        let id = id_of(&applied.result).ok_or(PublishError::Invalid("a chain without steps".to_owned()))?;
         let sent = self.sent();
         sent.count += 1;
         sent.bytes += bytes;
         let text = id.to_string();
-        if is_derived {
+        for id in ids.into_drawn() {
             sent.remember(id, fate);
         }
-        Ok((text, step))
+        Ok((text, applied.steps))
     }
 
     /// Whether the plugin may publish this and all that hangs on it; why not.
-    fn admit(&self, signature: &Signature) -> Result<(), String> {
-        for signature in signature.all() {
-            let needed = Calls::of(signature);
+    fn admit(&self, canvas: &Canvas) -> Result<Result<(), String>, SignatureError> {
+        for signature in canvas.signatures()? {
+            let needed = Calls::of(&signature);
             let granted = self.capabilities().is_some_and(|all| all.publish.iter().any(|entry| entry.covers(&needed)));
             if !granted {
-                return Err(self.denied("publish", &needed.to_string()));
+                return Ok(Err(self.denied("publish", &needed.to_string())));
             }
         }
-        Ok(())
+        Ok(Ok(()))
     }
 
     fn outlet(&self) -> Result<Arc<Outlet>, PublishError> {
@@ -104,26 +106,33 @@ impl Guest {
         };
         // The wall clock as it was when the attempt started, and has gone on since.
         let now = attempt.started + Instant::now().saturating_duration_since(self.deadlines().started);
-        let (node, request) = (&self.surroundings().hostname, &*attempt.request);
-        Ok(act(Sender { request, node, router: &outlet.router, signs: outlet.signs }, now))
+        Ok(act(Sender { request: &attempt.request, settings: &outlet.settings }, now))
     }
 
     /// The outcome of a task that answers with another in its place.
     pub(crate) fn replaced(&self, signature: String) -> Outcome {
-        let signature = match Signature::parse(signature) {
-            Ok(signature) => signature,
-            Err(error) => return Outcome::Trapped(Trap::InvalidResult(error.to_string())),
+        let invalid = |error: SignatureError| Outcome::Trapped(Trap::InvalidResult(error.to_string()));
+        let canvas = match Canvas::parse(signature) {
+            Ok(canvas) => canvas,
+            Err(error) => return invalid(error),
         };
-        if let Err(denied) = self.admit(&signature) {
-            return Outcome::Trapped(Trap::CapabilityDenied(denied));
+        match self.admit(&canvas) {
+            Err(error) => return invalid(error),
+            Ok(Err(denied)) => return Outcome::Trapped(Trap::CapabilityDenied(denied)),
+            Ok(Ok(())) => {}
         }
-        match self.with_sender(|sender, now| sender.replace(&signature, now)) {
-            Ok(Ok(step)) => Outcome::Replaced(vec![step]),
-            Ok(Err(error)) => Outcome::Trapped(Trap::InvalidResult(error.to_string())),
+        match self.with_sender(|sender, now| sender.replace(canvas, now)) {
+            Ok(Ok(applied)) => Outcome::Replaced(applied.steps),
+            Ok(Err(error)) => invalid(error),
             Err(_) => {
                 let why = "the task wants another in its place, and there is no broker".to_owned();
                 Outcome::Trapped(Trap::CapabilityDenied(why))
             }
         }
     }
+}
+
+/// The id in a result tuple.
+fn id_of(result: &Json) -> Option<TaskId> {
+    TaskId::parse(&result.elements().next()?.elements().next()?.as_text()?).ok()
 }

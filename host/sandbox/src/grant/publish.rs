@@ -131,7 +131,8 @@ mod tests {
             (r#"{"queue": "q", "reply_to": "r"}"#, "t@*"),
         ] {
             let text = format!("{{\"task\": \"t\", \"options\": {options}}}");
-            let needed = Calls::of(&Signature::parse(text).expect("a signature"));
+            let canvas = taskhost_core::Canvas::parse(text).expect("a signature");
+            let needed = Calls::of(&canvas.signatures().expect("nothing is wrong with it")[0]);
             assert_eq!(needed.to_string(), expected, "{options}");
         }
     }

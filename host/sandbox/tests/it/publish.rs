@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use sandbox::{Grant, Limits, Outlet, PublishSink, ResultSource};
 use taskhost_core::settle::Step;
-use taskhost_core::{Attempt, Finished, Outcome, PluginName, Router, State, StoredResult, TaskId, Trap};
+use taskhost_core::{
+    Attempt, ChordStyle, Finished, NodeName, Outcome, PluginName, Router, SendSettings, State, StoredResult, TaskId,
+    Trap,
+};
 
 use crate::guest::{Answer, CALLS, Guest};
 use crate::world::{World, json};
@@ -23,8 +26,8 @@ struct Sink {
 
 #[sandbox::async_trait]
 impl PublishSink for Sink {
-    async fn publish(&self, step: Step) -> Result<(), String> {
-        self.published.lock().expect("no panics").push(id(&step));
+    async fn publish(&self, steps: Vec<Step>) -> Result<(), String> {
+        self.published.lock().expect("no panics").extend(steps.iter().map(id));
         if self.silent {
             std::future::pending::<()>().await;
         }
@@ -128,7 +131,15 @@ async fn world(guest: &Guest, limits: Limits, powers: &[(&str, &[&str])], sink: 
     let files = [("guest/guest.wasm", guest.build()), ("guest/plugin.toml", manifest.into_bytes())];
     let world = World::with_grants(limits, grants, &files).await;
     assert_eq!(world.loaded.refused, [], "{:?}", world.loaded.refused);
-    world.sandbox.publish_through(Outlet { sink: sink.clone(), router: Router::default(), signs: false });
+    let settings = SendSettings {
+        node: NodeName::parse("taskhost@box").expect("a name"),
+        router: Router::default(),
+        signs: false,
+        chords: ChordStyle::Native,
+        error_cb_on_chord_header: false,
+        inherit_parent_priority: false,
+    };
+    world.sandbox.publish_through(Outlet { sink: sink.clone(), settings: Arc::new(settings) });
     world
 }
 
@@ -192,10 +203,7 @@ async fn nothing_passes_that_is_not_granted_or_is_no_signature() {
             r#"{"task": "tasks.add", "options": {"headers": {"task": "x"}}}"#,
             "header `task` of the signature".to_owned(),
         ),
-        (
-            r#"{"task": "tasks.add", "options": {"chord": {"task": "x"}}}"#,
-            "the signature is a member of a chord".to_owned(),
-        ),
+        (r#"{"task": "tasks.add", "options": {"chord": {"task": "tasks.noop"}}}"#, denied("tasks.noop")),
         ("{", "the signature is not JSON".to_owned()),
     ] {
         let (outcome, effects) = run(&world(&sender("send", signature, 1), Limits::default(), ADDS, &sink).await).await;

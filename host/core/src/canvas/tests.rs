@@ -3,6 +3,7 @@
 use expect_test::{Expect, expect};
 
 use super::*;
+use crate::chord::ChordStyle;
 use crate::dispatcher::fixture;
 use crate::message::{HeaderValue, Message, PUT_BACK_HEADER};
 use crate::name::{NodeName, TaskId};
@@ -10,14 +11,13 @@ use crate::protocol::codec::Codec;
 use crate::protocol::content::MapWriter;
 use crate::protocol::v2;
 use crate::request::Request;
-use crate::route::Router;
-use crate::settle::Step;
-use crate::timestamp::Timestamp;
+use crate::route::{Destination, Router};
+use crate::signature::was_sent_before;
 
-const NOW: Timestamp = Timestamp::from_micros(1_795_343_528_000_000);
+pub(super) const NOW: Timestamp = Timestamp::from_micros(1_795_343_528_000_000);
 
-fn signature(text: &str) -> Signature {
-    Signature::parse(text.to_owned()).unwrap_or_else(|error| panic!("{text}: {error}"))
+fn canvas(text: &str) -> Canvas {
+    Canvas::parse(text.to_owned()).unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
 /// A task with a place in a workflow, and others that hang on it.
@@ -40,9 +40,30 @@ fn request() -> Request {
     request
 }
 
-fn with<T>(request: &Request, act: impl FnOnce(Sender<'_>) -> T) -> T {
-    let node = NodeName::parse("taskhost@box").expect("a name");
-    act(Sender { request, node: &node, router: &Router::default(), signs: false })
+pub(super) fn settings() -> SendSettings {
+    SendSettings {
+        node: NodeName::parse("taskhost@box").expect("a name"),
+        router: Router::default(),
+        signs: false,
+        chords: ChordStyle::Native,
+        error_cb_on_chord_header: false,
+        inherit_parent_priority: false,
+    }
+}
+
+fn apply(request: &Request, text: &str) -> Result<Applied, SignatureError> {
+    let settings = settings();
+    let sender = Sender { request, settings: &settings };
+    sender.apply(&Canvas::parse(text.to_owned())?, PartialCall::default(), &mut Ids::of_call(request, 0), NOW)
+}
+
+fn replace(text: &str) -> Result<Applied, SignatureError> {
+    Sender { request: &request(), settings: &settings() }.replace(Canvas::parse(text.to_owned())?, NOW)
+}
+
+fn only(applied: Applied) -> Step {
+    let [step] = <[Step; 1]>::try_from(applied.steps).expect("one step");
+    step
 }
 
 /// Everything of a message that the client of a task can see.
@@ -68,9 +89,7 @@ fn render(step: &Step) -> String {
 
 #[track_caller]
 fn check_sent(text: &str, expected: Expect) {
-    expected.assert_eq(&render(
-        &with(&request(), |sender| sender.send(&signature(text), 0, NOW)).expect("queues are made").1,
-    ));
+    expected.assert_eq(&render(&only(apply(&request(), text).expect("queues are made"))));
 }
 
 #[test]
@@ -134,7 +153,7 @@ fn every_option_has_its_place_in_the_message() {
 fn a_replacement_takes_the_place_of_its_task_with_all_that_hangs_on_it() {
     let text = r#"{"task": "tasks.other", "args": [1], "options": {"task_id": "not this one", "priority": 2,
         "link": [{"task": "own"}, {"task": "done"}], "chain": [{"task": "soon"}], "stamped_headers": ["run"], "run": "2"}}"#;
-    let step = with(&request(), |sender| sender.replace(&signature(text), NOW)).expect("queues are made");
+    let step = only(replace(text).expect("queues are made"));
     let expected = expect![[r#"
         to celery by /celery
         task "tasks.other"
@@ -150,26 +169,36 @@ fn a_replacement_takes_the_place_of_its_task_with_all_that_hangs_on_it() {
         stamped_headers ["tenant", "run"]
         stamps {"tenant": "acme", "run": "2"}
         reply to `client`, correlation `correlation`, priority Some(2), mode Some(2)
-        [[1], {}, {"callbacks": [{"task": "own"}, {"task": "done"}], "errbacks": [{"task": "failed"}], "chain": [{"task": "last", "options": {"task_id": "z", "replaced_task_nesting": 1}}, {"task": "celery.chord", "kwargs": {"x": NaN}, "options": {"replaced_task_nesting": 1}}, {"task": "soon"}], "chord": {"task": "body"}}]
+        [[1], {}, {"callbacks": [{"task": "own"}, {"task": "done"}], "errbacks": [{"task": "failed"}], "chain": [{"task": "last", "args": [], "kwargs": {}, "options": {"task_id": "z", "replaced_task_nesting": 1}, "subtask_type": null, "immutable": false}, {"task": "celery.chord", "args": [], "kwargs": {"x": NaN}, "options": {"replaced_task_nesting": 1, "task_id": "90dc7e1c-4dd2-55c6-822c-c08118b8eedd"}, "subtask_type": null, "immutable": false}, {"task": "soon", "args": [], "kwargs": {}, "options": {"task_id": "dec8d5fd-7da3-55fe-ac03-79f50ef47889"}, "subtask_type": null, "immutable": false}], "chord": {"task": "body"}}]
     "#]];
     expected.assert_eq(&render(&step));
 }
 
 #[test]
 fn ids_follow_from_the_execution_and_its_number() {
-    let ids = |request: &Request| with(request, |sender| [sender.derived_id(0), sender.derived_id(1)]);
+    let ids = |request: &Request| {
+        let mut all: Vec<TaskId> = (0..2).map(|index| Ids::of_call(request, index).next_id()).collect();
+        let mut more = [Ids::of_call(request, 0), Ids::of_callbacks(request), Ids::of_replacement(request)];
+        more.iter_mut().for_each(|ids| all.extend([ids.next_id(), ids.next_id()]));
+        all.remove(2);
+        all
+    };
     let first = ids(&request());
     assert_eq!(first, ids(&request()), "a repeat sends the same");
     let retry = Request { retries: 1, ..request() };
     let replacement = Request { replaced_task_nesting: 1, ..request() };
     let other = Request { id: TaskId::parse("id-2").expect("an id"), ..request() };
-    let all = [first, ids(&retry), ids(&replacement), ids(&other)].concat();
+    let mut all = [first, ids(&retry), ids(&replacement), ids(&other)].concat();
+    all.extend([Ids::of_errbacks("id-1"), Ids::of_chord("id-1")].map(|mut ids| ids.next_id()));
     assert_eq!(all.iter().collect::<std::collections::HashSet<_>>().len(), all.len());
+    let mut drawn = Ids::of_chord("g");
+    let both = [drawn.next_id(), drawn.next_id()];
+    assert_eq!(drawn.into_drawn(), both);
 }
 
 #[test]
 fn a_retry_knows_what_it_sent_before() {
-    let ids = with(&request(), |sender| [sender.derived_id(0), sender.derived_id(1)]);
+    let ids = [0, 1].map(|index| Ids::of_call(&request(), index).next_id());
     let retry = Request { retries: 2, ..request() };
     assert!(ids.iter().all(|id| was_sent_before(&retry, id, 2)));
     assert!(!was_sent_before(&retry, &ids[1], 1), "it sends no more than one");
@@ -182,11 +211,28 @@ fn a_retry_knows_what_it_sent_before() {
 }
 
 #[test]
+fn the_first_id_is_that_of_the_result() {
+    let first = Ids::of_call(&request(), 0).next_id();
+    let body =
+        r#"{"subtask_type": "chord", "kwargs": {"header": [{"task": "a"}, {"task": "b"}], "body": {"task": "c"}}}"#;
+    for text in [
+        r#"{"task": "a"}"#,
+        r#"{"subtask_type": "chain", "kwargs": {"tasks": [{"task": "a"}, {"task": "b"}]}}"#,
+        r#"{"subtask_type": "group", "kwargs": {"tasks": [{"task": "a"}, {"task": "b"}]}}"#,
+        body,
+        &format!(r#"{{"subtask_type": "chain", "kwargs": {{"tasks": [{{"task": "a"}}, {body}]}}}}"#),
+    ] {
+        let applied = apply(&request(), text).expect(text);
+        let id = applied.result.elements().next().and_then(|head| head.elements().next()).expect("a tuple");
+        assert_eq!(id.as_text().as_deref(), Some(first.as_str()), "{text}");
+    }
+}
+
+#[test]
 fn what_a_repeat_sends_says_that_it_may_be_there_twice() {
     let is_marked = |request: &Request| {
-        let sent = with(request, |sender| sender.send(&signature(r#"{"task": "t"}"#), 0, NOW));
-        let (_, step) = sent.expect("queues are made");
-        let Step::SendTo(_, publication) = step else { panic!("it goes to a queue") };
+        let sent = only(apply(request, r#"{"task": "t"}"#).expect("queues are made"));
+        let Step::SendTo(_, publication) = sent else { panic!("it goes to a queue") };
         publication.message.headers.get(PUT_BACK_HEADER).is_some()
     };
     assert!(!is_marked(&request()));
@@ -197,28 +243,69 @@ fn what_a_repeat_sends_says_that_it_may_be_there_twice() {
 
 #[test]
 fn a_worker_that_signs_says_so() {
-    let (request, node) = (request(), NodeName::parse("taskhost@box").expect("a name"));
-    let sender = Sender { request: &request, node: &node, router: &Router::default(), signs: true };
-    let (_, step) = sender.send(&signature(r#"{"task": "t"}"#), 0, NOW).expect("queues are made");
-    let Step::SendTo(_, publication) = step else { panic!("it goes to a queue") };
+    let settings = SendSettings { signs: true, ..settings() };
+    let request = request();
+    let sender = Sender { request: &request, settings: &settings };
+    let canvas = canvas(r#"{"task": "t"}"#);
+    let applied = sender.apply(&canvas, PartialCall::default(), &mut Ids::of_call(&request, 0), NOW);
+    let Step::SendTo(_, publication) = only(applied.expect("queues are made")) else { panic!("it goes to a queue") };
     assert!(crate::protocol::auth::is_open(&publication.message), "it is signed before it leaves");
 }
 
-#[test]
-fn all_that_a_signature_publishes_is_found() {
-    let text = r#"{"task": "a", "options": {"link": [{"task": "b", "options": {"link_error": {"task": "c"}}}],
-        "chain": [{"task": "d", "options": {"queue": "q"}}]}}"#;
-    let all = signature(text);
-    let tasks: Vec<&str> = all.all().iter().map(|signature| signature.task.as_str()).collect();
-    assert_eq!(tasks, ["a", "b", "d", "c"]);
-    assert!(!all.all()[2].destination().is_default());
+/// What a guest needs a grant for.
+fn needs(text: &str) -> Vec<String> {
+    let all = canvas(text).signatures().unwrap_or_else(|error| panic!("{text}: {error}"));
+    all.iter()
+        .map(|signature| {
+            let Destination { queue, exchange, routing_key } = signature.destination();
+            let queue = queue.as_ref().map(|queue| format!("@{queue}")).unwrap_or_default();
+            let free = exchange.is_some() || routing_key.is_some() || signature.has_reply_to();
+            format!("{}{queue}{}", signature.task, if free { "@*" } else { "" })
+        })
+        .collect()
 }
 
 #[test]
-fn what_is_no_plain_signature_is_refused_with_what_is_wrong() {
+fn all_that_a_signature_may_publish_is_found() {
+    let text = r#"{"task": "a", "options": {"link": [{"task": "b", "options": {"link_error": {"task": "c"}}}],
+        "chain": [{"task": "d", "options": {"queue": "q"}}], "chord": {"task": "e"}}}"#;
+    assert_eq!(needs(text), ["a", "b", "c", "d@q", "e"]);
+}
+
+#[test]
+fn what_a_signature_is_made_of_goes_where_it_is_sent() {
+    let chord = r#"{"subtask_type": "chord", "options": {"queue": "q", "link": {"task": "l"}}, "kwargs":
+        {"header": [{"task": "a"}, {"subtask_type": "group", "options": {"routing_key": "k"}, "kwargs":
+        {"tasks": [{"task": "b", "options": {"queue": "own"}}]}}], "body": {"task": "c"}}}"#;
+    assert_eq!(needs(chord), ["a", "a@q", "b@own", "b@q", "b@*", "c", "c@q", "l"]);
+    let chunks =
+        r#"{"subtask_type": "chunks", "options": {"queue": "q"}, "kwargs": {"task": {"task": "a"}, "it": [], "n": 2}}"#;
+    assert_eq!(needs(chunks), ["celery.chunks@q", "celery.starmap@q", "a", "a@q"]);
+}
+
+#[test]
+fn tasks_that_call_others_have_those_in_them() {
+    let map = r#"{"task": "celery.map", "immutable": true, "kwargs": {"task": {"task": "a"}, "it": [1]}}"#;
+    assert_eq!(needs(map), ["celery.map", "a"]);
+    assert_eq!(
+        needs(r#"{"subtask_type": "xstarmap", "kwargs": {"task": {"task": "a"}, "it": []}}"#),
+        ["celery.starmap", "a"]
+    );
+    for text in [
+        // Whoever calls it may say which.
+        r#"{"task": "celery.map", "kwargs": {"task": {"task": "a"}, "it": [1]}}"#,
+        r#"{"task": "celery.map", "immutable": true, "args": [{"task": "a"}, [1]]}"#,
+        r#"{"task": "celery.chord_unlock", "immutable": true, "args": ["g", {"task": "a"}]}"#,
+        r#"{"task": "celery.group", "immutable": true, "kwargs": {"task": {"task": "a"}}}"#,
+    ] {
+        let error = canvas(text).signatures().expect_err(text);
+        assert!(matches!(error, SignatureError::Builtin(_)), "{text}: {error}");
+    }
+}
+
+#[test]
+fn what_is_no_signature_is_refused_with_what_is_wrong() {
     let options = |options: &str| format!(r#"{{"task": "t", "options": {options}}}"#);
-    let deep = (0..20)
-        .fold(r#"{"task": "t"}"#.to_owned(), |inner, _| format!(r#"{{"task": "t", "options": {{"link": {inner}}}}}"#));
     for (text, expected) in [
         ("{", "the signature is not JSON: "),
         ("[]", "all of the signature is not a JSON object"),
@@ -228,10 +315,14 @@ fn what_is_no_plain_signature_is_refused_with_what_is_wrong() {
         (r#"{"task": "t", "args": {}}"#, "`args` of the signature is not a JSON array"),
         (r#"{"task": "t", "kwargs": []}"#, "`kwargs` of the signature is not a JSON object"),
         (r#"{"task": "t", "options": 1}"#, "`options` of the signature is not a JSON object"),
-        (r#"{"task": "celery.group", "subtask_type": "group"}"#, "the signature is a group: only plain"),
-        (r#"{"task": "celery.chain"}"#, "the signature is a chain: only plain"),
-        (&options(r#"{"chord": {"task": "b"}}"#), "the signature is a member of a chord: only plain"),
-        (&options(r#"{"link": [{"task": "celery.map", "kwargs": {}}]}"#), "the signature is a xmap: only plain"),
+        (r#"{"subtask_type": "swarm"}"#, "the signature is of the type `swarm`, which nobody knows"),
+        (r#"{"subtask_type": "group", "kwargs": {"tasks": 1}}"#, "`kwargs.tasks` of the signature is not a JSON array"),
+        (
+            r#"{"subtask_type": "group", "kwargs": {"tasks": [{"task": "t", "options": {"link": [{"task": "a"}, {"subtask_type": "chord", "kwargs": {"header": [{}]}}]}}]}}"#,
+            "`kwargs.tasks[0].options.link[1].kwargs.header[0]`: `task` of the signature is not there",
+        ),
+        (r#"{"subtask_type": "chord", "kwargs": {"header": []}}"#, "the chord has no body"),
+        (&options(r#"{"chord": 1}"#), "option `chord` of the signature is not a signature"),
         (&options(r#"{"link": "t"}"#), "option `link` of the signature is not a signature, or an array of them"),
         (&options(r#"{"eta": "soon"}"#), "option `eta` of the signature is not an ISO 8601 time"),
         (&options(r#"{"expires": "soon"}"#), "option `expires` of the signature is not seconds, or an ISO 8601 time"),
@@ -244,22 +335,66 @@ fn what_is_no_plain_signature_is_refused_with_what_is_wrong() {
         (&options(r#"{"headers": {"task": "other"}}"#), "header `task` of the signature cannot be set"),
         (&options(r#"{"headers": {"BCC": ["other"]}}"#), "header `BCC` of the signature cannot be set"),
         (&options(r#"{"headers": {"x-death": []}}"#), "header `x-death` of the signature cannot be set"),
-        (&deep, "the signature holds signatures that hold others, deeper than 16"),
     ] {
-        let error = Signature::parse(text.to_owned()).expect_err(text).to_string();
+        let error = Canvas::parse(text.to_owned()).and_then(|canvas| canvas.signatures()).expect_err(text).to_string();
         assert!(error.starts_with(expected), "{text}: {error}");
     }
+}
+
+#[test]
+fn options_that_mean_something_to_the_client_alone_break_nothing() {
+    check_sent(
+        r#"{"task": "t", "options": {"user_id": "guest", "serializer": "pickle", "compression": "gzip", "priority": 3.5,
+            "headers": {"task": "other", "mine": 1}, "time_limit": -1, "shadow": 4, "queue": "q"}}"#,
+        expect![[r#"
+            to q by /q
+            task "t"
+            id "7fa4e215-bf18-5861-bbdd-015090e6ef53"
+            retries 0
+            timelimit [null, null]
+            root_id "root"
+            parent_id "id-1"
+            origin "taskhost@box"
+            replaced_task_nesting 0
+            stamps {}
+            mine 1
+            reply to ``, correlation `7fa4e215-bf18-5861-bbdd-015090e6ef53`, priority Some(0), mode Some(2)
+            [[], {}, {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]
+        "#]],
+    );
+    for decisive in [r#"{"eta": "soon"}"#, r#"{"queue": 1}"#, r#"{"link": "t"}"#] {
+        apply(&request(), &format!(r#"{{"task": "t", "options": {decisive}}}"#)).expect_err(decisive);
+    }
+}
+
+#[test]
+fn a_signature_of_too_many_is_refused() {
+    let all = |count: usize| {
+        let tasks = vec![r#"{"task": "t"}"#; count].join(",");
+        Canvas::parse(format!(r#"{{"subtask_type": "group", "kwargs": {{"tasks": [{tasks}]}}}}"#))
+    };
+    assert!(all(99_999).is_ok());
+    assert!(all(100_000).expect_err("one too many").to_string().contains("more than 100,000 others"));
+}
+
+#[test]
+fn a_body_that_is_too_large_for_so_many_members_is_refused() {
+    let tasks = vec![r#"{"task": "t"}"#; 300].join(",");
+    let body = format!(r#"{{"task": "b", "args": ["{}"]}}"#, "x".repeat(1024 * 1024));
+    let text = format!(r#"{{"subtask_type": "chord", "kwargs": {{"header": [{tasks}], "body": {body}}}}}"#);
+    assert_eq!(apply(&request(), &text), Err(SignatureError::Bodies));
 }
 
 #[test]
 fn a_time_may_be_typed_as_kombu_types_it() {
     let typed = r#"{"task": "t", "options": {"eta": {"__type__": "datetime", "__value__": "2026-12-24T18:00:00"}}}"#;
     let plain = r#"{"task": "t", "options": {"eta": "2026-12-24T18:00:00Z", "countdown": 0}}"#;
-    assert_eq!(signature(typed), signature(plain));
+    let sent = |text: &str| render(&only(apply(&request(), text).expect("queues are made")));
+    assert_eq!(sent(typed), sent(plain));
 }
 
 /// Names that a guest may try, to say another way what its grant has heard.
-const TRIED: [&str; 32] = [
+const TRIED: [&str; 33] = [
     "task",
     "id",
     "task_id",
@@ -286,6 +421,7 @@ const TRIED: [&str; 32] = [
     "link",
     "link_error",
     "chain",
+    "chord",
     "headers",
     "argsrepr",
     "stamped_headers",
@@ -316,16 +452,19 @@ fn whatever_is_published_is_the_task_that_was_read() {
             map.put("headers", &Json::object(headers.map(|index| (name(*index), value(*parts, text)))));
         }
         let signature = Json::object([("task", Json::text("tasks.add")), ("options", map.finish())]);
-        let Ok(signature) = Signature::read(&signature) else { return };
-        let request = request();
-        let steps = with(&request, |sender| {
-            [sender.send(&signature, 0, NOW).map(|(_, step)| step), sender.replace(&signature, NOW)]
-        });
-        for step in steps {
-            let (Ok(Step::Send(publication)) | Ok(Step::SendTo(_, publication))) = step else {
-                panic!("not sent: {step:?}")
+        let Ok(canvas) = Canvas::read(&signature) else { return };
+        if canvas.signatures().is_err() {
+            return;
+        }
+        let (request, settings) = (request(), settings());
+        let sender = Sender { request: &request, settings: &settings };
+        let sent = sender.apply(&canvas, PartialCall::default(), &mut Ids::of_call(&request, 0), NOW);
+        for applied in [sent, sender.replace(canvas, NOW)] {
+            let Ok(applied) = applied else { continue };
+            let (Step::Send(publication) | Step::SendTo(_, publication)) = &applied.steps[0] else {
+                panic!("not sent: {applied:?}")
             };
-            let message = publication.message;
+            let message = publication.message.clone();
             assert!(message.headers.get("CC").is_none() && message.headers.get(PUT_BACK_HEADER).is_none());
             let read = v2::decode(message, request.delivery.clone(), &Codec::default()).expect("we wrote it");
             assert_eq!((read.task.as_str(), read.parent_id.is_some()), ("tasks.add", true));
