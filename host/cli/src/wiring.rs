@@ -13,11 +13,12 @@ use broker::{Broker, BrokerError};
 use sandbox::{CacheConfig, EventSink, Outlet, PublishSink, ResultSource, Sandbox, StateSink};
 use store::state::{NodeState, StateFile, StateMemory};
 use store::{ReplySender, ResultStore, SharedRates, StoreOptions};
+use taskhost_core::canvas::SendSettings;
 use taskhost_core::event::CustomEvent;
 use taskhost_core::protocol::auth::Seal;
 use taskhost_core::protocol::codec::{Format, Serializer};
 use taskhost_core::settle::Step;
-use taskhost_core::{Attempt, Codec, Finished, ResultRecord, SendSettings, StoredResult, TaskId, Timestamp};
+use taskhost_core::{Attempt, ChordStyle, Codec, Finished, ResultRecord, StoredResult, TaskId, Timestamp};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 use tracing::warn;
@@ -297,20 +298,25 @@ impl SandboxInvoker {
         sandbox.send_events_to(Arc::new(MonitorSink(announcer.clone())));
         let seal = seal(config)?;
         let publisher = Publisher::new(connection, store.clone(), seal.clone(), announcer);
-        let settings = SendSettings {
-            node: config.worker.hostname.clone(),
-            router: config.router(),
-            signs: seal.is_some() && config.accept.content.contains(&Serializer::Auth),
-            chords: store.chords(),
-            error_cb_on_chord_header: false,
-            inherit_parent_priority: false,
-        };
+        let settings = send_settings(config, store.chords())?;
         sandbox.publish_through(Outlet { sink: Arc::new(BrokerSink(publisher)), settings: Arc::new(settings) });
         sandbox.read_results_from(Arc::new(StoreSource(store)));
         let values = ValueStores::new(config.keyvalue.clone(), config.worker.hostname.clone());
         sandbox.keep_values_in(Arc::new(values));
         Ok(Self(sandbox))
     }
+}
+
+/// How this worker publishes what its tasks call and what follows them.
+pub(crate) fn send_settings(config: &Config, chords: ChordStyle) -> Result<SendSettings, Failure> {
+    Ok(SendSettings {
+        node: config.worker.hostname.clone(),
+        router: config.router(),
+        signs: seal(config)?.is_some() && config.accept.content.contains(&Serializer::Auth),
+        chords,
+        error_cb_on_chord_header: config.task.allow_error_cb_on_chord_header,
+        inherit_parent_priority: config.task.inherit_parent_priority,
+    })
 }
 
 /// Tells monitors what running tasks say.

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use rustc_hash::FxHashSet;
+
 use crate::name::TaskId;
 use crate::protocol::content::{Json, Kind};
 use crate::record::{ResultValue, State};
@@ -78,7 +80,8 @@ pub fn missing(chord: &ClaimedChord) -> Vec<TaskId> {
     if let Some(structure) = &chord.structure {
         collect_leaves(structure, 0, &mut leaves);
     }
-    leaves.retain(|leaf| !chord.parts.iter().any(|part| part.task == *leaf));
+    let there: FxHashSet<&TaskId> = chord.parts.iter().map(|part| &part.task).collect();
+    leaves.retain(|leaf| !there.contains(leaf));
     leaves
 }
 

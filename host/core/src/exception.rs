@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::name::TaskName;
 use crate::outcome::Trap;
-use crate::protocol::content::Json;
+use crate::protocol::content::{Json, Kind};
 use crate::protocol::repr::repr;
 use crate::request::Request;
 
@@ -34,6 +34,17 @@ impl Exception {
     /// `kind(*arguments)` of `module`.
     pub fn new(module: &str, kind: &str, arguments: impl IntoIterator<Item = Json>) -> Self {
         Self { kind: kind.to_owned(), module: Some(module.to_owned()), arguments: Json::array(arguments) }
+    }
+
+    /// The exception in a result document (celery/backends/base.py `exception_to_python`).
+    pub fn read(document: &Json) -> Self {
+        let text = |key: &str| document.get(key).and_then(|value| value.as_text().map(|text| text.into_owned()));
+        let message = document.get("exc_message").unwrap_or(Json::null());
+        Self {
+            kind: text("exc_type").unwrap_or_else(|| "Exception".to_owned()),
+            module: text("exc_module"),
+            arguments: if message.kind() == Kind::List { message } else { Json::array([message]) },
+        }
     }
 
     /// Celery: an unhandled soft time limit.

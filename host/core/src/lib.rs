@@ -16,6 +16,7 @@ pub mod dead;
 pub mod dispatcher;
 pub mod event;
 pub mod exception;
+pub mod flow;
 pub mod message;
 pub mod name;
 pub mod outcome;

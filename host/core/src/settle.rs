@@ -5,13 +5,17 @@
 //! `after`, `acknowledgement`, `events` (worker `commit`), so that a crash between two steps repeats work and never
 //! loses it.
 
+use std::sync::Arc;
+
 use crate::chord::ChordPart;
 use crate::dead;
+use crate::dispatcher::ReadyChord;
 use crate::event::{Event, Happening};
 use crate::exception::Exception;
+use crate::flow::{self, Aftermath, Body, Failed, Means};
 use crate::message::{Acknowledgement, HeaderValue, Message, PUT_BACK_HEADER, Publication};
 use crate::name::{NodeName, PluginName, QueueName, TaskId};
-use crate::outcome::{Attempt, Finished, Limit, Outcome, Policy, RetryDelay, RetryRequest, Violation};
+use crate::outcome::{Attempt, Child, Finished, Limit, Outcome, Policy, RetryDelay, RetryRequest, Violation};
 use crate::protocol::content::Json;
 use crate::queue::Queue;
 use crate::record::{CallRecord, ResultRecord, ResultValue, State};
@@ -36,6 +40,8 @@ pub struct Settlement {
     pub acknowledgement: Option<Acknowledgement>,
     /// Then announced.
     pub events: Vec<Event>,
+    /// What the log is to be told: something else that went wrong.
+    pub remarks: Vec<String>,
 }
 
 /// What is done with a chord.
@@ -102,14 +108,13 @@ pub enum Refusal {
 }
 
 /// Decides about an attempt that ended.
-pub fn settle(attempt: &Attempt, finished: Finished, now: Timestamp, jitter: Jitter) -> Settlement {
-    let desk = Desk { attempt, now, usage: Some(finished.usage) };
+pub fn settle(attempt: &Attempt, finished: Finished, now: Timestamp, jitter: Jitter, means: Means<'_>) -> Settlement {
+    // Of the others there is nothing to tell: they were never published.
+    let published = |child: &Child| child.published || matches!(finished.outcome, Outcome::Success(_));
+    let children = finished.children.iter().filter(|child| published(child)).map(|child| child.result.clone());
+    let desk = Desk { attempt, now, usage: Some(finished.usage), children: children.collect(), means };
     match finished.outcome {
-        Outcome::Success(result) => Settlement {
-            before: finished.effects,
-            records: desk.record_unless_ignored(State::Success, ResultValue::Json(result.clone()), None),
-            ..desk.done(Happening::Succeeded { result, usage: finished.usage })
-        },
+        Outcome::Success(result) => desk.succeed(result, finished.effects, finished.usage),
         Outcome::Failure(exception, traceback) => desk.fail_or_retry(exception, traceback, None, jitter),
         Outcome::Retry(wish) => desk.retry(wish),
         Outcome::Ignored => desk.done(Happening::Ignored),
@@ -117,11 +122,7 @@ pub fn settle(attempt: &Attempt, finished: Finished, now: Timestamp, jitter: Jit
             acknowledgement: desk.unless_early(Acknowledgement::Requeue),
             ..desk.done(Happening::Rejected { requeue: true })
         },
-        Outcome::Rejected { requeue: false } => Settlement {
-            records: desk.failure(Exception::rejected("rejected by the task"), None),
-            acknowledgement: desk.unless_early(Acknowledgement::Reject),
-            ..desk.done(Happening::Rejected { requeue: false })
-        },
+        Outcome::Rejected { requeue: false } => desk.reject("rejected by the task"),
         // Celery publishes the other and raises `Ignore` (celery/app/task.py `on_replace`).
         Outcome::Replaced(replacement) => Settlement {
             before: finished.effects.into_iter().chain(replacement).collect(),
@@ -155,13 +156,14 @@ pub fn settle(attempt: &Attempt, finished: Finished, now: Timestamp, jitter: Jit
         Outcome::Interrupted => desk.give_back(),
         Outcome::Terminated(signal) => Settlement {
             records: revoked_record(&attempt.request, attempt.policy, "terminated", now),
+            chord: revoked_part(&attempt.request, "terminated"),
             ..desk.done(Happening::Revoked { expired: false, terminated: Some(signal) })
         },
     }
 }
 
 /// Decides about a delivery that never became an attempt.
-pub fn refuse(refusal: Refusal, now: Timestamp) -> Settlement {
+pub fn refuse(refusal: Refusal, now: Timestamp, means: Means<'_>) -> Settlement {
     match refusal {
         // celery/worker/consumer/consumer.py: `on_decode_error` acknowledges what cannot be decoded at
         // all, `on_unknown_message` and `on_invalid_task` reject.
@@ -195,17 +197,19 @@ pub fn refuse(refusal: Refusal, now: Timestamp) -> Settlement {
         }
         Refusal::Expired(request, policy) => Settlement {
             records: revoked_record(&request, policy, "expired", now),
+            chord: revoked_part(&request, "expired"),
             acknowledgement: Some(Acknowledgement::Ack),
             events: vec![event(&request, Happening::Revoked { expired: true, terminated: None })],
             ..Settlement::default()
         },
         Refusal::Revoked(request, policy) => Settlement {
             records: revoked_record(&request, policy, "revoked", now),
+            chord: revoked_part(&request, "revoked"),
             acknowledgement: Some(Acknowledgement::Ack),
             events: vec![event(&request, Happening::Revoked { expired: false, terminated: None })],
             ..Settlement::default()
         },
-        Refusal::Undeliverable(request, deliveries) => dead_letter(&request, deliveries, now),
+        Refusal::Undeliverable(request, deliveries) => dead_letter(&request, deliveries, now, means),
     }
 }
 
@@ -234,6 +238,12 @@ pub(crate) fn revoked_record(request: &Request, policy: Policy, reason: &str, no
     vec![record(request, State::Revoked, ResultValue::Exception(Exception::revoked(reason)), None, now)]
 }
 
+/// The chord of a revoked task will never be complete without it.
+fn revoked_part(request: &Request, reason: &str) -> Vec<ChordStep> {
+    let result = ResultValue::Exception(Exception::revoked(reason));
+    flow::part_of(request, State::Revoked, &result).into_iter().collect()
+}
+
 /// REVOKED for a task that is not here and that nobody has begun (celery/worker/control.py `_revoke`).
 pub fn revoked_elsewhere(id: TaskId, now: Timestamp) -> ResultRecord {
     ResultRecord {
@@ -253,9 +263,12 @@ pub fn revoked_elsewhere(id: TaskId, now: Timestamp) -> ResultRecord {
 }
 
 /// What lost worker after worker is kept aside for people to look at.
-fn dead_letter(request: &Request, deliveries: u32, now: Timestamp) -> Settlement {
+fn dead_letter(request: &Request, deliveries: u32, now: Timestamp, means: Means<'_>) -> Settlement {
     let error = dead::undeliverable(deliveries);
-    let exception = ResultValue::Exception(Exception::worker_lost(&error));
+    let exception = Exception::worker_lost(&error);
+    let failed = Failed { exception: &exception, traceback: None, stores: true, tells_calls: false };
+    let aftermath = flow::failed(means, request, &failed, now);
+    let exception = ResultValue::Exception(exception);
     let reason = dead::Reason { reason: "delivery_limit", error: &error, count: deliveries };
     let message = dead::letter(&request.message, &request.delivery.queue, &reason);
     Settlement {
@@ -266,24 +279,96 @@ fn dead_letter(request: &Request, deliveries: u32, now: Timestamp) -> Settlement
         events: vec![event(request, Happening::DeadLettered { deliveries })],
         ..Settlement::default()
     }
+    .followed_by(aftermath)
 }
 
 /// Decides about an attempt whose successors can never be published: one whose retry it is, Celery rejects
 /// for good; one that called other tasks, or is replaced, fails.
-pub fn unpublishable(attempt: &Attempt, remaining: &Settlement, reason: &str, now: Timestamp) -> Settlement {
-    let desk = Desk { attempt, now, usage: None };
+pub fn unpublishable(
+    attempt: &Attempt,
+    remaining: &Settlement,
+    reason: &str,
+    now: Timestamp,
+    means: Means<'_>,
+) -> Settlement {
+    let desk = Desk { attempt, now, usage: None, children: Vec::new(), means };
     let called = |event: &Event| matches!(event.what, Happening::Succeeded { .. } | Happening::Ignored);
     if remaining.events.iter().any(called) {
         return desk.fail(Exception::unpublished(reason), None, None);
     }
+    desk.reject(reason)
+}
+
+/// Decides about the body of a chord all of whose parts are there. The request is that of the last of them.
+pub fn chord_ready(request: &Request, ready: ReadyChord, now: Timestamp, means: Means<'_>) -> Settlement {
+    let ReadyChord { claimed, body, mut remaining } = ready;
+    match Body::of(means, request, &claimed, &body, now) {
+        Body::Runs(steps) => {
+            remaining.before = steps;
+            remaining.chord.insert(0, ChordStep::Finish { group: claimed.group, token: claimed.token });
+            remaining
+        }
+        Body::Fails(aftermath) => remaining.without_body(claimed.group, aftermath),
+    }
+}
+
+/// Decides about the body of a chord that can never be published.
+pub fn body_unpublishable(
+    request: &Request,
+    group: &str,
+    body: &Json,
+    mut remaining: Settlement,
+    reason: &str,
+    now: Timestamp,
+    means: Means<'_>,
+) -> Settlement {
+    remaining.before.clear();
+    remaining.chord.retain(|step| !matches!(step, ChordStep::Finish { group: of, .. } if of == group));
+    let aftermath = flow::fail_body(means, request, group, body, &flow::unpublished(reason), now);
+    remaining.without_body(group.to_owned(), aftermath)
+}
+
+/// Decides about a redelivery that has succeeded before: its part in a chord may not have been counted.
+pub fn succeeded_before(request: &Request, result: Json) -> Settlement {
+    let part = flow::part_of(request, State::Success, &ResultValue::Json(result));
     Settlement {
-        records: desk.failure(Exception::rejected(reason), None),
-        acknowledgement: desk.unless_early(Acknowledgement::Reject),
-        ..desk.done(Happening::Rejected { requeue: false })
+        chord: part.into_iter().collect(),
+        acknowledgement: Some(Acknowledgement::Ack),
+        ..Settlement::default()
+    }
+}
+
+impl Settlement {
+    /// With all that a failure leads to.
+    fn followed_by(mut self, aftermath: Aftermath) -> Self {
+        let Aftermath { records, chord, after, remarks } = aftermath;
+        self.records.extend(records);
+        self.chord.extend(chord);
+        self.after.extend(after);
+        self.remarks.extend(remarks);
+        self
+    }
+
+    /// With all that the failure of a body leads to; that the chord is over is said last, so that a repeat after a
+    /// crash does not miss any of it.
+    fn without_body(self, group: String, aftermath: Aftermath) -> Self {
+        let mut settlement = self.followed_by(aftermath);
+        settlement.chord.push(ChordStep::Fail { group });
+        settlement
     }
 }
 
 impl Refusal {
+    /// The request, if a chord waits for it.
+    pub(crate) fn member(&self) -> Option<Arc<Request>> {
+        match self {
+            Self::Unreadable(_) | Self::Unknown { .. } | Self::Quarantined(..) => None,
+            Self::Expired(request, _) | Self::Revoked(request, _) | Self::Undeliverable(request, _) => {
+                (!request.embed.is_null()).then(|| Arc::new(request.clone()))
+            }
+        }
+    }
+
     /// What results tell about the call. Celery knows nothing about one whose task it does not know
     /// (celery/worker/consumer/consumer.py `on_unknown_task`).
     pub(crate) fn call(&self, worker: &NodeName) -> Option<CallRecord> {
@@ -317,6 +402,9 @@ struct Desk<'a> {
     now: Timestamp,
     /// None of what did not end by itself.
     usage: Option<Usage>,
+    /// The result tuples of what it called.
+    children: Vec<Json>,
+    means: Means<'a>,
 }
 
 impl Desk<'_> {
@@ -329,7 +417,43 @@ impl Desk<'_> {
         }
     }
 
+    /// What follows is published before the result is stored, which names it (celery/app/trace.py).
+    fn succeed(mut self, result: Json, effects: Vec<Step>, usage: Usage) -> Settlement {
+        let next = match flow::succeeded(self.means, &self.attempt.request, &result, self.now) {
+            Ok(next) => next,
+            Err(error) => return self.fail(error.exception(), None, None),
+        };
+        let mut before = effects;
+        before.extend(next.steps);
+        self.children.extend(next.children);
+        Settlement {
+            before,
+            records: self.record_unless_ignored(State::Success, ResultValue::Json(result.clone()), None),
+            chord: next.chord.into_iter().collect(),
+            ..self.done(Happening::Succeeded { result, usage })
+        }
+    }
+
+    /// For good.
+    fn reject(&self, reason: &str) -> Settlement {
+        let exception = Exception::rejected(reason);
+        let aftermath = self.aftermath(&exception, None);
+        Settlement {
+            records: self.failure(exception, None),
+            acknowledgement: self.unless_early(Acknowledgement::Reject),
+            ..self.done(Happening::Rejected { requeue: false })
+        }
+        .followed_by(aftermath)
+    }
+
+    fn aftermath(&self, exception: &Exception, traceback: Option<&str>) -> Aftermath {
+        let failed =
+            Failed { exception, traceback, stores: self.stores_failures(), tells_calls: self.attempt.call.is_some() };
+        flow::failed(self.means, &self.attempt.request, &failed, self.now)
+    }
+
     fn fail(&self, exception: Exception, traceback: Option<String>, limit: Option<Limit>) -> Settlement {
+        let aftermath = self.aftermath(&exception, traceback.as_deref());
         Settlement {
             records: self.failure(exception.clone(), traceback.clone()),
             acknowledgement: self.unless_early(match self.attempt.policy.acks_on_failure {
@@ -338,6 +462,7 @@ impl Desk<'_> {
             }),
             ..self.done(Happening::Failed { exception, traceback, limit, usage: self.usage.unwrap_or_default() })
         }
+        .followed_by(aftermath)
     }
 
     fn fail_or_retry(
@@ -422,8 +547,12 @@ impl Desk<'_> {
         }
     }
 
+    fn stores_failures(&self) -> bool {
+        !self.attempt.policy.ignore_result || self.attempt.policy.store_errors
+    }
+
     fn failure(&self, exception: Exception, traceback: Option<String>) -> Vec<ResultRecord> {
-        if self.attempt.policy.ignore_result && !self.attempt.policy.store_errors {
+        if !self.stores_failures() {
             return Vec::new();
         }
         let exception = ResultValue::Exception(exception);
@@ -439,7 +568,11 @@ impl Desk<'_> {
 
     fn record(&self, state: State, result: ResultValue, traceback: Option<String>) -> ResultRecord {
         let usage = self.usage.filter(|_| self.attempt.policy.store_usage);
-        ResultRecord { usage, ..of_attempt(self.attempt, state, result, traceback, self.now) }
+        let children = match &*self.children {
+            [] => Json::empty_list(),
+            children => Json::array(children.iter().cloned()),
+        };
+        ResultRecord { usage, children, ..of_attempt(self.attempt, state, result, traceback, self.now) }
     }
 
     fn unless_early(&self, acknowledgement: Acknowledgement) -> Option<Acknowledgement> {

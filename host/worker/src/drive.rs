@@ -328,7 +328,9 @@ impl Driver {
                                     tracer.finished(*attempt, now);
                                 }
                             }
-                            Input::Committed(_) | Input::CommitFailed(..) => self.commits_open -= 1,
+                            Input::Committed(_) | Input::CommitFailed(..) | Input::ChordReady(..) => {
+                                self.commits_open -= 1;
+                            }
                             _ => {}
                         }
                         self.handle_at(input, now);
@@ -413,6 +415,7 @@ impl Driver {
                 if let Some(tracer) = &mut self.tracer {
                     tracer.end(delivery, &mut settlement, now);
                 }
+                settlement.remarks.drain(..).for_each(|remark| warn!("{remark}"));
                 self.commits_open += 1;
                 self.open_orders.push(Order::Commit(delivery, settlement));
             }
@@ -535,7 +538,7 @@ impl Driver {
         while self.looking_up.try_join_next().is_some() {}
         let (store, inputs) = (self.store.clone(), self.inputs.clone());
         self.looking_up.spawn(async move {
-            let succeeded = look_up::has_succeeded(&id, &*store).await;
+            let succeeded = look_up::success(&id, &*store).await;
             let _ = inputs.send(Input::LookedUp(delivery, Lookup { succeeded })).await;
         });
     }

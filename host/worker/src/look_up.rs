@@ -5,18 +5,18 @@
 
 use store::ResultStore;
 use store::state::NodeState;
-use taskhost_core::{State, TaskId, Timestamp};
+use taskhost_core::{Json, State, TaskId, Timestamp};
 use tracing::warn;
 
 use crate::commit::chain;
 
-/// Asks the store whether this task has succeeded.
-pub(crate) async fn has_succeeded(id: &TaskId, store: &dyn ResultStore) -> bool {
+/// Asks the store whether this task has succeeded, and with what result.
+pub(crate) async fn success(id: &TaskId, store: &dyn ResultStore) -> Option<Json> {
     match store.get(id).await {
-        Ok(stored) => stored.is_some_and(|stored| stored.state == State::Success),
+        Ok(stored) => stored.filter(|stored| stored.state == State::Success).map(|stored| stored.result),
         Err(error) => {
             warn!(task.id = %id, "cannot look up redelivered task {id}, running it: {}", chain(&error));
-            false
+            None
         }
     }
 }

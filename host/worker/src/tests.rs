@@ -13,6 +13,7 @@ use broker::{
 use store::state::StateMemory;
 use store::{MemoryStore, ResultStore, StoreError};
 use taskhost_core::builtin;
+use taskhost_core::canvas::SendSettings;
 use taskhost_core::dispatcher::{Limits, PluginEvent, Shutdown, TaskDefaults};
 use taskhost_core::settle::Step;
 use taskhost_core::{
@@ -316,6 +317,14 @@ fn limits() -> Limits {
         look_up: true,
         result_extended: None,
         started_meta: Json::null(),
+        sending: Arc::new(SendSettings {
+            node: NodeName::parse("taskhost@box").expect("a name"),
+            router: taskhost_core::Router::default(),
+            signs: false,
+            chords: taskhost_core::ChordStyle::Native,
+            error_cb_on_chord_header: false,
+            inherit_parent_priority: false,
+        }),
         task: TaskDefaults {
             acks_late: true,
             acks_on_failure: None,

@@ -88,6 +88,8 @@ mod tests {
             task.queues                                a,b                                     --queues
             task.exclude_queues                        none                                    default
             task.create_missing_queues                 true                                    default
+            task.inherit_parent_priority               false                                   default
+            task.allow_error_cb_on_chord_header        false                                   default
             task.default_queue_type                    classic                                 default
             task.queue_max_priority                    none                                    default
             worker.concurrency                         8                                       default

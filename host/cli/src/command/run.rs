@@ -10,6 +10,7 @@ use anyhow::{Context, anyhow};
 use sandbox::Loaded;
 use store::SharedRates;
 use taskhost_core::builtin::{self, Builtin};
+use taskhost_core::canvas::SendSettings;
 use taskhost_core::dispatcher::{Autoscale, Limits, Shutdown, TaskDefaults};
 use taskhost_core::protocol::content::Json;
 use taskhost_core::rate::RateScope;
@@ -121,12 +122,13 @@ async fn work(
         broker.close().await;
         info!("deleted {} before starting", purge::messages(deleted));
     }
+    let sending = Arc::new(wiring::send_settings(config, store.chords())?);
     let settings = Settings {
         node: config.worker.hostname.clone(),
         queues: queues(config)?,
         known_queues: config.queues.clone(),
         codec: wiring::codec(config)?,
-        limits: limits(config, store.is_durable(), state.is_durable()),
+        limits: limits(config, sending, store.is_durable(), state.is_durable()),
         results_expire: config.result.expires,
         join_timeout: chord::JOIN_TIMEOUT,
         once_served,
@@ -348,7 +350,7 @@ fn announce(config: &Config, loaded: &Loaded) -> Result<(), Failure> {
     Ok(())
 }
 
-fn limits(config: &Config, look_up: bool, journals: bool) -> Limits {
+fn limits(config: &Config, sending: Arc<SendSettings>, look_up: bool, journals: bool) -> Limits {
     let started_meta = Json::object([
         ("pid", Json::int(i64::from(std::process::id()))),
         ("hostname", Json::text(config.worker.hostname.as_str())),
@@ -377,6 +379,7 @@ fn limits(config: &Config, look_up: bool, journals: bool) -> Limits {
         look_up,
         result_extended: config.result.extended.then(|| config.worker.hostname.clone()),
         started_meta,
+        sending,
         task: TaskDefaults {
             acks_late: config.task.acks_late,
             acks_on_failure: config.task.acks_on_failure,

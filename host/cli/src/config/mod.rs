@@ -136,6 +136,8 @@ pub(crate) struct TaskConfig {
     pub(crate) delivery_limit: Option<u32>,
     pub(crate) default_queue: QueueName,
     pub(crate) create_missing_queues: bool,
+    pub(crate) inherit_parent_priority: bool,
+    pub(crate) allow_error_cb_on_chord_header: bool,
     /// Those to take tasks from; at least one.
     pub(crate) queues: Vec<QueueName>,
 }
@@ -349,6 +351,8 @@ impl Config {
                 delivery_limit: of.optional_count("task.delivery_limit"),
                 default_queue: of.queue("task.default_queue"),
                 create_missing_queues: of.bool("task.create_missing_queues"),
+                inherit_parent_priority: of.bool("task.inherit_parent_priority"),
+                allow_error_cb_on_chord_header: of.bool("task.allow_error_cb_on_chord_header"),
                 queues: selected,
             },
             worker: WorkerConfig {

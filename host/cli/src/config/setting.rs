@@ -157,6 +157,18 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "true",
         "task.queues may name queues that [queues] does not define",
     ),
+    fixed(
+        "task.inherit_parent_priority",
+        Kind::Bool,
+        "false",
+        "what follows a task has its priority: callbacks and the next step of its chain",
+    ),
+    fixed(
+        "task.allow_error_cb_on_chord_header",
+        Kind::Bool,
+        "false",
+        "an errback linked to a chord is linked to the members of its header as well",
+    ),
     fixed("task.default_queue_type", Kind::QueueType, "classic", "what queues are made as: classic or quorum"),
     fixed(
         "task.queue_max_priority",
@@ -622,6 +634,10 @@ mod tests {
                       of these, the queues to take no tasks from [default: none]
               task.create_missing_queues
                       task.queues may name queues that [queues] does not define [default: true]
+              task.inherit_parent_priority
+                      what follows a task has its priority: callbacks and the next step of its chain [default: false]
+              task.allow_error_cb_on_chord_header
+                      an errback linked to a chord is linked to the members of its header as well [default: false]
               task.default_queue_type
                       what queues are made as: classic or quorum [default: classic]
               task.queue_max_priority

@@ -11,7 +11,7 @@ use crate::event::{Event, Happening};
 use crate::message::{Acknowledgement, PUT_BACK_HEADER};
 use crate::outcome::DeliveryId;
 use crate::request::{DecodeError, Request};
-use crate::settle::Refusal;
+use crate::settle::{self, Refusal};
 use crate::task::Disposition;
 use crate::timestamp::Timestamp;
 
@@ -94,7 +94,12 @@ impl Dispatcher {
         // Gone if the broker was lost meanwhile.
         let Some(Stage::LookingUp(request)) = self.untrack(delivery).map(|tracked| tracked.stage) else { return };
         let identity = Identity::of(&request);
-        if lookup.succeeded {
+        if let Some(result) = lookup.succeeded {
+            let settlement = settle::succeeded_before(&request, result);
+            if !settlement.chord.is_empty() {
+                let commit = Commit { member: Some(Arc::from(request)), ..Commit::new(Some(identity)) };
+                return self.commit(delivery, commit, settlement, false, actions);
+            }
             self.forget_identity(&identity, delivery);
             if self.must_count(&request) {
                 // By a process that ended before it could say so to the broker.
@@ -147,7 +152,7 @@ impl Dispatcher {
             }
             Disposition::Reject | Disposition::Park => Duration::ZERO,
         };
-        let commit = Commit { attempt: None, identity: Some(Identity::of(&request)), failures: 0, shelved: false };
+        let commit = Commit::new(Some(Identity::of(&request)));
         let settlement = self.settle_refusal(Refusal::Unknown { request: *request, disposition, once_served }, now);
         self.commit_after(pause, delivery, commit, settlement, false, now, actions);
     }

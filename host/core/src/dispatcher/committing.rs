@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::flow::Means;
 use crate::message::Acknowledgement;
 use crate::name::TaskId;
 use crate::outcome::DeliveryId;
@@ -64,7 +65,7 @@ impl Dispatcher {
     /// What becomes of a refusal; its results tell what the call was, where that is wanted.
     pub(super) fn settle_refusal(&self, refusal: Refusal, now: Timestamp) -> Settlement {
         let told = self.limits.result_extended.as_ref().and_then(|worker| refusal.call(worker));
-        let mut settlement = settle::refuse(refusal, now);
+        let mut settlement = settle::refuse(refusal, now, self.means());
         if let Some(call) = told.map(Arc::new) {
             settlement.records.iter_mut().for_each(|record| record.call = Some(call.clone()));
         }
@@ -81,14 +82,9 @@ impl Dispatcher {
         now: Timestamp,
         actions: &mut Vec<Action>,
     ) {
+        let member = refusal.member();
         let settlement = self.settle_refusal(refusal, now);
-        self.commit(
-            delivery,
-            Commit { attempt: None, identity, failures: 0, shelved: false },
-            settlement,
-            false,
-            actions,
-        );
+        self.commit(delivery, Commit { member, ..Commit::new(identity) }, settlement, false, actions);
     }
 
     pub(super) fn committed(&mut self, delivery: DeliveryId, actions: &mut Vec<Action>) {
@@ -138,10 +134,17 @@ impl Dispatcher {
             self.deliveries.insert(delivery, Tracked { stage, lost });
             return;
         }
+        let body = commit.body.take().filter(|_| !settlement.before.is_empty());
         match &commit.attempt {
+            _ if let Some((group, body)) = &body
+                && let Some(request) = commit.request().cloned() =>
+            {
+                let reason = &failure.reason;
+                settlement = settle::body_unpublishable(&request, group, body, settlement, reason, now, self.means());
+            }
             Some(attempt) if !settlement.before.is_empty() => {
                 self.release_followers(&attempt.request.id);
-                settlement = settle::unpublishable(attempt, &settlement, &failure.reason, now);
+                settlement = settle::unpublishable(attempt, &settlement, &failure.reason, now, self.means());
             }
             // The store will never take it, or nobody the errbacks. The task ran, so its message must not come back.
             _ if !settlement.records.is_empty() => settlement.records.clear(),
@@ -152,10 +155,26 @@ impl Dispatcher {
     }
 
     /// The chord that a delivery had its part in is complete.
-    pub(super) fn chord_ready(&mut self, delivery: DeliveryId, ready: ReadyChord, actions: &mut Vec<Action>) {
-        let Some(Tracked { stage: Stage::Committing { commit, .. }, lost }) = self.untrack(delivery) else { return };
+    pub(super) fn chord_ready(
+        &mut self,
+        delivery: DeliveryId,
+        ready: ReadyChord,
+        now: Timestamp,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(Tracked { stage: Stage::Committing { mut commit, .. }, lost }) = self.untrack(delivery) else {
+            return;
+        };
         self.committing -= 1;
-        self.commit(delivery, commit, ready.remaining, lost, actions);
+        let Some(request) = commit.request().cloned() else { return };
+        commit.body = Some((ready.claimed.group.clone(), ready.body.clone()));
+        let settlement = settle::chord_ready(&request, ready, now, self.means());
+        self.commit(delivery, commit, settlement, lost, actions);
+    }
+
+    /// What settlements are made with.
+    pub(super) fn means(&self) -> Means<'_> {
+        Means { settings: &self.limits.sending, catalog: &self.catalog }
     }
 
     /// The successors of this id are published and its records stored: those behind it may start.

@@ -176,7 +176,7 @@ mod tests {
     fn what_the_store_knows_to_be_done_is_forgotten_at_once() {
         let mut bench = Bench(dispatcher(1));
         bench.step(NOW, redelivered(1, "tasks.add", "a", 0), "look up a for 1");
-        let done = Input::LookedUp(DeliveryId(1), Lookup { succeeded: true });
+        let done = Input::LookedUp(DeliveryId(1), Lookup { succeeded: Some(crate::Json::null()) });
         bench.step(NOW, done, "forget the count of 0 0 tasks.add a; ack 1");
     }
 

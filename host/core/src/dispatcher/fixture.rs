@@ -1,13 +1,17 @@
 //! Requests, specs and messages for the tests of this crate.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Limits, TaskDefaults};
+use crate::canvas::SendSettings;
+use crate::chord::ChordStyle;
 use crate::message::{DeliveryInfo, Message};
-use crate::name::{PluginName, QueueName, TaskId, TaskName};
+use crate::name::{NodeName, PluginName, QueueName, TaskId, TaskName};
 use crate::protocol::content::Json;
 use crate::request::Request;
+use crate::route::Router;
 use crate::task::{Disposition, PluginVersion, TaskOptions, TaskSpec};
 
 /// An ordinary request, as it comes out of decoding.
@@ -58,6 +62,18 @@ pub(crate) fn spec(task: &str, options: TaskOptions) -> TaskSpec {
     }
 }
 
+/// How a worker sends that nobody has configured.
+pub(crate) fn sending() -> SendSettings {
+    SendSettings {
+        node: NodeName::parse("taskhost@box").expect("a name"),
+        router: Router::default(),
+        signs: false,
+        chords: ChordStyle::Native,
+        error_cb_on_chord_header: false,
+        inherit_parent_priority: false,
+    }
+}
+
 /// Limits of a small worker.
 pub(crate) fn limits(concurrency: usize) -> Limits {
     Limits {
@@ -83,6 +99,7 @@ pub(crate) fn limits(concurrency: usize) -> Limits {
         look_up: true,
         result_extended: None,
         started_meta: Json::null(),
+        sending: Arc::new(sending()),
         task: TaskDefaults {
             acks_late: true,
             acks_on_failure: None,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::breaker::BreakerRule;
+use crate::canvas::SendSettings;
 use crate::catalog::Catalog;
 use crate::chord::ClaimedChord;
 use crate::control::{Command, Signal};
@@ -154,10 +155,10 @@ pub enum PluginEvent {
 }
 
 /// What is known about a redelivery. The default is what counts when nobody knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Lookup {
-    /// The store says that it has succeeded before.
-    pub succeeded: bool,
+    /// The store says that it has succeeded before, with this result.
+    pub succeeded: Option<Json>,
 }
 
 /// A message as the journal keeps it.
@@ -246,6 +247,8 @@ pub struct Limits {
     pub result_extended: Option<NodeName>,
     /// What STARTED stores: `{"pid": .., "hostname": ..}`.
     pub started_meta: Json,
+    /// How what follows tasks is published.
+    pub sending: Arc<SendSettings>,
     pub task: TaskDefaults,
 }
 

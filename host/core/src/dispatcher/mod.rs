@@ -218,7 +218,7 @@ impl Dispatcher {
             Input::Finished(attempt, finished) => self.finished(attempt, *finished, now, &mut actions),
             Input::Committed(delivery) => self.committed(delivery, &mut actions),
             Input::CommitFailed(delivery, failure) => self.commit_failed(delivery, *failure, now, &mut actions),
-            Input::ChordReady(delivery, ready) => self.chord_ready(delivery, *ready, &mut actions),
+            Input::ChordReady(delivery, ready) => self.chord_ready(delivery, *ready, now, &mut actions),
             Input::BrokerLost => self.broker_lost(now, &mut actions),
             Input::BrokerBack { puts_back, times_out, clock_is_wrong } => {
                 self.puts_back = puts_back;
@@ -385,7 +385,7 @@ impl Dispatcher {
         let finished = self.unless_terminated(id, finished);
         self.judge(&attempt, &finished.outcome, now, actions);
         let interrupted = matches!(finished.outcome, Outcome::Interrupted);
-        let settlement = settle::settle(&attempt, finished, now, self.chance.next());
+        let settlement = settle::settle(&attempt, finished, now, self.chance.next(), self.means());
         let pause = match settlement.acknowledgement {
             _ if interrupted || self.stopping => Duration::ZERO,
             Some(Acknowledgement::Requeue) => {
@@ -398,7 +398,7 @@ impl Dispatcher {
             }
         };
         let identity = Some(Identity::of(&attempt.request));
-        let commit = Commit { attempt: Some(attempt), identity, failures: 0, shelved: false };
+        let commit = Commit { attempt: Some(attempt), ..Commit::new(identity) };
         self.commit_after(pause, delivery, commit, settlement, lost, now, actions);
     }
 

@@ -349,7 +349,7 @@ impl World {
 
     fn look_up(&mut self) {
         let Some((delivery, id)) = self.take(|world| &mut world.lookups) else { return };
-        let succeeded = self.succeeded.contains_key(id.as_str());
+        let succeeded = self.succeeded.contains_key(id.as_str()).then(Json::null);
         self.input(Input::LookedUp(delivery, Lookup { succeeded }));
     }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::message::Acknowledgement;
 use crate::name::{PluginName, TaskName};
 use crate::outcome::{Attempt, DeliveryId, Policy};
+use crate::protocol::content::Json;
 use crate::request::Request;
 use crate::settle::Settlement;
 use crate::task::{PluginVersion, TaskSpec};
@@ -75,6 +76,22 @@ pub(super) struct Commit {
     pub(super) failures: u32,
     /// The message is kept aside.
     pub(super) shelved: bool,
+    /// The request of a refusal that is a member of a chord.
+    pub(super) member: Option<Arc<Request>>,
+    /// The chord whose body is being published, and the body.
+    pub(super) body: Option<(String, Json)>,
+}
+
+impl Commit {
+    /// Of what has not been carried out yet.
+    pub(super) fn new(identity: Option<Identity>) -> Self {
+        Self { attempt: None, identity, failures: 0, shelved: false, member: None, body: None }
+    }
+
+    /// Whose it is, if that is known.
+    pub(super) fn request(&self) -> Option<&Arc<Request>> {
+        self.attempt.as_ref().map(|attempt| &attempt.request).or(self.member.as_ref())
+    }
 }
 
 #[derive(Debug)]

@@ -443,7 +443,7 @@ fn an_unknown_redelivery_is_looked_up() {
     bench.step(NOW, redelivered(1, "tasks.add", "a", 0), "look up a for 1");
     bench.step(
         NOW,
-        Input::LookedUp(DeliveryId(1), Lookup { succeeded: true }),
+        Input::LookedUp(DeliveryId(1), Lookup { succeeded: Some(Json::null()) }),
         "forget the count of 0 0 tasks.add a; ack 1",
     );
     bench.step(NOW, redelivered(2, "tasks.add", "b", 0), "look up b for 2");

@@ -1,13 +1,15 @@
 //! What every outcome and refusal comes to.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use expect_test::{Expect, expect};
 
 use super::*;
+use crate::canvas::SendSettings;
+use crate::catalog::Catalog;
 use crate::control::Signal;
-use crate::dispatcher::fixture::{request, spec};
+use crate::dispatcher::fixture::{self, request, spec};
 use crate::message::VERSION_HEADER;
 use crate::outcome::{AttemptId, DeliveryId, RetryDelay, Trap};
 use crate::protocol::codec::Codec;
@@ -36,6 +38,13 @@ fn attempt(options: TaskOptions) -> Attempt {
 
 fn exception() -> Exception {
     Exception::new("builtins", "ValueError", [Json::text("no")])
+}
+
+/// What a worker sends with that nobody has configured.
+fn means() -> Means<'static> {
+    static SETTINGS: LazyLock<SendSettings> = LazyLock::new(fixture::sending);
+    static CATALOG: LazyLock<Catalog> = LazyLock::new(Catalog::default);
+    Means { settings: &SETTINGS, catalog: &CATALOG }
 }
 
 fn wish() -> RetryRequest {
@@ -94,7 +103,7 @@ fn render(settlement: &Settlement) -> String {
 #[track_caller]
 fn check_attempt(attempt: &Attempt, outcome: Outcome, expected: Expect) {
     let finished = Finished::alone(outcome, Usage::default());
-    expected.assert_eq(&render(&settle(attempt, finished, NOW, Jitter(0.5))));
+    expected.assert_eq(&render(&settle(attempt, finished, NOW, Jitter(0.5), means())));
 }
 
 #[track_caller]
@@ -488,7 +497,7 @@ fn what_a_task_sent_is_published_if_it_succeeds_and_else_dropped() {
             children: Vec::new(),
             usage: Usage::default(),
         };
-        expected.assert_eq(&render(&settle(&attempt(TaskOptions::default()), finished, NOW, Jitter(0.5))));
+        expected.assert_eq(&render(&settle(&attempt(TaskOptions::default()), finished, NOW, Jitter(0.5), means())));
     };
     check(
         Outcome::Success(Json::int(4)),
@@ -536,7 +545,7 @@ fn a_replaced_task_stores_nothing_and_is_followed_by_its_replacement() {
         children: Vec::new(),
         usage: Usage::default(),
     };
-    let settlement = settle(&attempt(TaskOptions::default()), finished, NOW, Jitter(0.5));
+    let settlement = settle(&attempt(TaskOptions::default()), finished, NOW, Jitter(0.5), means());
     let expected = expect![[r#"
         make `mail`
         publish child-1 retries=1 in 0 s to `celery`
@@ -556,7 +565,7 @@ fn a_task_whose_calls_can_never_be_published_fails() {
         ack
         event Failed
     "#]]
-    .assert_eq(&render(&unpublishable(&attempt(TaskOptions::default()), &done, "no queue", NOW)));
+    .assert_eq(&render(&unpublishable(&attempt(TaskOptions::default()), &done, "no queue", NOW, means())));
 }
 
 #[test]
@@ -631,7 +640,7 @@ fn an_ignored_result_is_not_stored_but_a_failure_may_be() {
 
 #[track_caller]
 fn check_refusal(refusal: Refusal, expected: Expect) {
-    expected.assert_eq(&render(&refuse(refusal, NOW)));
+    expected.assert_eq(&render(&refuse(refusal, NOW, means())));
 }
 
 #[test]
@@ -748,7 +757,13 @@ fn a_retry_that_nobody_takes_is_rejected_for_good() {
         reject
         event Rejected
     "#]]
-    .assert_eq(&render(&unpublishable(&attempt(TaskOptions::default()), &Settlement::default(), "no queue", NOW)));
+    .assert_eq(&render(&unpublishable(
+        &attempt(TaskOptions::default()),
+        &Settlement::default(),
+        "no queue",
+        NOW,
+        means(),
+    )));
 }
 
 #[test]
@@ -773,7 +788,7 @@ fn a_task_is_retried_for_what_its_retry_on_names() {
     let state = |retry_on, retries, outcome| {
         let mut attempt = attempt(TaskOptions { retry_on, ..TaskOptions::default() });
         Arc::make_mut(&mut attempt.request).retries = retries;
-        let settlement = settle(&attempt, Finished::alone(outcome, Usage::default()), NOW, Jitter(0.0));
+        let settlement = settle(&attempt, Finished::alone(outcome, Usage::default()), NOW, Jitter(0.0), means());
         settlement.records[0].state.as_str().to_owned()
     };
     for (retry_on, outcome, expected) in [
@@ -798,7 +813,7 @@ fn a_pinned_retry_names_its_version_and_any_other_does_not() {
         let pinned = pinned.map(PluginVersion::of);
         let attempt = Attempt { pinned, ..attempt(TaskOptions { pin_retries, ..TaskOptions::default() }) };
         let finished = Finished::alone(Outcome::Retry(wish()), Usage::default());
-        let settlement = settle(&attempt, finished, NOW, Jitter(0.0));
+        let settlement = settle(&attempt, finished, NOW, Jitter(0.0), means());
         let Some(Step::Send(publication)) = settlement.before.first() else { panic!("{settlement:?}") };
         publication.message.headers.get(VERSION_HEADER).cloned()
     };
@@ -810,7 +825,7 @@ fn a_pinned_retry_names_its_version_and_any_other_does_not() {
 #[test]
 fn a_task_of_a_plugin_in_quarantine_is_kept_aside() {
     let plugin = PluginName::parse("demo").expect("a name");
-    let settlement = refuse(Refusal::Quarantined(request("tasks.add", "id-1"), plugin), NOW);
+    let settlement = refuse(Refusal::Quarantined(request("tasks.add", "id-1"), plugin), NOW, means());
     assert_eq!(settlement.acknowledgement, Some(Acknowledgement::Ack));
     assert_eq!(settlement.records, []);
     let [Step::Shelve { queue, message }] = &settlement.before[..] else { panic!("{settlement:?}") };
