@@ -14,6 +14,8 @@ wasmtime::component::bindgen!({
     world: "plugin",
     imports: {
         "taskhost:task/context.update-state": async,
+        "taskhost:task/publish.add-to-chord": async,
+        "taskhost:task/publish.apply": async,
         "taskhost:task/publish.immediately": async,
         "taskhost:task/results.get": async,
         "taskhost:task/results.wait": async,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use taskhost_core::settle::Step;
-use taskhost_core::{Json, State, settle};
+use taskhost_core::{Child, Json, State, settle};
 use wasmtime::Store;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -157,9 +157,14 @@ impl Guest {
         self.sent.get_or_insert_default()
     }
 
-    /// What waits to be published when the attempt has ended well.
-    pub(crate) fn take_effects(&mut self) -> Vec<Step> {
-        self.sent.take().map(|sent| sent.effects).unwrap_or_default()
+    /// How many messages those were.
+    pub(crate) fn sent_so_far(&self) -> u32 {
+        self.sent.as_ref().map_or(0, |sent| sent.count)
+    }
+
+    /// What waits to be published when the attempt has ended well, and the results of all that it sent.
+    pub(crate) fn take_sent(&mut self) -> (Vec<Step>, Vec<Child>) {
+        self.sent.take().map(|sent| (sent.effects, sent.children)).unwrap_or_default()
     }
 
     /// For host functions that keep the guest waiting.

@@ -101,7 +101,7 @@ impl Sandbox {
         let memory_bytes_peak = store.data().memory.peak_bytes() as u64;
         let host_calls = store.data().calls.made();
         let traffic = store.data().traffic();
-        let effects = store.data_mut().take_effects();
+        let (effects, children) = store.data_mut().take_sent();
         let scratch = store.data().scratch();
         let by_itself = returned && !matches!(outcome, Outcome::Trapped(_));
         let used = match (&plugin.line, instance, room) {
@@ -123,7 +123,7 @@ impl Sandbox {
         let wall = started.elapsed();
         let (bytes_in, bytes_out) = (bytes_in + traffic.received_bytes, bytes_out + traffic.sent_bytes);
         let usage = Usage { wall, cpu, memory_bytes_peak, host_calls, bytes_in, bytes_out };
-        let finished = Finished { outcome, effects, children: Vec::new(), usage };
+        let finished = Finished { outcome, effects, children, usage };
         plugin.totals.add(&attempt.spec.name, &finished);
         self.surroundings().reached.count_outcome(&attempt.spec.plugin, &finished.outcome);
         finished

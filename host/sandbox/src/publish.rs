@@ -5,8 +5,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use taskhost_core::canvas::SendSettings;
 use taskhost_core::settle::Step;
-use taskhost_core::{SendSettings, TaskId};
+use taskhost_core::{Child, TaskId};
 
 /// Publishes for running tasks.
 #[wasmtime_wasi::async_trait]
@@ -27,12 +28,16 @@ pub struct Outlet {
 pub(crate) struct Sent {
     /// What waits for the end of the attempt.
     pub(crate) effects: Vec<Step>,
-    /// How many there were, whichever way they went. A failed one counts: its id may have been used.
+    /// The results of all that was sent, and is or will be published.
+    pub(crate) children: Vec<Child>,
+    /// How many messages there were, whichever way they went. Those of a failed one count: their ids may have been
+    /// used.
     pub(crate) count: u32,
+    /// How many calls of the guest they came from.
+    pub(crate) calls: u32,
     /// All of their texts together.
     pub(crate) bytes: usize,
-    /// The ids that were derived for them, and whether those wait. Ids that a task chose itself are not here:
-    /// it could choose those of other people's tasks.
+    /// The ids that were made for them, and whether those wait.
     ids: HashMap<TaskId, Fate>,
 }
 
@@ -46,9 +51,9 @@ pub(crate) enum Fate {
 }
 
 impl Sent {
-    /// Remembers an id that was made for what was sent.
-    pub(crate) fn remember(&mut self, id: TaskId, fate: Fate) {
-        self.ids.insert(id, fate);
+    /// Remembers ids that were made for what was sent.
+    pub(crate) fn remember(&mut self, ids: impl IntoIterator<Item = TaskId>, fate: Fate) {
+        self.ids.extend(ids.into_iter().map(|id| (id, fate)));
     }
 
     /// What became of the task of this id, if this attempt sent it.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use taskhost::{Context, Json, Retry, TaskError, task};
 
 mod calling;
+mod composing;
 mod granted;
 mod hostile;
 
@@ -33,6 +34,11 @@ taskhost::plugin!(
     calling::replace,
     calling::relay,
     calling::result,
+    composing::apply,
+    composing::r#become,
+    composing::extend,
+    composing::fan_out,
+    composing::join,
     granted::variable,
     granted::setting,
     granted::length,

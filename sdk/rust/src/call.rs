@@ -7,10 +7,11 @@ use std::fmt;
 use crate::canvas::Signature;
 use crate::context::Context;
 use crate::error::TaskError;
+use crate::result::AsyncResult;
 
 impl Context {
     /// Calls another task, or whatever a canvas says, once this one has succeeded or is replaced: if it comes to
-    /// anything else, nothing is published. Gives the id of the result, see [`crate::AsyncResult::id`]. Declared under
+    /// anything else, nothing is published. Gives the id of the result, see [`AsyncResult::id`]. Declared under
     /// `publish` in `[needs]`.
     pub fn publish(&self, signature: &Signature) -> Result<String, PublishError> {
         send(signature, false)
@@ -19,6 +20,26 @@ impl Context {
     /// Calls another task now, whatever this one comes to, and returns when the broker has the call.
     pub fn publish_now(&self, signature: &Signature) -> Result<String, PublishError> {
         send(signature, true)
+    }
+
+    /// As [`Context::publish`], and tells where all of the results will be: the task may return that.
+    pub fn apply(&self, signature: &Signature) -> Result<AsyncResult, PublishError> {
+        apply(signature, false)
+    }
+
+    /// As [`Context::publish_now`], and tells where all of the results will be: [`Context::join`] waits for them.
+    pub fn apply_now(&self, signature: &Signature) -> Result<AsyncResult, PublishError> {
+        apply(signature, true)
+    }
+
+    /// Adds to the header of the chord that this task is in the header of: its body then waits for the other too, and
+    /// is called with its result among those of the header. It is published once this task has succeeded, before that
+    /// is counted. A task that is in no chord gets a ValueError, as from Celery's `add_to_chord`.
+    pub fn add_to_chord(&self, signature: &Signature) -> Result<AsyncResult, TaskError> {
+        if self.request().get("chord").is_none_or(serde_json::Value::is_null) {
+            return Err(TaskError::new("ValueError", "Current task is not member of any chord"));
+        }
+        Ok(extend(signature)?)
     }
 }
 
@@ -73,6 +94,20 @@ fn send(signature: &Signature, now: bool) -> Result<String, PublishError> {
 }
 
 #[cfg(target_family = "wasm")]
+fn apply(signature: &Signature, now: bool) -> Result<AsyncResult, PublishError> {
+    let json = signature.to_json().map_err(PublishError::Invalid)?;
+    let applied = crate::bindings::taskhost::task::publish::apply(json.as_str(), "[]", "{}", now);
+    AsyncResult::read(&applied.map_err(published)?).map_err(PublishError::Invalid)
+}
+
+#[cfg(target_family = "wasm")]
+fn extend(signature: &Signature) -> Result<AsyncResult, PublishError> {
+    let json = signature.to_json().map_err(PublishError::Invalid)?;
+    let added = crate::bindings::taskhost::task::publish::add_to_chord(json.as_str(), false);
+    AsyncResult::read(&added.map_err(published)?).map_err(PublishError::Invalid)
+}
+
+#[cfg(target_family = "wasm")]
 fn published(error: crate::bindings::taskhost::task::publish::PublishError) -> PublishError {
     use crate::bindings::taskhost::task::publish::PublishError as Wire;
     match error {
@@ -85,6 +120,16 @@ fn published(error: crate::bindings::taskhost::task::publish::PublishError) -> P
 
 #[cfg(not(target_family = "wasm"))]
 fn send(signature: &Signature, _now: bool) -> Result<String, PublishError> {
+    outside(signature)
+}
+
+#[cfg(not(target_family = "wasm"))]
+fn apply(signature: &Signature, _now: bool) -> Result<AsyncResult, PublishError> {
+    outside(signature)
+}
+
+#[cfg(not(target_family = "wasm"))]
+fn extend(signature: &Signature) -> Result<AsyncResult, PublishError> {
     outside(signature)
 }
 
@@ -104,9 +149,15 @@ mod tests {
         assert!(TaskError::replace(&broken).to_string().starts_with("TypeError: a signature of a: not JSON"));
         assert!(TaskError::replace(&Signature::new("a")).to_string().starts_with("replace by {\"task\": \"a\""));
         let context = Context::new("id", "task", 0);
-        for tried in [context.publish(&broken).err(), context.publish_now(&broken).err()] {
+        for tried in [context.publish(&broken).err(), context.apply_now(&broken).err()] {
             assert!(matches!(tried, Some(PublishError::Invalid(_))), "{tried:?}");
         }
         assert!(matches!(context.publish_now(&Signature::new("a")), Err(PublishError::Unavailable(_))));
+    }
+
+    #[test]
+    fn a_task_in_no_chord_cannot_add_to_one() {
+        let error = Context::new("id", "task", 0).add_to_chord(&Signature::new("a")).expect_err("is in none");
+        assert_eq!(error.to_string(), "ValueError: Current task is not member of any chord");
     }
 }

@@ -89,7 +89,7 @@ impl Context {
         ask(id, Some(timeout))
     }
 
-    /// Waits for what was called with [`Context::publish_now`], and gives the results of all members of a group, in
+    /// Waits for what was called with [`Context::apply_now`], and gives the results of all members of a group, in
     /// order, those of a group in it in its place; of a task it gives its own. The time is for all of them together.
     pub fn join(&self, result: &AsyncResult, timeout: Duration) -> Result<Vec<TaskResult>, ResultError> {
         let start = Instant::now();

@@ -31,6 +31,7 @@ mod builtins;
 mod calls;
 mod celery_cli;
 mod commands;
+mod composing;
 mod configuration;
 mod connection;
 mod control;

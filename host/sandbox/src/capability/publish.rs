@@ -1,4 +1,5 @@
-//! `taskhost:task/publish`, and the replacement that a task may answer with: calls of other tasks.
+//! `taskhost:task/publish`, and the replacement that a task may answer with: calls of other tasks, and canvases of
+//! them.
 //!
 //! Everything passes the same gate: signature, grant, limits. Nothing goes out here; see
 //! [`crate::publish`].
@@ -6,8 +7,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use taskhost_core::canvas::{Applied, Canvas, Ids, PartialCall, Sender};
+use taskhost_core::protocol::content::Kind;
 use taskhost_core::settle::Step;
-use taskhost_core::{Canvas, Ids, Json, Outcome, PartialCall, Sender, SignatureError, TaskId, Timestamp, Trap};
+use taskhost_core::signature::{Signature, SignatureError};
+use taskhost_core::{Child, Json, Outcome, TaskId, Timestamp, Trap};
 
 use crate::abi::taskhost::task::publish::{self, PublishError};
 use crate::clock::Cut;
@@ -19,76 +23,201 @@ use crate::publish::{Fate, Outlet};
 
 impl publish::Host for Guest {
     fn send(&mut self, signature: String) -> Result<String, PublishError> {
-        let (id, steps) = self.call(signature, Fate::Waits)?;
-        self.sent().effects.extend(steps);
+        let call = self.call(signature, Partial::default())?;
+        let id = call.id();
+        self.keep(call);
         Ok(id)
     }
 
     async fn immediately(&mut self, signature: String) -> Result<String, PublishError> {
-        let (id, steps) = self.call(signature, Fate::Left)?;
-        let outlet = self.outlet()?;
-        let published = self.waiting().wait(PUBLISH_WAIT, outlet.sink.publish(steps)).await;
-        match published {
-            Ok(Ok(())) => Ok(id),
-            Ok(Err(why)) => Err(PublishError::Unavailable(why)),
-            Err(Cut::Time(waited)) => {
-                let seconds = waited.as_secs_f64();
-                Err(PublishError::Unavailable(format!("the broker did not confirm task {id} within {seconds} s")))
-            }
-            Err(Cut::Told) => {
-                Err(PublishError::Unavailable(format!("the task is to end; the broker has not confirmed task {id}")))
-            }
-        }
+        let call = self.call(signature, Partial::default())?;
+        let id = call.id();
+        self.leave(call).await?;
+        Ok(id)
+    }
+
+    async fn apply(
+        &mut self,
+        signature: String,
+        args: String,
+        kwargs: String,
+        immediately: bool,
+    ) -> Result<String, PublishError> {
+        let call = self.call(signature, Partial::read(args, kwargs)?)?;
+        self.hand_over(call, immediately).await
+    }
+
+    async fn add_to_chord(&mut self, signature: String, immediately: bool) -> Result<String, PublishError> {
+        let bytes = signature.len();
+        let canvas = self.admitted(signature, bytes)?;
+        let call = self.make(bytes, |sender, ids, now| sender.add_to_chord(canvas, ids, now))?;
+        self.hand_over(call, immediately).await
+    }
+}
+
+/// Arguments that come before and over those of a signature.
+#[derive(Default)]
+struct Partial {
+    args: Vec<Json>,
+    kwargs: Option<Json>,
+    bytes: usize,
+}
+
+impl Partial {
+    fn read(args: String, kwargs: String) -> Result<Self, PublishError> {
+        let bytes = args.len() + kwargs.len();
+        let typed = |what: &str, text: String, kind, expected: &str| match Json::parse(text) {
+            Ok(json) if json.kind() == kind => Ok(json),
+            Ok(_) => Err(PublishError::Invalid(format!("the {what} are not a JSON {expected}"))),
+            Err(error) => Err(PublishError::Invalid(format!("the {what} are not JSON: {error}"))),
+        };
+        let args = typed("args", args, Kind::List, "array")?;
+        let kwargs = typed("kwargs", kwargs, Kind::Map, "object")?;
+        let is_empty = kwargs.members().next().is_none();
+        Ok(Self { args: args.elements().collect(), kwargs: Some(kwargs).filter(|_| !is_empty), bytes })
+    }
+}
+
+/// What is ready to leave.
+struct Call {
+    steps: Vec<Step>,
+    result: Json,
+    /// The results that become children of the task.
+    children: Vec<Json>,
+    /// The ids that were made for it. Ids that a task chose itself are not here: it could choose those of other
+    /// people's tasks.
+    made: Vec<TaskId>,
+}
+
+impl Call {
+    /// The id of the task, or of the group.
+    fn id(&self) -> String {
+        let id = self.result.elements().next().and_then(|this| this.elements().next());
+        id.and_then(|id| id.as_text().map(|id| id.into_owned())).unwrap_or_default()
     }
 }
 
 impl Guest {
-    /// Messages that are ready to leave, and the id of the whole.
-    fn call(&mut self, text: String, fate: Fate) -> Result<(String, Vec<Step>), PublishError> {
+    /// What a signature with these arguments comes to, if the plugin may publish it.
+    fn call(&mut self, signature: String, partial: Partial) -> Result<Call, PublishError> {
+        let bytes = signature.len() + partial.bytes;
+        let canvas = self.admitted(signature, bytes)?;
+        let Partial { args, kwargs, .. } = &partial;
+        self.make(bytes, |sender, ids, now| {
+            let call = PartialCall { args, kwargs: kwargs.as_ref(), ..PartialCall::default() };
+            sender.apply(&canvas, call, ids, now)
+        })
+    }
+
+    /// A signature that passes the gate, as part of something of so many bytes.
+    fn admitted(&mut self, text: String, bytes: usize) -> Result<Canvas, PublishError> {
         let (count_max, bytes_max) = (self.limits().publish, self.limits().result_bytes);
-        let bytes = text.len();
         let sent = self.sent();
         if sent.count >= count_max {
-            self.surroundings().reached.count(self.speaker().plugin(), "publish");
             let text = format!("the task has published {count_max} others; limits.publish is {count_max}");
-            return Err(PublishError::Limited(text));
+            return Err(self.limited("publish", text));
         }
         if bytes > bytes_max.saturating_sub(sent.bytes) {
             let all = sent.bytes.saturating_add(bytes);
-            self.surroundings().reached.count(self.speaker().plugin(), "result");
             let text = format!("the signatures of the task have {all} bytes; limits.result is {bytes_max} bytes");
-            return Err(PublishError::Limited(text));
+            return Err(self.limited("result", text));
         }
-        let index = sent.count;
-        let invalid = |error: SignatureError| PublishError::Invalid(error.to_string());
         let canvas = Canvas::parse(text).map_err(invalid)?;
-        self.admit(&canvas).map_err(invalid)?.map_err(PublishError::Denied)?;
-        let (applied, ids) = self.with_sender(|sender, now| {
-            let mut ids = Ids::of_call(sender.request, index);
-            (sender.apply(&canvas, PartialCall::default(), &mut ids, now), ids)
-        })?;
-        let applied = applied.map_err(invalid)?;
-        let id = id_of(&applied.result).ok_or(PublishError::Invalid("a chain without steps".to_owned()))?;
-        let sent = self.sent();
-        sent.count += 1;
-        sent.bytes += bytes;
-        let text = id.to_string();
-        for id in ids.into_drawn() {
-            sent.remember(id, fate);
-        }
-        Ok((text, applied.steps))
+        self.admit(&canvas.signatures().map_err(invalid)?).map_err(PublishError::Denied)?;
+        Ok(canvas)
     }
 
-    /// Whether the plugin may publish this and all that hangs on it; why not.
-    fn admit(&self, canvas: &Canvas) -> Result<Result<(), String>, SignatureError> {
-        for signature in canvas.signatures()? {
-            let needed = Calls::of(&signature);
+    /// Makes messages of something of so many bytes, if there may be as many.
+    fn make(
+        &mut self,
+        bytes: usize,
+        act: impl FnOnce(&Sender<'_>, &mut Ids, Timestamp) -> Result<Applied, SignatureError>,
+    ) -> Result<Call, PublishError> {
+        let index = self.sent().calls;
+        let (applied, ids) = self.with_sender(|sender, now| {
+            let mut ids = Ids::of_call(sender.request, index);
+            (act(&sender, &mut ids, now), ids)
+        })?;
+        let Applied { steps, result, children } = applied.map_err(invalid)?;
+        if result.is_null() {
+            return Err(PublishError::Invalid(
+                "the signature is a chain without steps: nothing comes of it".to_owned(),
+            ));
+        }
+        let count = self.sent_so_far().saturating_add(messages(&steps));
+        if let Some(why) = self.beyond_limit(count) {
+            return Err(PublishError::Limited(why));
+        }
+        let sent = self.sent();
+        sent.count = count;
+        sent.calls += 1;
+        sent.bytes += bytes;
+        Ok(Call { steps, result, children, made: ids.into_drawn() })
+    }
+
+    /// Why a task may not publish so many.
+    fn beyond_limit(&self, count: u32) -> Option<String> {
+        let count_max = self.limits().publish;
+        if count <= count_max {
+            return None;
+        }
+        self.surroundings().reached.count(self.speaker().plugin(), "publish");
+        Some(format!("the task would have published {count} others; limits.publish is {count_max}"))
+    }
+
+    fn limited(&mut self, limit: &'static str, text: String) -> PublishError {
+        self.surroundings().reached.count(self.speaker().plugin(), limit);
+        PublishError::Limited(text)
+    }
+
+    async fn hand_over(&mut self, call: Call, immediately: bool) -> Result<String, PublishError> {
+        let result = call.result.as_str().to_owned();
+        match immediately {
+            true => self.leave(call).await?,
+            false => self.keep(call),
+        }
+        Ok(result)
+    }
+
+    /// Keeps it until the end of the attempt.
+    fn keep(&mut self, call: Call) {
+        let sent = self.sent();
+        sent.remember(call.made, Fate::Waits);
+        sent.effects.extend(call.steps);
+        sent.children.extend(call.children.into_iter().map(|result| Child { result, published: false }));
+    }
+
+    /// Publishes it.
+    async fn leave(&mut self, call: Call) -> Result<(), PublishError> {
+        let id = call.id();
+        self.sent().remember(call.made, Fate::Left);
+        let outlet = self.outlet()?;
+        let published = self.waiting().wait(PUBLISH_WAIT, outlet.sink.publish(call.steps)).await;
+        let why = match published {
+            Ok(Ok(())) => {
+                let children = call.children.into_iter().map(|result| Child { result, published: true });
+                self.sent().children.extend(children);
+                return Ok(());
+            }
+            Ok(Err(why)) => why,
+            Err(Cut::Time(waited)) => {
+                format!("the broker did not confirm task {id} within {} s", waited.as_secs_f64())
+            }
+            Err(Cut::Told) => format!("the task is to end; the broker has not confirmed task {id}"),
+        };
+        Err(PublishError::Unavailable(why))
+    }
+
+    /// Whether the plugin may publish all of these; why not.
+    fn admit(&self, signatures: &[Signature]) -> Result<(), String> {
+        for signature in signatures {
+            let needed = Calls::of(signature);
             let granted = self.capabilities().is_some_and(|all| all.publish.iter().any(|entry| entry.covers(&needed)));
             if !granted {
-                return Ok(Err(self.denied("publish", &needed.to_string())));
+                return Err(self.denied("publish", &needed.to_string()));
             }
         }
-        Ok(Ok(()))
+        Ok(())
     }
 
     fn outlet(&self) -> Result<Arc<Outlet>, PublishError> {
@@ -111,28 +240,37 @@ impl Guest {
 
     /// The outcome of a task that answers with another in its place.
     pub(crate) fn replaced(&self, signature: String) -> Outcome {
-        let invalid = |error: SignatureError| Outcome::Trapped(Trap::InvalidResult(error.to_string()));
-        let canvas = match Canvas::parse(signature) {
-            Ok(canvas) => canvas,
-            Err(error) => return invalid(error),
-        };
-        match self.admit(&canvas) {
-            Err(error) => return invalid(error),
-            Ok(Err(denied)) => return Outcome::Trapped(Trap::CapabilityDenied(denied)),
-            Ok(Ok(())) => {}
-        }
-        match self.with_sender(|sender, now| sender.replace(canvas, now)) {
-            Ok(Ok(applied)) => Outcome::Replaced(applied.steps),
-            Ok(Err(error)) => invalid(error),
+        self.replacement(signature).unwrap_or_else(Outcome::Trapped)
+    }
+
+    fn replacement(&self, signature: String) -> Result<Outcome, Trap> {
+        let invalid = |error: SignatureError| Trap::InvalidResult(error.to_string());
+        let canvas = Canvas::parse(signature).map_err(invalid)?;
+        self.admit(&canvas.signatures().map_err(invalid)?).map_err(Trap::CapabilityDenied)?;
+        let steps = match self.with_sender(|sender, now| sender.replace(canvas, now)) {
+            Ok(Ok(Applied { steps, .. })) => steps,
+            // Celery raises it in the task.
+            Ok(Err(error)) => return Ok(Outcome::Failure(error.exception(), None)),
             Err(_) => {
                 let why = "the task wants another in its place, and there is no broker".to_owned();
-                Outcome::Trapped(Trap::CapabilityDenied(why))
+                return Err(Trap::CapabilityDenied(why));
             }
+        };
+        // One in its place is always allowed.
+        let others = messages(&steps).saturating_sub(1);
+        match self.beyond_limit(self.sent_so_far().saturating_add(others)) {
+            Some(why) => Err(Trap::InvalidResult(why)),
+            None => Ok(Outcome::Replaced(steps)),
         }
     }
 }
 
-/// The id in a result tuple.
-fn id_of(result: &Json) -> Option<TaskId> {
-    TaskId::parse(&result.elements().next()?.elements().next()?.as_text()?).ok()
+/// How many of these are messages.
+fn messages(steps: &[Step]) -> u32 {
+    let messages = steps.iter().filter(|step| matches!(step, Step::Send(_) | Step::SendTo(..)));
+    u32::try_from(messages.count()).unwrap_or(u32::MAX)
+}
+
+fn invalid(error: SignatureError) -> PublishError {
+    PublishError::Invalid(error.to_string())
 }

@@ -488,6 +488,8 @@ pub(crate) const LOGGING: Import = Import {
 /// `$send` and `$immediately` (signature pointer and length, return pointer), `$get` (id pointer and length, return
 /// pointer), `$wait` (the same, with milliseconds before the return pointer): as `$update` with memory. All
 /// answer with a text, whatever it is: that of a success lies 4 bytes after the answer, of an error 8.
+///
+/// This is the interface as it was before canvases: it has to go on being linked.
 pub(crate) const CALLS: Import = Import {
     component: r#"
 (core module $shared (memory (export "memory") 32)
@@ -521,6 +523,42 @@ pub(crate) const CALLS: Import = Import {
 (import "calls" "immediately" (func $immediately (param i32 i32 i32)))
 (import "calls" "get" (func $get (param i32 i32 i32)))
 (import "calls" "wait" (func $wait (param i32 i32 i64 i32)))
+"#,
+};
+
+/// `$apply` (signature, args and kwargs, each pointer and length, 1 for immediately, return pointer) and
+/// `$add-to-chord` (signature pointer and length, 1 for immediately, return pointer), with `$get` as in [`CALLS`].
+pub(crate) const CANVAS: Import = Import {
+    component: r#"
+(core module $shared (memory (export "memory") 32)
+  (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1048576)))
+(core instance $shared (instantiate $shared))
+(import "taskhost:task/publish@0.1.0" (instance $publish
+  (type $publish-error-def (variant (case "denied" string) (case "invalid" string) (case "limited" string)
+    (case "unavailable" string)))
+  (export "publish-error" (type $publish-error (eq $publish-error-def)))
+  (export "apply" (func (param "signature" string) (param "args" string) (param "kwargs" string)
+    (param "immediately" bool) (result (result string (error $publish-error)))))
+  (export "add-to-chord" (func (param "signature" string) (param "immediately" bool)
+    (result (result string (error $publish-error)))))))
+(import "taskhost:task/results@0.1.0" (instance $results
+  (type $result-error-def (variant (case "denied" string) (case "invalid" string) (case "unpublished" string)
+    (case "timed-out" string) (case "cancelled" string) (case "unavailable" string)))
+  (export "result-error" (type $result-error (eq $result-error-def)))
+  (export "get" (func (param "id" string) (result (result string (error $result-error)))))))
+(core func $get (canon lower (func $results "get")
+  (memory (core memory $shared "memory")) (realloc (core func $shared "realloc"))))
+(core func $apply (canon lower (func $publish "apply")
+  (memory (core memory $shared "memory")) (realloc (core func $shared "realloc"))))
+(core func $add-to-chord (canon lower (func $publish "add-to-chord")
+  (memory (core memory $shared "memory")) (realloc (core func $shared "realloc"))))
+"#,
+    with: r#"(with "calls" (instance (export "apply" (func $apply)) (export "add-to-chord" (func $add-to-chord))
+      (export "get" (func $get)))) (with "shared" (instance $shared))"#,
+    core: r#"
+(import "calls" "apply" (func $apply (param i32 i32 i32 i32 i32 i32 i32 i32)))
+(import "calls" "add-to-chord" (func $add-to-chord (param i32 i32 i32 i32)))
+(import "calls" "get" (func $get (param i32 i32 i32)))
 "#,
 };
 

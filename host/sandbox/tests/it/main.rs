@@ -1,6 +1,7 @@
 //! The sandbox against small guests, well-behaved and hostile.
 
 mod calls;
+mod canvas;
 mod events;
 mod files;
 #[cfg(unix)]

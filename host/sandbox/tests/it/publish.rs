@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sandbox::{Grant, Limits, Outlet, PublishSink, ResultSource};
+use taskhost_core::canvas::SendSettings;
 use taskhost_core::settle::Step;
 use taskhost_core::{
-    Attempt, ChordStyle, Finished, NodeName, Outcome, PluginName, Router, SendSettings, State, StoredResult, TaskId,
-    Trap,
+    Attempt, ChordStyle, Finished, NodeName, Outcome, PluginName, Router, State, StoredResult, TaskId, Trap,
 };
 
-use crate::guest::{Answer, CALLS, Guest};
+use crate::guest::{Answer, CALLS, Guest, Import};
 use crate::world::{World, json};
 
 /// The id that follows from the attempt of these tests, for its first call.
@@ -19,7 +19,7 @@ const FIRST: &str = "9e130c0e-b4c1-58c3-a81e-cd8435bfe13b";
 
 /// Notes what is published; answers at once, or never.
 #[derive(Default)]
-struct Sink {
+pub(crate) struct Sink {
     published: Mutex<Vec<String>>,
     silent: bool,
 }
@@ -27,7 +27,7 @@ struct Sink {
 #[sandbox::async_trait]
 impl PublishSink for Sink {
     async fn publish(&self, steps: Vec<Step>) -> Result<(), String> {
-        self.published.lock().expect("no panics").extend(steps.iter().map(id));
+        self.published.lock().expect("no panics").extend(steps.iter().map(describe));
         if self.silent {
             std::future::pending::<()>().await;
         }
@@ -36,14 +36,14 @@ impl PublishSink for Sink {
 }
 
 impl Sink {
-    fn published(&self) -> Vec<String> {
+    pub(crate) fn published(&self) -> Vec<String> {
         self.published.lock().expect("no panics").clone()
     }
 }
 
 /// Knows some results, each with its parent.
 #[derive(Default)]
-struct Source(BTreeMap<&'static str, (State, Option<&'static str>)>);
+pub(crate) struct Source(BTreeMap<&'static str, (State, Option<&'static str>)>);
 
 #[sandbox::async_trait]
 impl ResultSource for Source {
@@ -65,17 +65,26 @@ impl ResultSource for Source {
     }
 }
 
-fn id(step: &Step) -> String {
+/// The id of a message, or what the store is told.
+pub(crate) fn describe(step: &Step) -> String {
     match step {
         Step::Send(publication) | Step::SendTo(_, publication) => {
             publication.message.properties.correlation_id.clone().expect("a call has one")
         }
-        step => panic!("nothing is published by {step:?}"),
+        Step::SetChordSize { size, again, .. } => format!("size {size}, again: {again}"),
+        Step::ExtendChord { group, member } => format!("extend {group} by {member}"),
+        Step::SaveGroup { .. } => "save".to_owned(),
+        Step::Shelve { .. } => panic!("nothing is kept aside"),
     }
 }
 
 /// A guest that makes this call so many times, and returns the last text that it was told, as a JSON string.
 fn caller(call: &str, texts: &[&str], times: u32) -> Guest {
+    caller_of(CALLS, call, texts, times)
+}
+
+/// The same with these imports.
+pub(crate) fn caller_of(import: Import, call: &str, texts: &[&str], times: u32) -> Guest {
     let mut at = 300;
     let mut guest = Guest::new(&format!(
         "(loop $l {call} (local.set 8 (i32.add (local.get 8) (i32.const 1)))
@@ -89,7 +98,7 @@ fn caller(call: &str, texts: &[&str], times: u32) -> Guest {
         // The attempt is the third retry.
         last = 3 + times,
     ))
-    .import(CALLS)
+    .import(import)
     .memory("(import \"shared\" \"memory\" (memory 32)) (export \"memory\" (memory 0))")
     // A text with quotes in it becomes a JSON string by having them replaced.
     .field(
@@ -119,7 +128,7 @@ fn sender(function: &str, signature: &str, times: u32) -> Guest {
 const ADD: &str = r#"{"task": "tasks.add", "args": [1, NaN]}"#;
 
 /// Serves a guest that declares these powers and is granted them.
-async fn world(guest: &Guest, limits: Limits, powers: &[(&str, &[&str])], sink: &Arc<Sink>) -> World {
+pub(crate) async fn world(guest: &Guest, limits: Limits, powers: &[(&str, &[&str])], sink: &Arc<Sink>) -> World {
     let mut grant = Grant::default();
     let mut manifest = "name = \"guest\"\ncomponent = \"guest.wasm\"\n[needs]\n".to_owned();
     for (power, entries) in powers {
@@ -132,7 +141,7 @@ async fn world(guest: &Guest, limits: Limits, powers: &[(&str, &[&str])], sink: 
     let world = World::with_grants(limits, grants, &files).await;
     assert_eq!(world.loaded.refused, [], "{:?}", world.loaded.refused);
     let settings = SendSettings {
-        node: NodeName::parse("taskhost@box").expect("a name"),
+        node: NodeName::parse("taskhost@test").expect("a name"),
         router: Router::default(),
         signs: false,
         chords: ChordStyle::Native,
@@ -146,10 +155,10 @@ async fn world(guest: &Guest, limits: Limits, powers: &[(&str, &[&str])], sink: 
 async fn run(world: &World) -> (Outcome, Vec<String>) {
     let Finished { outcome, effects, .. } = world.run(world.attempt("t")).await;
     world.check_alive().await;
-    (outcome, effects.iter().map(id).collect())
+    (outcome, effects.iter().map(describe).collect())
 }
 
-fn told(outcome: &Outcome) -> String {
+pub(crate) fn told(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Success(text) => text.as_text().expect("a text").into_owned(),
         other => panic!("no answer: {other:?}"),
@@ -242,7 +251,7 @@ async fn a_replacement_passes_the_same_gate() {
         world.run(world.attempt("t")).await
     };
     let Outcome::Replaced(steps) = outcome else { panic!("not replaced: {outcome:?}") };
-    assert_eq!(steps.iter().map(id).collect::<Vec<_>>(), ["id-1"]);
+    assert_eq!(steps.iter().map(describe).collect::<Vec<_>>(), ["id-1"]);
     let (outcome, _) = run(&world(&replacement, Limits::default(), &[("publish", &["tasks.a"])], &sink).await).await;
     assert!(
         matches!(&outcome, Outcome::Trapped(Trap::CapabilityDenied(why)) if why.starts_with("publish `tasks.add`"))

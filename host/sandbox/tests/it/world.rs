@@ -80,10 +80,17 @@ impl World {
 
     /// An attempt with these arguments.
     pub(crate) fn call(&self, task: &str, args: &str) -> Attempt {
+        self.member(task, args, Json::null())
+    }
+
+    /// The same of a member of the group `g`, with what hangs on it.
+    pub(crate) fn member(&self, task: &str, args: &str, embed: Json) -> Attempt {
         let name = TaskName::parse(task).expect("a name");
         let spec = Arc::clone(self.loaded.catalog.get(&name).expect("the task is served"));
         let mut call = v2::Call::new(name, TaskId::parse("id-1").expect("an id"), "client@test");
         call.args = json(args);
+        call.group_id = (!embed.is_null()).then(|| "g".to_owned());
+        call.embed = embed;
         call.retries = 3;
         let queue = QueueName::parse("celery").expect("a name");
         let delivery =

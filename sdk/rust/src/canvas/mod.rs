@@ -17,14 +17,14 @@ pub use compose::{chain, chord, chunks, group, xmap, xstarmap};
 /// A call of a task, or a canvas of several: Celery's signature.
 ///
 /// ```
-/// use taskhost::{Context, Signature, TaskError, chord};
+/// use taskhost::{AsyncResult, Context, Signature, TaskError, chord};
 ///
-/// fn album(context: &Context, urls: Vec<String>) -> Result<String, TaskError> {
+/// fn album(context: &Context, urls: Vec<String>) -> Result<AsyncResult, TaskError> {
 ///     let fetch = |url: &String| Signature::new("images.fetch").args((url,));
 ///     let resize = Signature::new("images.resize").args((800,)).option("queue", "images");
 ///     let thumbnails = urls.iter().map(|url| fetch(url) | resize.clone());
 ///     let album = chord(thumbnails, Signature::new("albums.bind"));
-///     Ok(context.publish(&album.link_error(&Signature::new("albums.discard")))?) // once this task has succeeded
+///     Ok(context.apply(&album.link_error(&Signature::new("albums.discard")))?) // once this task has succeeded
 /// }
 /// ```
 ///
