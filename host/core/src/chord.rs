@@ -59,6 +59,8 @@ pub struct ClaimedChord {
     pub group: String,
     /// Proves to the store that the claim is still ours.
     pub token: String,
+    /// The part had been counted before: somebody may have published the body, and not come to say so.
+    pub again: bool,
     /// In the order of their places.
     pub parts: Vec<Part>,
     /// The result tuple of the header, if a member of it is a group: the results are to be put in its shape.
@@ -125,6 +127,7 @@ mod tests {
         let chord = ClaimedChord {
             group: "g".into(),
             token: "t".into(),
+            again: false,
             parts: vec![part],
             structure: Some(Json::parse(tuple).expect("JSON")),
         };

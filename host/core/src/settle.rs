@@ -305,6 +305,9 @@ pub fn chord_ready(request: &Request, ready: ReadyChord, now: Timestamp, means: 
     match Body::of(means, request, &claimed, &body, now) {
         Body::Runs(steps) => {
             remaining.before = steps;
+            if claimed.again {
+                remaining.before.iter_mut().for_each(Step::mark_as_repeated);
+            }
             remaining.chord.insert(0, ChordStep::Finish { group: claimed.group, token: claimed.token });
             remaining
         }

@@ -8,10 +8,11 @@ use super::chord::Broken;
 use super::*;
 use crate::arity::Arity;
 use crate::chord::{ClaimedChord, Part};
-use crate::dispatcher::fixture;
+use crate::dispatcher::{ReadyChord, fixture};
 use crate::exception::Exception;
-use crate::message::HeaderValue;
+use crate::message::{HeaderValue, PUT_BACK_HEADER};
 use crate::name::TaskId;
+use crate::settle::{self, Settlement};
 use crate::task::{TaskOptions, TaskSpec};
 use crate::timestamp::Timestamp;
 
@@ -200,6 +201,7 @@ fn claimed(parts: &[(&str, State, &str)], structure: Option<&str>) -> ClaimedCho
     ClaimedChord {
         group: "g-1".to_owned(),
         token: "token".to_owned(),
+        again: false,
         parts: parts.iter().map(part).collect(),
         structure: structure.map(json),
     }
@@ -288,6 +290,18 @@ fn the_members_of_a_body_that_is_a_group_fail_with_what_went_wrong() {
             "of_all" ("y-1") parent="y-1" root="y-1"
         "#]],
     );
+}
+
+#[test]
+fn a_body_that_may_have_been_published_before_says_so() {
+    for again in [false, true] {
+        let claimed = ClaimedChord { again, ..claimed(&[("a", State::Success, "1")], None) };
+        let body = json(r#"{"task": "body", "options": {"task_id": "b-1"}}"#);
+        let ready = ReadyChord { claimed, body, remaining: Settlement::default() };
+        let settlement = settle::chord_ready(&request("null"), ready, NOW, means());
+        let [Step::Send(body) | Step::SendTo(_, body)] = &*settlement.before else { panic!("{settlement:?}") };
+        assert_eq!(body.message.headers.get(PUT_BACK_HEADER).is_some(), again);
+    }
 }
 
 #[test]

@@ -73,7 +73,8 @@ impl Chords {
         if group.is_done {
             return Progress::Over;
         }
-        if group.counted.insert((part.task.clone(), part.index)) {
+        let again = !group.counted.insert((part.task.clone(), part.index));
+        if !again {
             group.record(part);
         }
         if group.size.is_none_or(|size| group.parts.len() as u64 != size + group.extra) {
@@ -87,6 +88,7 @@ impl Chords {
         Progress::Claimed(ClaimedChord {
             group: part.group.clone(),
             token,
+            again,
             parts: group.parts.values().cloned().collect(),
             structure: group.result.clone(),
         })

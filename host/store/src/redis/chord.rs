@@ -162,7 +162,7 @@ impl RedisStore {
         let Value::Array(answer) = answer else { return Err(strange(&answer)) };
         let mut items = answer.into_iter();
         let Some(Value::BulkString(word)) = items.next() else { return Err(strange(&"no word")) };
-        match (&word[..], items.next(), items.next(), items.next()) {
+        match (&word[..], items.next(), items.next(), items.next(), items.next()) {
             (b"over", ..) => Ok(Progress::Over),
             (b"waiting", ..) => Ok(Progress::Waiting),
             (b"held", Some(Value::Int(left_ms)), ..) => {
@@ -170,10 +170,18 @@ impl RedisStore {
                 let left_ms = u64::try_from(left_ms).unwrap_or(self.chords.claim_s * 1_000);
                 Ok(Progress::Held(Duration::from_millis(left_ms)))
             }
-            (b"claimed", Some(Value::Int(there)), Some(Value::Array(first)), Some(structure)) => {
+            (
+                b"claimed",
+                Some(Value::Int(again)),
+                Some(Value::Int(there)),
+                Some(Value::Array(first)),
+                Some(structure),
+            ) => {
                 let there = usize::try_from(there).unwrap_or_default();
-                let parts = self.read_parts(&part.group, there, first).await?;
-                Ok(Progress::Claimed(self.claimed(part, token, parts, structure)))
+                let (parts, structure) =
+                    self.understood(part, self.read_parts(&part.group, there, first).await?, structure);
+                let group = part.group.clone();
+                Ok(Progress::Claimed(ClaimedChord { group, token, again: again == 1, parts, structure }))
             }
             _ => Err(strange(&String::from_utf8_lossy(&word))),
         }
@@ -195,7 +203,8 @@ impl RedisStore {
         Ok(parts)
     }
 
-    fn claimed(&self, part: &ChordPart, token: String, parts: Vec<Value>, structure: Value) -> ClaimedChord {
+    /// The parts, and the shape of the header if it has one.
+    fn understood(&self, part: &ChordPart, parts: Vec<Value>, structure: Value) -> (Vec<Part>, Option<Json>) {
         let parts = parts.into_iter().map(|stored| read_part(&stored, &self.format));
         let structure = match &structure {
             Value::BulkString(stored) => Some(read_group(stored, &self.format)),
@@ -204,8 +213,7 @@ impl RedisStore {
         let read = parts.collect::<Result<Vec<_>, _>>().and_then(|parts| Ok((parts, structure.transpose()?)));
         // Nobody can read what one wrote with a serializer that we refuse: a failure that is said, rather than a
         // chord that waits for ever.
-        let (parts, structure) = read.unwrap_or_else(|error| (vec![unreadable(&part.task, &error)], None));
-        ClaimedChord { group: part.group.clone(), token, parts, structure }
+        read.unwrap_or_else(|error| (vec![unreadable(&part.task, &error)], None))
     }
 
     pub(super) async fn chord_size(&self, group: &str, size: u64, again: bool) -> Result<(), StoreError> {

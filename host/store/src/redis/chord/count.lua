@@ -11,7 +11,8 @@ if holder == 'done' then
     return {'over'}
 end
 
-if redis.call('SISMEMBER', counted, member) == 0 then
+local again = redis.call('SISMEMBER', counted, member)
+if again == 0 then
     if ordered then
         redis.call('ZADD', parts, score, part)
     else
@@ -39,4 +40,4 @@ if holder and holder ~= token then
 end
 redis.call('SET', claim, token, 'EX', claim_expires)
 local first = redis.call(ordered and 'ZRANGE' or 'LRANGE', parts, 0, page - 1)
-return {'claimed', there, first, redis.call('GET', group)}
+return {'claimed', again, there, first, redis.call('GET', group)}

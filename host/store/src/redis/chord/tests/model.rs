@@ -16,7 +16,7 @@ async fn both(redis: &RedisStore, memory: &MemoryStore, step: &Step, tokens: &mu
             Step::Count(part) => match count(store, part).await {
                 Progress::Claimed(chord) => {
                     *token = chord.token;
-                    format!("{:?} {:?}", chord.parts, chord.structure)
+                    format!("{} {:?} {:?}", chord.again, chord.parts, chord.structure)
                 }
                 Progress::Held(_) => "held".to_owned(),
                 progress => format!("{progress:?}"),
