@@ -266,7 +266,7 @@ pub fn revoked_elsewhere(id: TaskId, now: Timestamp) -> ResultRecord {
 fn dead_letter(request: &Request, deliveries: u32, now: Timestamp, means: Means<'_>) -> Settlement {
     let error = dead::undeliverable(deliveries);
     let exception = Exception::worker_lost(&error);
-    let failed = Failed { exception: &exception, traceback: None, stores: true, tells_calls: false };
+    let failed = Failed { exception: &exception, traceback: None, stores: true };
     let aftermath = flow::failed(means, request, &failed, now);
     let exception = ResultValue::Exception(exception);
     let reason = dead::Reason { reason: "delivery_limit", error: &error, count: deliveries };
@@ -451,7 +451,7 @@ impl Desk<'_> {
 
     fn aftermath(&self, exception: &Exception, traceback: Option<&str>) -> Aftermath {
         let failed =
-            Failed { exception, traceback, stores: self.stores_failures(), tells_calls: self.attempt.call.is_some() };
+            Failed { exception, traceback, stores: self.stores_failures() };
         flow::failed(self.means, &self.attempt.request, &failed, self.now)
     }
 

@@ -38,33 +38,19 @@ pub(crate) fn only_part(settlement: &Settlement) -> Option<&ChordPart> {
 }
 
 impl Closer {
-    /// Does what stands between records and acknowledgement, then puts the rest back in line.
+    /// Does what stands between records and acknowledgement, then puts the rest back in line. That a chord is over
+    /// is said last: until then a repeat after a crash does all of this again.
     pub(crate) async fn close(self, delivery: DeliveryId, mut settlement: Settlement) {
-        while !settlement.chord.is_empty() {
-            let done = match &settlement.chord[0] {
-                ChordStep::Count(part) => {
-                    let progress = self.store.count_chord_parts(std::slice::from_ref(part)).await.pop();
-                    match progress.unwrap_or(Ok(Progress::Over)) {
-                        Ok(progress) => match self.heard(delivery, settlement, progress).await {
-                            Some(rest) => {
-                                settlement = rest;
-                                continue;
-                            }
-                            None => return,
-                        },
-                        Err(error) => Err(error),
-                    }
-                }
-                ChordStep::Finish { group, token } => self.store.finish_chord(group, token).await.map(|ours| {
-                    if !ours {
-                        warn!("somebody else may publish the body of chord {group} as well: the claim was lost");
-                    }
-                }),
-                ChordStep::Fail { group } => self.store.fail_chord(group).await,
-            };
-            match done {
-                Ok(()) => drop(settlement.chord.remove(0)),
-                Err(error) => return self.give_back(delivery, settlement, &error).await,
+        while let Some(index) = settlement.chord.iter().position(|step| matches!(step, ChordStep::Count(_))) {
+            settlement.chord.swap(0, index);
+            let ChordStep::Count(part) = &settlement.chord[0] else { break };
+            match self.store.count_chord_parts(std::slice::from_ref(part)).await.pop() {
+                Some(Err(error)) => return self.give_back(delivery, settlement, &error).await,
+                Some(Ok(progress)) => match self.heard(delivery, settlement, progress).await {
+                    Some(rest) => settlement = rest,
+                    None => return,
+                },
+                None => drop(settlement.chord.remove(0)),
             }
         }
         if !settlement.after.is_empty() {
@@ -73,6 +59,21 @@ impl Closer {
                 return drop(self.inputs.send(failure).await);
             }
             settlement.after.clear();
+        }
+        while let Some(step) = settlement.chord.first() {
+            let done = match step {
+                ChordStep::Count(_) => Ok(()),
+                ChordStep::Finish { group, token } => self.store.finish_chord(group, token).await.map(|ours| {
+                    if !ours {
+                        warn!("somebody else may publish the body of chord {group} as well: the claim was lost");
+                    }
+                }),
+                ChordStep::Fail { group } => self.store.fail_chord(group).await,
+            };
+            if let Err(error) = done {
+                return self.give_back(delivery, settlement, &error).await;
+            }
+            settlement.chord.remove(0);
         }
         self.orders.push(&mut vec![Order::Commit(delivery, settlement)], false);
     }

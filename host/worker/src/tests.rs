@@ -17,9 +17,10 @@ use taskhost_core::canvas::SendSettings;
 use taskhost_core::dispatcher::{Limits, PluginEvent, Shutdown, TaskDefaults};
 use taskhost_core::settle::Step;
 use taskhost_core::{
-    Attempt, Catalog, Codec, Disposition, Finished, HeaderValue, Headers, Json, Limit, Message, NodeName, Outcome,
-    PluginName, PluginVersion, Publication, Queue, QueueName, Queues, Request, ResultRecord, RetryDelay, RetryRequest,
-    Route, State, StoredResult, TaskId, TaskName, TaskOptions, TaskSpec, Timestamp, Usage, dead, settle,
+    Attempt, Catalog, ChordPart, ChordStyle, Codec, Disposition, Finished, HeaderValue, Headers, Json, Limit, Message,
+    NodeName, Outcome, PluginName, PluginVersion, Progress, Publication, Queue, QueueName, Queues, Request,
+    ResultRecord, RetryDelay, RetryRequest, Route, State, StoredResult, TaskId, TaskName, TaskOptions, TaskSpec,
+    Timestamp, Usage, dead, settle,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, watch};
@@ -33,6 +34,7 @@ use crate::{
 
 mod answers;
 mod builtins;
+mod canvas;
 mod events;
 mod mailbox;
 mod state;
@@ -265,6 +267,34 @@ impl ResultStore for NotingStore {
         Ok(())
     }
 
+    fn chords(&self) -> ChordStyle {
+        self.inner.chords()
+    }
+
+    async fn set_chord_size(&self, group: &str, size: u64, again: bool) -> Result<(), StoreError> {
+        self.journal.note(format!("size {group} {size}"));
+        self.inner.set_chord_size(group, size, again).await
+    }
+
+    async fn count_chord_parts(&self, parts: &[ChordPart]) -> Vec<Result<Progress, StoreError>> {
+        parts.iter().for_each(|part| self.journal.note(format!("count {}", part.task)));
+        self.inner.count_chord_parts(parts).await
+    }
+
+    async fn extend_claim(&self, group: &str, token: &str) -> Result<bool, StoreError> {
+        self.inner.extend_claim(group, token).await
+    }
+
+    async fn finish_chord(&self, group: &str, token: &str) -> Result<bool, StoreError> {
+        self.journal.note(format!("finish {group}"));
+        self.inner.finish_chord(group, token).await
+    }
+
+    async fn fail_chord(&self, group: &str) -> Result<(), StoreError> {
+        self.journal.note(format!("fail {group}"));
+        self.inner.fail_chord(group).await
+    }
+
     async fn delete_expired(&self, older_than: Duration) -> Result<u64, StoreError> {
         self.journal.note(format!("delete what is older than {older_than:?}"));
         self.inner.delete_expired(older_than).await
@@ -321,7 +351,7 @@ fn limits() -> Limits {
             node: NodeName::parse("taskhost@box").expect("a name"),
             router: taskhost_core::Router::default(),
             signs: false,
-            chords: taskhost_core::ChordStyle::Native,
+            chords: ChordStyle::Native,
             error_cb_on_chord_header: false,
             inherit_parent_priority: false,
         }),

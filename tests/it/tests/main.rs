@@ -29,6 +29,7 @@ mod guest;
 mod acks;
 mod builtins;
 mod calls;
+mod canvas;
 mod celery_cli;
 mod commands;
 mod composing;

@@ -174,7 +174,11 @@ impl Dispatcher {
 
     /// What settlements are made with.
     pub(super) fn means(&self) -> Means<'_> {
-        Means { settings: &self.limits.sending, catalog: &self.catalog }
+        Means {
+            settings: &self.limits.sending,
+            catalog: &self.catalog,
+            tells_calls: self.limits.result_extended.is_some(),
+        }
     }
 
     /// The successors of this id are published and its records stored: those behind it may start.

@@ -8,7 +8,7 @@ use crate::canvas::{Canvas, Ids, PartialCall, Sender};
 use crate::chord::{self, ClaimedChord, Part};
 use crate::exception::Exception;
 use crate::name::TaskId;
-use crate::protocol::content::{Json, Kind, ListWriter};
+use crate::protocol::content::{Json, Kind, ListWriter, MapWriter};
 use crate::record::{ResultRecord, ResultValue, State};
 use crate::request::Request;
 use crate::settle::Step;
@@ -143,7 +143,7 @@ pub(crate) fn fail(
     now: Timestamp,
 ) -> Aftermath {
     let mut aftermath = Aftermath::default();
-    let failure = Failed { exception: &broken.error, traceback: None, stores: true, tells_calls: false };
+    let failure = Failed { exception: &broken.error, traceback: None, stores: true };
     let options = body.get("options").unwrap_or(Json::empty_map());
     let id = options.get("task_id").and_then(|id| TaskId::parse(&id.as_text()?).ok());
     if kind_of(body).as_deref() == Some("group") {
@@ -152,17 +152,18 @@ pub(crate) fn fail(
         let of_group = errbacks_of(body);
         for (member, mut errbacks) in members(body) {
             errbacks.extend(of_group.iter().cloned());
-            call(means, request, &member, &once(errbacks), &cause, now, &mut aftermath);
-            aftermath.records.push(record(member, &broken.cause, now));
+            let children = call(means, request, &member, None, &once(errbacks), &cause, now, &mut aftermath);
+            aftermath.records.push(record(member, &broken.cause, children, now));
         }
-        aftermath.records.extend(id.map(|id| record(id, &broken.cause, now)));
+        aftermath.records.extend(id.map(|id| record(id, &broken.cause, Vec::new(), now)));
     } else {
         let id = id.unwrap_or_else(|| Ids::of_chord(group).next_id());
-        call(means, request, &id, &errbacks_of(body), &failure, now, &mut aftermath);
-        aftermath.records.push(record(id, &broken.error, now));
+        let children = call(means, request, &id, Some(body), &errbacks_of(body), &failure, now, &mut aftermath);
+        aftermath.records.push(record(id, &broken.error, children, now));
         // Whoever waits for a chord waits for its body.
         if kind_of(body).as_deref() == Some("chord") {
             fail_chain(
+                means,
                 body.get("kwargs").and_then(|it| it.get("body")).into_iter().collect(),
                 &failure,
                 now,
@@ -171,36 +172,49 @@ pub(crate) fn fail(
         }
     }
     let chain = options.get("chain").map_or_else(Vec::new, |chain| list(&chain));
-    fail_chain(chain, &failure, now, &mut aftermath);
+    fail_chain(means, chain, &failure, now, &mut aftermath);
     aftermath
 }
 
-/// Nobody has made a request for the body: errbacks that want one get what is known.
+/// Nobody has made a request for what never ran: errbacks that want one get what is known
+/// (`_create_fake_task_request`). Gives the result tuples of the errbacks.
+#[expect(clippy::too_many_arguments, reason = "whose errbacks, and all that they are told")]
 fn call(
     means: Means<'_>,
     request: &Request,
     id: &TaskId,
+    signature: Option<&Json>,
     errbacks: &[Json],
     failure: &Failed<'_>,
     now: Timestamp,
     aftermath: &mut Aftermath,
-) {
+) -> Vec<Json> {
     if errbacks.is_empty() {
-        return;
+        return Vec::new();
     }
-    let facts = Json::object([("id", Json::text(id.as_str())), ("errbacks", Json::array(errbacks.iter().cloned()))]);
-    let whose = Whose { id: id.to_string(), root_id: None, facts };
-    call_errbacks(means, request, errbacks, &whose, failure, now, aftermath);
+    let mut facts = MapWriter::new();
+    facts.put("id", id.as_str()).put("errbacks", &Json::array(errbacks.iter().cloned()));
+    match signature {
+        Some(signature) => {
+            for key in ["task", "args", "kwargs"] {
+                facts.put(key, &signature.get(key));
+            }
+        }
+        None => drop(facts.put("task", "unknown")),
+    }
+    let whose = Whose { id: id.to_string(), root_id: None, facts: facts.finish() };
+    call_errbacks(means, request, errbacks, &whose, failure, now, aftermath)
 }
 
-fn record(id: TaskId, exception: &Exception, now: Timestamp) -> ResultRecord {
+/// The errbacks count as children of what never ran (`current_task_children`).
+fn record(id: TaskId, exception: &Exception, children: Vec<Json>, now: Timestamp) -> ResultRecord {
     ResultRecord {
         id,
         state: State::Failure,
         result: ResultValue::Exception(exception.clone()),
         traceback: None,
         date_done: Some(now),
-        children: Json::null(),
+        children: Json::array(children),
         group_id: None,
         parent_id: None,
         reply_to: None,

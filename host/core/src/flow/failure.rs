@@ -25,8 +25,6 @@ pub(crate) struct Failed<'a> {
     pub(crate) traceback: Option<&'a str>,
     /// Failures are stored, and not only passed on.
     pub(crate) stores: bool,
-    /// Results tell what was called.
-    pub(crate) tells_calls: bool,
 }
 
 /// What the failure of this request leads to, its own record aside.
@@ -38,7 +36,7 @@ pub(crate) fn failed(means: Means<'_>, request: &Request, failure: &Failed<'_>, 
     let Embedded { errbacks, chain, chord, .. } = Embedded::of(&request.embed);
     let result = ResultValue::Exception(failure.exception.clone());
     aftermath.chord.extend(part(request, chord, State::Failure, result));
-    fail_chain(chain, failure, now, &mut aftermath);
+    fail_chain(means, chain, failure, now, &mut aftermath);
     if !errbacks.is_empty() {
         let whose = Whose {
             id: request.id.to_string(),
@@ -51,7 +49,7 @@ pub(crate) fn failed(means: Means<'_>, request: &Request, failure: &Failed<'_>, 
 }
 
 /// Whoever waits for the rest of a chain hears of the failure, and a chord that it belongs to.
-pub(super) fn fail_chain(chain: Vec<Json>, failure: &Failed<'_>, now: Timestamp, aftermath: &mut Aftermath) {
+pub(super) fn fail_chain(means: Means<'_>, chain: Vec<Json>, failure: &Failed<'_>, now: Timestamp, aftermath: &mut Aftermath) {
     let mut elements = VecDeque::from(chain);
     for _ in 0..FOLLOWED_MAX {
         let Some(element) = elements.pop_front() else { return };
@@ -73,7 +71,7 @@ pub(super) fn fail_chain(chain: Vec<Json>, failure: &Failed<'_>, now: Timestamp,
                     parent_id: text("parent_id"),
                     reply_to: text("reply_to"),
                     correlation_id: None,
-                    call: failure.tells_calls.then(|| Arc::new(call_of(&element, &options))),
+                    call: means.tells_calls.then(|| Arc::new(call_of(&element, &options))),
                     usage: None,
                 });
             }
@@ -119,6 +117,8 @@ pub(super) struct Whose {
     pub(super) facts: Json,
 }
 
+/// Publishes errbacks, and gives their result tuples.
+///
 /// Those of our tasks that take it get the request, the exception and its traceback; all others the id of the task
 /// that failed. In Celery the former are called on the spot; here they are tasks like any other.
 pub(super) fn call_errbacks(
@@ -129,7 +129,7 @@ pub(super) fn call_errbacks(
     failure: &Failed<'_>,
     now: Timestamp,
     aftermath: &mut Aftermath,
-) {
+) -> Vec<Json> {
     let sender = Sender { request, settings: means.settings };
     let mut ids = Ids::of_errbacks(&whose.id);
     let root_id = Some(whose.root_id.clone().unwrap_or_else(|| whose.id.clone()));
@@ -143,8 +143,12 @@ pub(super) fn call_errbacks(
         root_id: root_id.clone(),
         ..PartialCall::default()
     };
+    let mut children = Vec::new();
     let mut add = |applied: Result<crate::canvas::Applied, crate::signature::SignatureError>| match applied {
-        Ok(applied) => aftermath.after.extend(applied.steps),
+        Ok(applied) => {
+            aftermath.after.extend(applied.steps);
+            children.extend(applied.children);
+        }
         Err(error) => aftermath.remarks.push(format!("an errback of task {} is not published: {error}", whose.id)),
     };
     for errback in &told {
@@ -161,6 +165,7 @@ pub(super) fn call_errbacks(
             applied => add(applied),
         }
     }
+    children
 }
 
 /// True for one of our tasks that takes more than one argument, those aside that the signature brings.

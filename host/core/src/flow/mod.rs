@@ -30,6 +30,8 @@ pub(crate) use success::succeeded;
 pub struct Means<'a> {
     pub settings: &'a SendSettings,
     pub catalog: &'a Catalog,
+    /// Results tell what was called (`result_extended`).
+    pub tells_calls: bool,
 }
 
 /// What a failure leads to.

@@ -26,7 +26,7 @@ fn means() -> Means<'static> {
         let takes = Arity::of_schema(&json(schema));
         Catalog::new([TaskSpec { takes, ..fixture::spec("told", TaskOptions::default()) }])
     });
-    Means { settings: &SETTINGS, catalog: &CATALOG }
+    Means { settings: &SETTINGS, catalog: &CATALOG, tells_calls: false }
 }
 
 fn json(text: &str) -> Json {
@@ -99,7 +99,7 @@ fn check_success(request: &Request, expected: Expect) {
 #[track_caller]
 fn check_failure(request: &Request, expected: Expect) {
     let exception = oops();
-    let failure = Failed { exception: &exception, traceback: Some("Traceback"), stores: true, tells_calls: false };
+    let failure = Failed { exception: &exception, traceback: Some("Traceback"), stores: true };
     expected.assert_eq(&aftermath(&failed(means(), request, &failure, NOW)));
 }
 

@@ -44,7 +44,7 @@ fn exception() -> Exception {
 fn means() -> Means<'static> {
     static SETTINGS: LazyLock<SendSettings> = LazyLock::new(fixture::sending);
     static CATALOG: LazyLock<Catalog> = LazyLock::new(Catalog::default);
-    Means { settings: &SETTINGS, catalog: &CATALOG }
+    Means { settings: &SETTINGS, catalog: &CATALOG, tells_calls: false }
 }
 
 fn wish() -> RetryRequest {
