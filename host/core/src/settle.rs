@@ -450,8 +450,7 @@ impl Desk<'_> {
     }
 
     fn aftermath(&self, exception: &Exception, traceback: Option<&str>) -> Aftermath {
-        let failed =
-            Failed { exception, traceback, stores: self.stores_failures() };
+        let failed = Failed { exception, traceback, stores: self.stores_failures() };
         flow::failed(self.means, &self.attempt.request, &failed, self.now)
     }
 

@@ -49,7 +49,13 @@ pub(crate) fn failed(means: Means<'_>, request: &Request, failure: &Failed<'_>, 
 }
 
 /// Whoever waits for the rest of a chain hears of the failure, and a chord that it belongs to.
-pub(super) fn fail_chain(means: Means<'_>, chain: Vec<Json>, failure: &Failed<'_>, now: Timestamp, aftermath: &mut Aftermath) {
+pub(super) fn fail_chain(
+    means: Means<'_>,
+    chain: Vec<Json>,
+    failure: &Failed<'_>,
+    now: Timestamp,
+    aftermath: &mut Aftermath,
+) {
     let mut elements = VecDeque::from(chain);
     for _ in 0..FOLLOWED_MAX {
         let Some(element) = elements.pop_front() else { return };

@@ -256,7 +256,7 @@ fn a_body_fails_with_the_first_part_that_failed() {
         expect![[r#"
             store b-1 FAILURE ChordError("Dependency b raised KeyError('k')")
             store r-1 FAILURE ChordError("Dependency b raised KeyError('k')")
-            "told" ({"id": "b-1", "errbacks": [{"task": "by_id"}, {"task": "told"}]}, {"exc_type": "ChordError", "exc_message": ["Dependency b raised KeyError('k')"], "exc_module": "celery.exceptions"}, null) parent="b-1" root="b-1"
+            "told" ({"id": "b-1", "errbacks": [{"task": "by_id"}, {"task": "told"}], "task": "body", "args": null, "kwargs": null}, {"exc_type": "ChordError", "exc_message": ["Dependency b raised KeyError('k')"], "exc_module": "celery.exceptions"}, null) parent="b-1" root="b-1"
             "by_id" ("b-1") parent="b-1" root="b-1"
         "#]],
     );
