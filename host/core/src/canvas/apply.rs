@@ -4,7 +4,9 @@ use crate::protocol::content::Json;
 use crate::signature::SignatureError;
 
 use super::freeze::{Frame, Piece};
-use super::node::{Node, Options, Shape};
+use super::node::{Node, Shape};
+use super::options::Options;
+use super::read::MEMBERS_MAX;
 use super::results::Promise;
 use super::run::Run;
 use super::write;
@@ -133,8 +135,8 @@ impl Run<'_> {
         root_id: Option<&str>,
         prepared: &mut Vec<(Node, Promise)>,
     ) -> Result<(), SignatureError> {
-        for (index, task) in tasks.into_iter().enumerate() {
-            let mut task = task.cloned();
+        for (index, mut task) in tasks.into_iter().enumerate() {
+            task.renew();
             match task.shape {
                 Shape::Group(members) => self.prepare_members(members, group_id, root_id, prepared)?,
                 _ if task.is_empty_chain() => {}
@@ -157,6 +159,9 @@ fn in_chunks(node: &Node) -> Result<Node, SignatureError> {
     let wrong = SignatureError::Shape { what: "`kwargs.n`", expected: "a number from 1" };
     let count = usize::try_from(get("n").as_i64().unwrap_or(0)).ok().filter(|count| *count > 0).ok_or(wrong)?;
     let (task, items): (Json, Vec<Json>) = (get("task"), get("it").elements().collect());
+    if items.len().div_ceil(count) > MEMBERS_MAX as usize {
+        return Err(SignatureError::Members);
+    }
     let of = |slice: &[Json]| {
         let kwargs = Json::object([("task", task.clone()), ("it", Json::array(slice))]);
         Node { immutable: true, ..Node::task("celery.starmap", Json::empty_list(), kwargs) }

@@ -5,7 +5,8 @@ use crate::protocol::content::Json;
 use crate::signature::SignatureError;
 
 use super::freeze::Frame;
-use super::node::{Node, Options, Shape, overlaid, prepended};
+use super::node::{Node, Shape, overlaid, prepended};
+use super::options::Options;
 use super::results::Promise;
 use super::run::Run;
 use super::write;
@@ -23,7 +24,7 @@ impl Run<'_> {
     ) -> Result<Promise, SignatureError> {
         let Node { options: own, args: own_args, shape, immutable, .. } = node;
         let Shape::Chord(chord) = shape else { return Err(SignatureError::Bodyless) };
-        let body = chord.body.ok_or(SignatureError::Bodyless)?;
+        let mut body = chord.body.ok_or(SignatureError::Bodyless)?;
         let args = if immutable { own_args } else { prepended(args, &own_args) };
         let args: Vec<Json> = args.elements().collect();
         let kwargs = overlaid(&chord.kwargs, kwargs);
@@ -37,7 +38,7 @@ impl Run<'_> {
                 given.take(key);
             }
         }
-        let mut body = body.cloned_with(&[], None, &of_body(&given));
+        body.renew_with(&[], None, &of_body(&given));
         let mut header = chord.header.group.clone().unwrap_or_default();
         if chord.header.group.is_none()
             && let Some(id) = own.text("task_id")
@@ -76,7 +77,7 @@ impl Run<'_> {
             self.add_callbacks(&mut body, &mut options)?;
             body.options.update(&of_body(&options));
         }
-        body.unroll_chords(self.on_header())?;
+        body.unroll_chords(&self.terms)?;
         let frame = Frame {
             id: body_id.as_deref(),
             group_id: Some(&group_id),
@@ -120,19 +121,19 @@ impl Run<'_> {
         let [callbacks, errbacks] =
             ["link", "link_error"].map(|key| options.take(key).map_or_else(Vec::new, |value| value.links()));
         if !callbacks.is_empty() || !errbacks.is_empty() {
-            *body = body.cloned();
+            body.renew();
         }
         for callback in callbacks {
             let callback = callback.changed(|_| {})?;
             match body.is_empty_group() {
-                true => body.options.append_link("link", callback),
-                false => body.link(callback)?,
+                true => body.options.append_link("link", callback, &self.terms)?,
+                false => body.link(callback, &self.terms)?,
             }
         }
         for errback in errbacks {
             match body.is_group() {
-                true => body.link_error_to_members(&errback, true, self.on_header())?,
-                false => body.options.append_link("link_error", errback),
+                true => body.link_error_to_members(&errback, true, &self.terms)?,
+                false => body.options.append_link("link_error", errback, &self.terms)?,
             }
         }
         Ok(())

@@ -5,12 +5,14 @@
 
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
+use std::rc::Rc;
 
 use crate::protocol::content::Json;
 use crate::signature::SignatureError;
 
 use super::links::Link;
-use super::node::{Chord, Header, Node, Options, Shape};
+use super::node::{Chord, Header, Node, Shape};
+use super::options::Options;
 use super::results::Promise;
 use super::run::Run;
 
@@ -100,8 +102,8 @@ impl Run<'_> {
         let (root_id, parent_id) = (options.text("root_id"), options.text("parent_id"));
         let mut stack: VecDeque<Node> = std::mem::take(tasks).into();
         let mut results = Vec::with_capacity(stack.len());
-        while let Some(task) = stack.pop_front() {
-            let mut task = task.cloned();
+        while let Some(mut task) = stack.pop_front() {
+            task.renew();
             match task.shape {
                 // In reverse, as Python's `extendleft` has it.
                 Shape::Group(members) => members.into_iter().for_each(|member| stack.push_front(member)),
@@ -154,7 +156,7 @@ impl Run<'_> {
         errbacks: &[Link],
         clone: bool,
     ) -> Result<(Vec<Piece<'n>>, Vec<Promise>), SignatureError> {
-        let on_header = self.on_header();
+        let terms = Rc::clone(&self.terms);
         trim_head(&mut steps, clone);
         let mut tasks: Vec<Piece<'n>> = Vec::new();
         let mut results: Vec<Promise> = Vec::new();
@@ -170,14 +172,14 @@ impl Run<'_> {
                 }
             }
             if clone && task.has_body_to_unroll() {
-                steps.extend(task.body_unrolled(on_header)?.into_iter().map(Piece::own));
+                steps.extend(task.into_node().body_unrolled(&terms)?.into_iter().map(Piece::own));
                 continue;
             }
             if clone {
-                task = Piece::own(match steps.is_empty() {
-                    true => task.cloned_with(args, kwargs, &Options::default()),
-                    false => task.cloned(),
-                });
+                match steps.is_empty() {
+                    true => task.renew_with(args, kwargs, &Options::default()),
+                    false => task.renew(),
+                }
             }
             if task.is_chain() {
                 steps.extend(task.into_steps());
@@ -221,10 +223,10 @@ impl Run<'_> {
                 self.results.set_parent(next, Some(result));
             }
             for errback in errbacks {
-                task.link_error(errback.clone(), on_header)?;
+                task.link_error(errback.clone(), &terms)?;
                 // Whoever fails a chord looks for them there.
                 if let Some(body) = task.as_chord_mut().and_then(|chord| chord.body.as_mut()) {
-                    body.link_error(errback.clone(), on_header)?;
+                    body.link_error(errback.clone(), &terms)?;
                 }
             }
             next_result = Some(result);
@@ -246,9 +248,11 @@ impl Run<'_> {
 /// Partial arguments go to the first task: chains in front of it become part of this one, and empty groups go.
 fn trim_head(steps: &mut VecDeque<Piece<'_>>, clone: bool) {
     let mut empty = None;
-    while let Some(head) = steps.pop_front() {
+    while let Some(mut head) = steps.pop_front() {
         if head.is_chain() {
-            let head = if clone { Piece::own(head.cloned()) } else { head };
+            if clone {
+                head.renew();
+            }
             head.into_steps().into_iter().rev().for_each(|step| steps.push_front(step));
             continue;
         }

@@ -9,7 +9,7 @@ use crate::route::Destination;
 use crate::signature::{Manner, Plain, Signature, SignatureError};
 
 use super::node::{Node, Shape};
-use super::read;
+use super::read::{self, DEPTH_MAX, MEMBERS_MAX};
 
 /// Tasks that call what is in their arguments, in Python or here. The second is true for those that find it
 /// under `task`.
@@ -28,7 +28,7 @@ const LINKS: [&str; 4] = ["link", "link_error", "chain", "chord"];
 
 /// All tasks, and the ways they may go.
 pub(super) fn signatures(node: &Node) -> Result<Vec<Signature>, SignatureError> {
-    let mut gate = Gate { found: Vec::new(), around: Vec::new() };
+    let mut gate = Gate { found: Vec::new(), around: Vec::new(), depth: 0 };
     gate.node(node)?;
     Ok(gate.found)
 }
@@ -37,10 +37,21 @@ struct Gate {
     found: Vec<Signature>,
     /// What the signatures around this one say about the way of all that is in them.
     around: Vec<(Destination, bool)>,
+    depth: u32,
 }
 
 impl Gate {
     fn node(&mut self, node: &Node) -> Result<(), SignatureError> {
+        if self.depth == DEPTH_MAX {
+            return Err(SignatureError::Nested);
+        }
+        self.depth += 1;
+        self.nested(node)?;
+        self.depth -= 1;
+        Ok(())
+    }
+
+    fn nested(&mut self, node: &Node) -> Result<(), SignatureError> {
         let pairs = node.options.iter().map(|(key, value)| (key, value.to_json()));
         let options = Plain::options(pairs, Manner::Strict)?;
         let way = (options.destination.clone(), options.reply_to.is_some());
@@ -50,6 +61,9 @@ impl Gate {
                 let around = self.around.iter().filter(|(destination, replies)| !destination.is_default() || *replies);
                 for (destination, replies) in std::iter::once(&way).chain(around) {
                     let (destination, replies) = (destination.clone(), *replies);
+                    if self.found.len() >= MEMBERS_MAX as usize {
+                        return Err(SignatureError::Members);
+                    }
                     self.found.push(Signature::new(task.clone(), destination, replies));
                 }
                 if let Some((name, finds_it)) = BUILTINS.iter().find(|(name, _)| *name == node.task) {

@@ -13,6 +13,7 @@ mod golden;
 mod join;
 mod links;
 mod node;
+mod options;
 mod read;
 mod replace;
 mod results;
@@ -28,7 +29,8 @@ use crate::timestamp::Timestamp;
 
 pub use crate::signature::{Ids, SendSettings, Sender, Signature};
 
-use node::{Node, Options};
+use node::Node;
+use options::Options;
 use run::Run;
 
 /// A signature of any shape.

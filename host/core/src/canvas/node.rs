@@ -6,14 +6,11 @@
 
 use std::collections::VecDeque;
 
-use crate::protocol::content::{Json, Kind, ListWriter, MapWriter, ToJson};
+use crate::protocol::content::{Json, ListWriter, MapWriter, ToJson};
 use crate::signature::SignatureError;
 
-use super::links::Link;
-
-/// Options that a signature keeps against whatever is given: others wait for what they lead to
-/// (`Signature._IMMUTABLE_OPTIONS`).
-const KEPT: [&str; 2] = ["group_id", "stamped_headers"];
+use super::links::Terms;
+use super::options::Options;
 
 /// Options that a chain takes for itself, and does not pass on to its first step (`_CHAIN_RUN_OPTIONS`).
 const OF_CHAINS: [&str; 8] =
@@ -62,184 +59,6 @@ pub(super) struct Chord {
 pub(super) struct Header {
     pub(super) group: Option<Options>,
     pub(super) tasks: Vec<Node>,
-}
-
-/// Options in order: few, so looked through.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub(super) struct Options(Vec<(String, Value)>);
-
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Value {
-    Json(Json),
-    /// Signatures that hang on this one.
-    Links(Vec<Link>),
-}
-
-impl Options {
-    pub(super) fn get(&self, key: &str) -> Option<&Value> {
-        self.0.iter().find(|(name, _)| name == key).map(|(_, value)| value)
-    }
-
-    pub(super) fn has(&self, key: &str) -> bool {
-        self.get(key).is_some()
-    }
-
-    /// The value as JSON, if there is one and it is not null.
-    pub(super) fn json(&self, key: &str) -> Option<Json> {
-        self.get(key).map(Value::to_json).filter(|value| !value.is_null())
-    }
-
-    /// The value, if it is a text with something in it.
-    pub(super) fn text(&self, key: &str) -> Option<String> {
-        match self.get(key)? {
-            Value::Json(json) => json.as_text().filter(|text| !text.is_empty()).map(|text| text.into_owned()),
-            Value::Links(_) => None,
-        }
-    }
-
-    pub(super) fn set(&mut self, key: &str, value: Value) {
-        match self.0.iter_mut().find(|(name, _)| name == key) {
-            Some((_, old)) => *old = value,
-            None => self.0.push((key.to_owned(), value)),
-        }
-    }
-
-    pub(super) fn set_json(&mut self, key: &str, value: Json) {
-        self.set(key, Value::Json(value));
-    }
-
-    pub(super) fn set_text(&mut self, key: &str, text: &str) {
-        self.set_json(key, Json::text(text));
-    }
-
-    pub(super) fn set_default(&mut self, key: &str, value: Option<&str>) {
-        if !self.has(key) {
-            self.set_json(key, value.map_or(Json::null(), Json::text));
-        }
-    }
-
-    pub(super) fn take(&mut self, key: &str) -> Option<Value> {
-        let at = self.0.iter().position(|(name, _)| name == key)?;
-        Some(self.0.remove(at).1)
-    }
-
-    /// Takes a value away; null counts as none.
-    pub(super) fn take_json(&mut self, key: &str) -> Option<Json> {
-        self.take(key).map(|value| value.to_json()).filter(|value| !value.is_null())
-    }
-
-    pub(super) fn take_text(&mut self, key: &str) -> Option<String> {
-        self.take_json(key)?.as_text().filter(|text| !text.is_empty()).map(|text| text.into_owned())
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
-        self.0.iter().map(|(key, value)| (key.as_str(), value))
-    }
-
-    /// All of the others, over ours (`dict.update`).
-    pub(super) fn update(&mut self, others: &Self) {
-        for (key, value) in &others.0 {
-            self.set(key, value.clone());
-        }
-    }
-
-    /// Without those for which it says no.
-    pub(super) fn filtered(&self, keep: impl Fn(&str, &Value) -> bool) -> Self {
-        Self(self.0.iter().filter(|(key, value)| keep(key, value)).cloned().collect())
-    }
-
-    /// What `apply_async` drops of what it is given.
-    pub(super) fn without_nulls(&self) -> Self {
-        self.filtered(|_, value| !value.is_null())
-    }
-
-    /// Ours, and of the others what does not change an option that is kept (`Signature._merge`).
-    pub(super) fn merged(&self, given: &Self) -> Self {
-        let stamps = self.json("stamped_headers");
-        let is_stamp = |key: &str| {
-            stamps.iter().flat_map(|names| names.elements()).any(|name| name.as_text().is_some_and(|name| name == key))
-        };
-        self.merged_but(given, |key| KEPT.contains(&key) || is_stamp(key))
-    }
-
-    /// The same for a group, which knows of no stamps (`group._freeze_gid`).
-    pub(super) fn merged_in_group(&self, given: &Self) -> Self {
-        self.merged_but(given, |key| KEPT.contains(&key))
-    }
-
-    fn merged_but(&self, given: &Self, kept: impl Fn(&str) -> bool) -> Self {
-        let mut merged = self.clone();
-        for (key, value) in &given.0 {
-            if !(self.has(key) && kept(key)) {
-                merged.set(key, value.clone());
-            }
-        }
-        merged
-    }
-
-    /// The signatures under `key`: one, or several.
-    pub(super) fn links(&self, key: &str) -> Vec<Link> {
-        self.get(key).map_or_else(Vec::new, Value::links)
-    }
-
-    /// `append_to_list_option`: what is there already is not added once more.
-    pub(super) fn append_link(&mut self, key: &str, link: Link) {
-        let mut links = self.links(key);
-        if !links.contains(&link) {
-            links.push(link);
-        }
-        self.set(key, Value::Links(links));
-    }
-
-    /// `extend_list_option`.
-    pub(super) fn extend_links(&mut self, key: &str, more: Vec<Link>) {
-        let mut links = self.links(key);
-        links.extend(more);
-        self.set(key, Value::Links(links));
-    }
-
-    pub(super) fn to_json(&self) -> Json {
-        Json::object(self.iter().map(|(key, value)| (key, value.to_json())))
-    }
-}
-
-impl FromIterator<(String, Value)> for Options {
-    /// Of equal keys the last counts, as in Python.
-    fn from_iter<T: IntoIterator<Item = (String, Value)>>(all: T) -> Self {
-        let mut options = Self::default();
-        for (key, value) in all {
-            options.set(&key, value);
-        }
-        options
-    }
-}
-
-impl Value {
-    pub(super) fn is_null(&self) -> bool {
-        matches!(self, Self::Json(json) if json.is_null())
-    }
-
-    pub(super) fn to_json(&self) -> Json {
-        match self {
-            Self::Json(json) => json.clone(),
-            Self::Links(links) => Json::array(links.iter().map(|link| &link.json)),
-        }
-    }
-
-    pub(super) fn links(&self) -> Vec<Link> {
-        match self {
-            Self::Links(links) => links.clone(),
-            Self::Json(json) => match json.kind() {
-                Kind::List => json.elements().map(Link::raw).collect(),
-                Kind::Null => Vec::new(),
-                _ => vec![Link::raw(json.clone())],
-            },
-        }
-    }
 }
 
 impl Node {
@@ -314,48 +133,47 @@ impl Node {
         }
     }
 
-    /// `Signature.clone` without arguments.
-    pub(super) fn cloned(&self) -> Self {
-        self.clone().into_clone()
-    }
-
-    /// `Signature.clone`: with arguments put before its own, and options put over them.
-    pub(super) fn cloned_with(&self, args: &[Json], kwargs: Option<&Json>, options: &Options) -> Self {
-        let mut clone = self.clone();
-        if !options.is_empty() {
-            clone.options = self.options.merged(options);
-        }
-        if !self.immutable {
-            clone.args = prepended(args, &self.args);
-            if let Shape::Task { kwargs: own } | Shape::Chunks { kwargs: own } = &mut clone.shape {
-                *own = overlaid(own, kwargs);
-            }
-        }
-        clone.into_clone()
-    }
-
-    /// What Python's `from_dict` makes of a copy, which it builds anew.
-    fn into_clone(mut self) -> Self {
+    /// What `Signature.clone` makes of it, in Python's words a copy.
+    pub(super) fn renew(&mut self) {
         match &mut self.shape {
             Shape::Task { .. } | Shape::Chunks { .. } => self.extra.clear(),
             Shape::Chain(tasks) => {
-                *tasks = std::mem::take(tasks).into_iter().map(Self::into_clone).collect();
+                tasks.iter_mut().for_each(Self::renew);
                 self.forget_arguments();
             }
             Shape::Group(_) => self.forget_arguments(),
             Shape::Chord(chord) => {
                 // The options of the header's group are lost: it is a list again.
-                let Header { group, tasks } = std::mem::take(&mut chord.header);
-                let tasks = match group {
-                    Some(_) => tasks,
-                    None => tasks.into_iter().map(Self::into_clone).collect(),
-                };
-                chord.header = Header { group: None, tasks };
-                chord.body = chord.body.take().map(Self::into_clone);
+                if chord.header.group.take().is_none() {
+                    chord.header.tasks.iter_mut().for_each(Self::renew);
+                }
+                chord.body.iter_mut().for_each(Self::renew);
             }
         }
         self.cloned = true;
-        self
+    }
+
+    /// The same with arguments put before its own, and options put over them.
+    pub(super) fn renew_with(&mut self, args: &[Json], kwargs: Option<&Json>, options: &Options) {
+        if !options.is_empty() {
+            self.options = self.options.merged(options);
+        }
+        if !self.immutable {
+            self.args = prepended(args, &self.args);
+            if let Shape::Task { kwargs: own } | Shape::Chunks { kwargs: own } = &mut self.shape {
+                *own = overlaid(own, kwargs);
+            }
+        }
+        self.renew();
+    }
+
+    /// Of a group its members are, of a chord the members of its header.
+    pub(super) fn set_immutable(&mut self) {
+        match &mut self.shape {
+            Shape::Group(tasks) => tasks.iter_mut().for_each(Self::set_immutable),
+            Shape::Chord(chord) => chord.header.tasks.iter_mut().for_each(Self::set_immutable),
+            Shape::Task { .. } | Shape::Chain(_) | Shape::Chunks { .. } => self.immutable = true,
+        }
     }
 
     /// Python's constructor of chains and groups takes an option of the name of an argument for that.
@@ -374,17 +192,17 @@ impl Node {
     }
 
     /// The steps of a chain, with what hangs on the chain hung on them (`unchain_tasks`).
-    pub(super) fn unchained(&self, on_header: bool) -> Result<Vec<Self>, SignatureError> {
-        let Shape::Chain(tasks) = &self.shape else { return Ok(Vec::new()) };
-        let mut tasks: Vec<Self> = tasks.iter().map(Self::cloned).collect();
+    pub(super) fn unchained(self, terms: &Terms) -> Result<Vec<Self>, SignatureError> {
+        let Shape::Chain(mut tasks) = self.shape else { return Ok(Vec::new()) };
+        tasks.iter_mut().for_each(Self::renew);
         if let Some(last) = tasks.last_mut() {
             for link in self.options.links("link") {
-                last.link(link)?;
+                last.link(link, terms)?;
             }
         }
         for link in self.options.links("link_error") {
             for task in &mut tasks {
-                task.link_error(link.clone(), on_header)?;
+                task.link_error(link.clone(), terms)?;
             }
         }
         Ok(tasks)
@@ -392,18 +210,20 @@ impl Node {
 
     /// The chord followed by the rest of its body, which is a chain led by a task: else every member of the
     /// header would carry all of it (`_unroll_body`).
-    pub(super) fn body_unrolled(&self, on_header: bool) -> Result<Vec<Self>, SignatureError> {
-        let mut all = vec![self.cloned()];
-        if let Some(chord) = all[0].as_chord_mut()
-            && let Some(body) = chord.body.take()
-        {
-            let mut rest = body.unchained(on_header)?.into_iter();
-            let first = rest.next();
-            let passed_on = body.options.filtered(|key, _| !OF_CHAINS.contains(&key));
-            chord.body = first.map(|first| first.cloned_with(&[], None, &passed_on));
-            all.extend(rest);
+    pub(super) fn body_unrolled(mut self, terms: &Terms) -> Result<Vec<Self>, SignatureError> {
+        self.renew();
+        let Some(body) = self.as_chord_mut().and_then(|chord| chord.body.take()) else { return Ok(vec![self]) };
+        let passed_on = body.options.filtered(|key, _| !OF_CHAINS.contains(&key));
+        let mut steps = body.unchained(terms)?;
+        if let (Some(first), Some(chord)) = (steps.first_mut(), self.as_chord_mut()) {
+            first.renew_with(&[], None, &passed_on);
+            chord.body = Some(std::mem::replace(first, Self::chain(Vec::new())));
         }
-        Ok(all)
+        match steps.first_mut() {
+            Some(first) => *first = self,
+            None => steps.push(self),
+        }
+        Ok(steps)
     }
 
     /// True for a chord whose body is a chain that starts with a task. A group there runs once per member of
@@ -414,17 +234,17 @@ impl Node {
     }
 
     /// Splits the bodies of chords in a chain (`_unroll_chords`).
-    pub(super) fn unroll_chords(&mut self, on_header: bool) -> Result<(), SignatureError> {
+    pub(super) fn unroll_chords(&mut self, terms: &Terms) -> Result<(), SignatureError> {
         let Shape::Chain(tasks) = &mut self.shape else { return Ok(()) };
         let mut pending: VecDeque<Self> = std::mem::take(tasks).into();
         let mut unrolled = Vec::with_capacity(pending.len());
         while let Some(mut task) = pending.pop_front() {
             if task.is_chain() {
-                task = task.into_clone();
-                task.unroll_chords(on_header)?;
+                task.renew();
+                task.unroll_chords(terms)?;
             }
             if task.has_body_to_unroll() {
-                for piece in task.body_unrolled(on_header)?.into_iter().rev() {
+                for piece in task.body_unrolled(terms)?.into_iter().rev() {
                     pending.push_front(piece);
                 }
             } else {

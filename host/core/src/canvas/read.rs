@@ -5,24 +5,40 @@
 use crate::protocol::content::{Json, Kind};
 use crate::signature::SignatureError;
 
-use super::node::{Chord, Header, Node, Shape, Value};
+use super::node::{Chord, Header, Node, Shape};
+use super::options::Value;
 
 /// Most signatures that one is made of.
 pub(super) const MEMBERS_MAX: u32 = 100_000;
 
+/// How deep signatures may lie within each other. Python's own stack ends at about as many.
+pub(super) const DEPTH_MAX: u32 = 100;
+
 /// A signature of any shape.
 pub(super) fn lenient(json: &Json) -> Result<Node, SignatureError> {
-    Reader { left: MEMBERS_MAX }.node(json)
+    Reader { left: MEMBERS_MAX, depth: 0 }.node(json)
 }
 
 struct Reader {
     /// How many more there may be.
     left: u32,
+    /// How many there are around this one.
+    depth: u32,
 }
 
 impl Reader {
     fn node(&mut self, json: &Json) -> Result<Node, SignatureError> {
         self.left = self.left.checked_sub(1).ok_or(SignatureError::Members)?;
+        if self.depth == DEPTH_MAX {
+            return Err(SignatureError::Nested);
+        }
+        self.depth += 1;
+        let node = self.nested(json);
+        self.depth -= 1;
+        node
+    }
+
+    fn nested(&mut self, json: &Json) -> Result<Node, SignatureError> {
         if json.kind() != Kind::Map {
             return Err(SignatureError::Shape { what: "all", expected: "a JSON object" });
         }

@@ -1,6 +1,8 @@
 //! A signature in the place of the running task, and one that joins its chord (celery/app/task.py `replace` and
 //! `add_to_chord`).
 
+use std::rc::Rc;
+
 use crate::message::HeaderValue;
 use crate::protocol::content::{Json, Kind};
 use crate::settle::Step;
@@ -9,8 +11,9 @@ use crate::timestamp::Timestamp;
 
 use super::freeze::Frame;
 use super::join::{chord_of, join};
-use super::links::Link;
-use super::node::{Node, Options, Shape};
+use super::links::{Link, Terms};
+use super::node::{Node, Shape};
+use super::options::Options;
 use super::results::Promise;
 use super::run::Run;
 use super::{Applied, Canvas, read};
@@ -21,7 +24,10 @@ impl Sender<'_> {
     /// the parent stays who it was.
     pub fn replace(&self, canvas: Canvas, now: Timestamp) -> Result<Applied, SignatureError> {
         let request = self.request;
-        let on_header = self.settings.error_cb_on_chord_header;
+        let mut ids = Ids::of_replacement(request);
+        let mut run = Run::new(*self, &mut ids, now);
+        run.replaces = true;
+        let terms = Rc::clone(&run.terms);
         let hung = |key: &str| -> Vec<Json> {
             let of = request.embed.get(key);
             of.map_or_else(Vec::new, |of| if of.kind() == Kind::Map { vec![of] } else { of.elements().collect() })
@@ -43,10 +49,10 @@ impl Sender<'_> {
             tasks.push(chord_of(last, accumulate()));
         }
         for callback in hung("callbacks") {
-            node.link(Link::raw(callback))?;
+            node.link(Link::raw(callback), &terms)?;
         }
         for errback in hung("errbacks") {
-            node.link_error(Link::raw(errback), on_header)?;
+            node.link_error(Link::raw(errback), &terms)?;
         }
         // Further steps may follow: the callbacks of a chain belong to its last one.
         if node.is_chain()
@@ -56,15 +62,12 @@ impl Sender<'_> {
         {
             last.options.extend_links("link", links.links());
         }
-        let mut ids = Ids::of_replacement(request);
-        let mut run = Run::new(*self, &mut ids, now);
-        run.replaces = true;
         forget_id(&mut node);
         run.freeze(&mut node, &Frame { id: Some(request.id.as_str()), ..Frame::default() })?;
         if let Some(reply_to) = request.message.properties.reply_to.as_ref().filter(|queue| !queue.is_empty()) {
             reply(&mut node, reply_to);
         }
-        stamp(&mut node, &self.stamps());
+        stamp(&mut node, &self.stamps(), &terms)?;
         let nesting = Json::of(&request.replaced_task_nesting.saturating_add(1));
         self.join_chord(&mut node.options);
         node.options.set_json("replaced_task_nesting", nesting.clone());
@@ -77,12 +80,12 @@ impl Sender<'_> {
             _ => None,
         };
         for step in own.iter().flat_map(Json::elements).collect::<Vec<_>>().iter().rev() {
-            node = join(node, read::lenient(step)?, on_header)?;
+            node = join(node, read::lenient(step)?, &terms)?;
         }
         for step in hung("chain").iter().rev() {
             let mut step = read::lenient(step)?;
             step.options.set_json("replaced_task_nesting", nesting.clone());
-            node = join(node, step, on_header)?;
+            node = join(node, step, &terms)?;
         }
         let result = run.apply(node, &[], None, &Options::default())?;
         Ok(run.finish(result))
@@ -169,25 +172,27 @@ fn reply(node: &mut Node, reply_to: &str) {
 }
 
 /// Puts stamps on every task; those that it has itself count more.
-fn stamp(node: &mut Node, stamps: &[(String, Json)]) {
+fn stamp(node: &mut Node, stamps: &[(String, Json)], terms: &Terms) -> Result<(), SignatureError> {
     if stamps.is_empty() {
-        return;
+        return Ok(());
     }
     match &mut node.shape {
         Shape::Task { .. } | Shape::Chunks { .. } => {
+            terms.charge_bytes(stamps.iter().map(|(name, value)| name.len() + value.byte_len()).sum())?;
             let own: Vec<Json> = node.options.json("stamped_headers").iter().flat_map(Json::elements).collect();
             let is_own = |name: &str| own.iter().any(|own| own.as_text().is_some_and(|own| own == name));
             let new: Vec<&(String, Json)> = stamps.iter().filter(|(name, _)| !is_own(name)).collect();
-            let names = new.iter().map(|(name, _)| Json::text(name)).chain(own.iter().cloned());
-            let names = Json::array(names);
+            let names = Json::array(new.iter().map(|(name, _)| Json::text(name)).chain(own.iter().cloned()));
             for (name, value) in new {
                 node.options.set_json(name, value.clone());
             }
             node.options.set_json("stamped_headers", names);
+            Ok(())
         }
-        Shape::Chain(tasks) | Shape::Group(tasks) => tasks.iter_mut().for_each(|task| stamp(task, stamps)),
+        Shape::Chain(tasks) | Shape::Group(tasks) => tasks.iter_mut().try_for_each(|task| stamp(task, stamps, terms)),
         Shape::Chord(chord) => {
-            chord.header.tasks.iter_mut().chain(&mut chord.body).for_each(|task| stamp(task, stamps));
+            let mut all = chord.header.tasks.iter_mut().chain(&mut chord.body);
+            all.try_for_each(|task| stamp(task, stamps, terms))
         }
     }
 }

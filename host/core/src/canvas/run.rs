@@ -1,5 +1,7 @@
 //! One application of a signature: what has been decided so far, and the sending of single tasks.
 
+use std::rc::Rc;
+
 use crate::chord::ChordStyle;
 use crate::name::{TaskId, TaskName};
 use crate::protocol::content::Json;
@@ -9,11 +11,16 @@ use crate::signature::{Ids, Plain, Sender, SignatureError};
 use crate::timestamp::Timestamp;
 
 use super::Applied;
-use super::node::{Node, Options, Value, overlaid, prepended};
+use super::links::Terms;
+use super::node::{Node, overlaid, prepended};
+use super::options::{Options, Value};
 use super::results::{Promise, Results};
 
 /// Most bytes in the bodies of what one signature publishes: every member of a header carries the chord's body.
-pub(super) const BODIES_BYTES_MAX: usize = 256 * 1024 * 1024;
+pub(super) const BODIES_BYTES_MAX: usize = if cfg!(test) { 16 } else { 256 } * 1024 * 1024;
+
+/// About what a message needs beside its body.
+const HEADERS_BYTES: usize = 2048;
 
 /// How long Celery waits before it looks at a chord for the first time, in seconds.
 const UNLOCK_COUNTDOWN: i64 = 1;
@@ -28,6 +35,7 @@ pub(super) struct Run<'a> {
     bodies_bytes: usize,
     /// What is applied takes the place of the running task.
     pub(super) replaces: bool,
+    pub(super) terms: Rc<Terms>,
 }
 
 impl<'a> Run<'a> {
@@ -41,6 +49,7 @@ impl<'a> Run<'a> {
             children: Vec::new(),
             bodies_bytes: 0,
             replaces: false,
+            terms: Rc::new(Terms::new(sender.settings.error_cb_on_chord_header)),
         }
     }
 
@@ -52,11 +61,6 @@ impl<'a> Run<'a> {
 
     pub(super) fn next_id(&mut self) -> String {
         self.ids.next_id().to_string()
-    }
-
-    /// `task_allow_error_cb_on_chord_header`.
-    pub(super) fn on_header(&self) -> bool {
-        self.sender.settings.error_cb_on_chord_header
     }
 
     /// `ensure_chords_allowed` of Celery's result backends.
@@ -94,7 +98,7 @@ impl<'a> Run<'a> {
             replaces: self.replaces && id == self.sender.request.id.as_str(),
         };
         let (step, body_bytes) = self.sender.message(plain, pairs, self.now)?;
-        self.bodies_bytes += body_bytes;
+        self.bodies_bytes += body_bytes + HEADERS_BYTES;
         if self.bodies_bytes > BODIES_BYTES_MAX {
             return Err(SignatureError::Bodies);
         }

@@ -378,8 +378,64 @@ fn a_signature_of_too_many_is_refused() {
 }
 
 #[test]
+fn what_hangs_on_signatures_is_bounded() {
+    let chain = |steps: usize, errbacks: usize, text: usize| {
+        let tasks = vec![r#"{"task": "t"}"#; steps].join(",");
+        let errback = |index| format!(r#"{{"task": "e{index}", "args": ["{}"]}}"#, "x".repeat(text));
+        let errbacks = (0..errbacks).map(errback).collect::<Vec<_>>().join(",");
+        let options = format!(r#"{{"link_error": [{errbacks}]}}"#);
+        format!(r#"{{"subtask_type": "chain", "kwargs": {{"tasks": [{tasks}]}}, "options": {options}}}"#)
+    };
+    assert!(apply(&request(), &chain(100, 300, 0)).is_ok());
+    assert_eq!(apply(&request(), &chain(1, 1001, 0)), Err(SignatureError::Hung), "on one");
+    assert_eq!(apply(&request(), &chain(500, 201, 0)), Err(SignatureError::Hung), "on all");
+    assert_eq!(apply(&request(), &chain(300, 1, 1024 * 1024)), Err(SignatureError::Bodies));
+}
+
+#[test]
+fn chunks_are_no_way_around_the_number_of_members() {
+    let chunks = |n| {
+        let items = vec!["0"; 100_001].join(",");
+        format!(r#"{{"subtask_type": "chunks", "kwargs": {{"task": {{"task": "t"}}, "it": [{items}], "n": {n}}}}}"#)
+    };
+    assert_eq!(apply(&request(), &chunks(1)), Err(SignatureError::Members));
+    assert_eq!(apply(&request(), &chunks(50_000)).expect("three slices").steps.len(), 3);
+    assert!(apply(&request(), &chunks(0)).is_err());
+}
+
+#[test]
+fn signatures_lie_within_each_other_up_to_a_depth() {
+    for wrap in [
+        r#"{"subtask_type": "chain", "kwargs": {"tasks": [@]}}"#,
+        r#"{"subtask_type": "chain", "kwargs": {"tasks": [{"task": "x"}, @]}}"#,
+        r#"{"subtask_type": "group", "kwargs": {"tasks": [@]}}"#,
+        r#"{"subtask_type": "group", "kwargs": {"tasks": [@, {"task": "x"}]}}"#,
+        r#"{"subtask_type": "chord", "kwargs": {"header": [@], "body": {"task": "x"}}}"#,
+        r#"{"subtask_type": "chord", "kwargs": {"header": [{"task": "x"}, {"task": "x"}], "body": @}}"#,
+        r#"{"subtask_type": "chain", "kwargs": {"tasks": [{"subtask_type": "chord", "kwargs": {"header": [@], "body": @}}]}}"#,
+        r#"{"task": "x", "options": {"link": [@]}}"#,
+    ] {
+        let mut text = r#"{"task": "t"}"#.to_owned();
+        // Two in each double it.
+        let levels = if wrap.matches('@').count() > 1 { 9 } else { 99 };
+        let levels = if wrap.matches("subtask").count() > 1 { levels / 2 } else { levels };
+        for _ in 0..levels {
+            text = wrap.replace('@', &text);
+        }
+        assert!(apply(&request(), &text).is_ok(), "{wrap}");
+        assert!(canvas(&text).signatures().is_ok(), "{wrap}");
+        assert!(replace(&text).is_ok(), "{wrap}");
+        if levels > 9 {
+            let deeper = wrap.replace('@', &wrap.replace('@', &text));
+            let error = Canvas::parse(deeper).and_then(|canvas| canvas.signatures()).expect_err(wrap);
+            assert!(error.to_string().ends_with("deeper than 100"), "{wrap}: {error}");
+        }
+    }
+}
+
+#[test]
 fn a_body_that_is_too_large_for_so_many_members_is_refused() {
-    let tasks = vec![r#"{"task": "t"}"#; 300].join(",");
+    let tasks = vec![r#"{"task": "t"}"#; 20].join(",");
     let body = format!(r#"{{"task": "b", "args": ["{}"]}}"#, "x".repeat(1024 * 1024));
     let text = format!(r#"{{"subtask_type": "chord", "kwargs": {{"header": [{tasks}], "body": {body}}}}}"#);
     assert_eq!(apply(&request(), &text), Err(SignatureError::Bodies));

@@ -16,6 +16,10 @@ pub enum SignatureError {
     Kind(String),
     #[error("the signature is made of more than 100,000 others")]
     Members,
+    #[error("signatures lie within each other, deeper than 100")]
+    Nested,
+    #[error("more than 1,000 signatures hang on one of the signature's, or more than 100,000 on all")]
+    Hung,
     #[error("the signature makes messages of more than 256 MiB")]
     Bodies,
     #[error("{what} of the signature is not {expected}")]
