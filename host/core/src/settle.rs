@@ -311,7 +311,12 @@ pub fn chord_ready(request: &Request, ready: ReadyChord, now: Timestamp, means: 
             remaining.chord.insert(0, ChordStep::Finish { group: claimed.group, token: claimed.token });
             remaining
         }
-        Body::Fails(aftermath) => remaining.without_body(claimed.group, aftermath),
+        Body::Fails(mut aftermath) => {
+            if claimed.again {
+                aftermath.after.iter_mut().for_each(Step::mark_as_repeated);
+            }
+            remaining.without_body(claimed.group, aftermath)
+        }
     }
 }
 

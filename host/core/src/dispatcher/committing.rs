@@ -9,7 +9,7 @@ use crate::flow::Means;
 use crate::message::Acknowledgement;
 use crate::name::TaskId;
 use crate::outcome::DeliveryId;
-use crate::settle::{self, Refusal, Settlement, Step};
+use crate::settle::{self, ChordStep, Refusal, Settlement, Step};
 use crate::timestamp::Timestamp;
 
 use super::identity::Identity;
@@ -126,7 +126,8 @@ impl Dispatcher {
         self.committing -= 1;
         let mut settlement = failure.remaining;
         if failure.transient {
-            settlement.before.iter_mut().for_each(Step::mark_as_repeated);
+            let tried = if failed_after_records(&settlement) { &mut settlement.after } else { &mut settlement.before };
+            tried.iter_mut().for_each(Step::mark_as_repeated);
             let wait = failure.wait.unwrap_or_else(|| commit_backoff(commit.failures));
             self.timetable.insert(now + wait, Due::Delivery(delivery));
             commit.failures = commit.failures.saturating_add(u32::from(failure.wait.is_none()));
@@ -146,10 +147,11 @@ impl Dispatcher {
                 self.release_followers(&attempt.request.id);
                 settlement = settle::unpublishable(attempt, &settlement, &failure.reason, now, self.means());
             }
-            // The store will never take it, or nobody the errbacks. The task ran, so its message must not come back.
+            // Nobody takes the errbacks; that their chord is over has yet to be said.
+            _ if failed_after_records(&settlement) && !settlement.after.is_empty() => settlement.after.clear(),
+            // The store will never take it. The task ran, so its message must not come back.
             _ if !settlement.records.is_empty() => settlement.records.clear(),
-            _ if !settlement.chord.is_empty() => settlement.chord.clear(),
-            _ => settlement.after.clear(),
+            _ => settlement.chord.clear(),
         }
         self.commit(delivery, commit, settlement, lost, actions);
     }
@@ -205,6 +207,12 @@ impl Dispatcher {
         }
         self.due(now, actions);
     }
+}
+
+/// True if what was to be published after the records may have been what failed: all that comes before it is done.
+fn failed_after_records(remaining: &Settlement) -> bool {
+    let counts = |step: &ChordStep| matches!(step, ChordStep::Count(_));
+    remaining.before.is_empty() && remaining.records.is_empty() && !remaining.chord.iter().any(counts)
 }
 
 fn commit_backoff(failures: u32) -> Duration {

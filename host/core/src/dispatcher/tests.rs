@@ -12,7 +12,7 @@ use crate::outcome::{Outcome, RetryDelay, RetryRequest, Trap};
 use crate::protocol::content::Json;
 use crate::rate::{Rate, RateScope};
 use crate::request::DecodeError;
-use crate::settle::{Settlement, Step};
+use crate::settle::{ChordStep, Settlement, Step};
 use crate::task::{Disposition, TaskOptions};
 use crate::usage::Usage;
 
@@ -669,6 +669,31 @@ fn what_is_published_again_says_so() {
     let failed = CommitFailure { remaining, transient: true, wait: None, reason: "lost".to_owned() };
     bench.step(NOW, Input::CommitFailed(DeliveryId(1), Box::new(failed)), "wake at 100");
     bench.step(at(100), Input::Due, "commit 1: publish again, RETRY, ack");
+}
+
+#[test]
+fn a_chord_has_failed_also_if_nobody_can_be_told() {
+    let chord = vec![ChordStep::Fail { group: "g".to_owned() }];
+    let told = |actions: Vec<Action>| match &actions[..] {
+        [Action::Commit(_, settlement)] => (settlement.after.clone(), settlement.chord.clone()),
+        other => panic!("{other:?}"),
+    };
+    for transient in [true, false] {
+        let mut bench = Bench(dispatcher(1));
+        bench.step(NOW, received(1, "tasks.add", "a"), "start 1 as 1");
+        let Some(Action::Commit(_, retry)) = bench.0.handle(retry_now(1), NOW).pop() else { panic!("no commit") };
+        let mut after = retry.before;
+        let remaining = Settlement { after: after.clone(), chord: chord.clone(), ..Settlement::default() };
+        let failed = CommitFailure { remaining, transient, wait: None, reason: "lost".to_owned() };
+        let mut actions = bench.0.handle(Input::CommitFailed(DeliveryId(1), Box::new(failed)), NOW);
+        if transient {
+            after.iter_mut().for_each(Step::mark_as_repeated);
+            actions = bench.0.handle(Input::Due, at(100));
+        } else {
+            after.clear();
+        }
+        assert_eq!(told(actions), (after, chord.clone()), "transient: {transient}");
+    }
 }
 
 #[test]

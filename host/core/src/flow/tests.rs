@@ -305,6 +305,19 @@ fn a_body_that_may_have_been_published_before_says_so() {
 }
 
 #[test]
+fn errbacks_that_may_have_been_published_before_say_so() {
+    for again in [false, true] {
+        let claimed = ClaimedChord { again, ..claimed(&[("a", State::Failure, "{}")], None) };
+        let body = json(r#"{"task": "body", "options": {"task_id": "b-1", "link_error": [{"task": "by_id"}]}}"#);
+        let ready = ReadyChord { claimed, body, remaining: Settlement::default() };
+        let settlement = settle::chord_ready(&request("null"), ready, NOW, means());
+        let [Step::Send(told) | Step::SendTo(_, told)] = &*settlement.after else { panic!("{settlement:?}") };
+        assert_eq!(told.message.headers.get(PUT_BACK_HEADER).is_some(), again);
+        assert_eq!(settlement.chord, [ChordStep::Fail { group: "g-1".to_owned() }]);
+    }
+}
+
+#[test]
 fn a_body_that_is_no_signature_fails_the_chord() {
     let parts = [("a", State::Success, "1")];
     check_body(
