@@ -187,9 +187,9 @@ pub(crate) async fn store(
         key_prefix: config.result.options.key_prefix.clone(),
         chord_expires: config.result.chord_expires,
         chord_ordered: config.result.options.chord_ordered,
+        chord_join_timeout: Some(config.result.chord_join_timeout),
         format: format(config)?,
         node: Some(config.worker.hostname.clone()),
-        ..StoreOptions::default()
     };
     let connected = store::connect(config.result.backend.expose(), &options, replies).await;
     let origin = config.origin("result.backend");

@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn celerys_own_tasks_stand_behind_those_of_plugins() {
-        let builtins = || builtin::specs();
+        let builtins = || builtin::specs(Duration::from_secs(1));
         assert!(Catalog::default().with_builtins(builtins()).is_empty(), "they are nothing to start a worker for");
         let catalog = Catalog::new([of("a", "celery.ping"), of("a", "tasks.add")]).with_builtins(builtins());
         let catalog = catalog.map(|spec| TaskSpec { summary: "adjusted".to_owned(), ..spec.clone() });

@@ -47,7 +47,8 @@ pub use exception::Exception;
 pub use message::{Acknowledgement, DeliveryInfo, HeaderValue, Headers, Message, Properties, Publication, Route};
 pub use name::{NameError, NodeName, PluginName, QueueName, TaskId, TaskName};
 pub use outcome::{
-    Attempt, AttemptId, Child, DeliveryId, Finished, Limit, Outcome, Policy, RetryDelay, RetryRequest, Trap, Violation,
+    Attempt, AttemptId, Child, DeliveryId, Finished, Limit, Outcome, Policy, RetryDelay, RetryRequest, Trap, Unlocked,
+    Violation,
 };
 pub use protocol::codec::Codec;
 pub use protocol::content::Json;

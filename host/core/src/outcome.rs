@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::control::Signal;
 use crate::exception::Exception;
+use crate::flow::Broken;
 use crate::protocol::content::Json;
 use crate::record::CallRecord;
 use crate::request::Request;
@@ -124,6 +125,8 @@ pub enum Outcome {
     Rejected { requeue: bool },
     /// Another signature takes its place; these publish it.
     Replaced(Vec<Step>),
+    /// It looked after a chord, whose body is to be published, or can never be.
+    Unlocked(Box<Unlocked>),
     /// A time limit passed.
     TimedOut(Limit),
     /// The sandbox ended the attempt.
@@ -133,6 +136,19 @@ pub enum Outcome {
     /// The task was revoked while it ran, and the attempt ended for that.
     /// This is what its client wanted it to be stopped with.
     Terminated(Signal),
+}
+
+/// A chord of which it is known how its header ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Unlocked {
+    /// The id of the header.
+    pub group: String,
+    /// The signature of the body.
+    pub body: Json,
+    /// The list of results that the body is called with.
+    pub joined: Result<Json, Box<Broken>>,
+    /// What the task that looked after it fails with itself, if it gave up.
+    pub failure: Option<Exception>,
 }
 
 /// Which time limit, and how long it was.
@@ -255,9 +271,12 @@ impl Outcome {
     pub fn verdict(&self) -> Option<bool> {
         match self {
             Self::Failure(..) | Self::Trapped(_) | Self::TimedOut(_) => Some(true),
-            Self::Success(_) | Self::Retry(_) | Self::Ignored | Self::Rejected { .. } | Self::Replaced(_) => {
-                Some(false)
-            }
+            Self::Success(_)
+            | Self::Retry(_)
+            | Self::Ignored
+            | Self::Rejected { .. }
+            | Self::Replaced(_)
+            | Self::Unlocked(_) => Some(false),
             Self::Interrupted | Self::Terminated(_) => None,
         }
     }

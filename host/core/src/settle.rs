@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use crate::builtin;
 use crate::chord::ChordPart;
 use crate::dead;
 use crate::dispatcher::ReadyChord;
@@ -15,7 +16,7 @@ use crate::exception::Exception;
 use crate::flow::{self, Aftermath, Body, Failed, Means};
 use crate::message::{Acknowledgement, HeaderValue, Message, PUT_BACK_HEADER, Publication};
 use crate::name::{NodeName, PluginName, QueueName, TaskId};
-use crate::outcome::{Attempt, Child, Finished, Limit, Outcome, Policy, RetryDelay, RetryRequest, Violation};
+use crate::outcome::{Attempt, Child, Finished, Limit, Outcome, Policy, RetryDelay, RetryRequest, Unlocked, Violation};
 use crate::protocol::content::Json;
 use crate::queue::Queue;
 use crate::record::{CallRecord, ResultRecord, ResultValue, State};
@@ -128,6 +129,7 @@ pub fn settle(attempt: &Attempt, finished: Finished, now: Timestamp, jitter: Jit
             before: finished.effects.into_iter().chain(replacement).collect(),
             ..desk.done(Happening::Ignored)
         },
+        Outcome::Unlocked(unlocked) => desk.unlock(*unlocked, finished.usage),
         // In Celery the soft limit is an exception inside the task, so `autoretry_for` sees it.
         Outcome::TimedOut(limit @ Limit::Soft(_)) => {
             let exception = Exception::soft_time_limit();
@@ -293,10 +295,18 @@ pub fn unpublishable(
 ) -> Settlement {
     let desk = Desk { attempt, now, usage: None, children: Vec::new(), means };
     let called = |event: &Event| matches!(event.what, Happening::Succeeded { .. } | Happening::Ignored);
-    if remaining.events.iter().any(called) {
-        return desk.fail(Exception::unpublished(reason), None, None);
+    let settlement = match remaining.events.iter().any(called) {
+        true => desk.fail(Exception::unpublished(reason), None, None),
+        false => desk.reject(reason),
+    };
+    // Neither its body nor another look at it will be published.
+    match builtin::unlocked_chord(attempt) {
+        Some((group, body)) => {
+            let broken = flow::unpublished(reason);
+            settlement.followed_by(flow::fail_body(means, &attempt.request, &group, &body, &broken, now))
+        }
+        None => settlement,
     }
-    desk.reject(reason)
 }
 
 /// Decides about the body of a chord all of whose parts are there. The request is that of the last of them.
@@ -440,6 +450,21 @@ impl Desk<'_> {
             chord: next.chord.into_iter().collect(),
             ..self.done(Happening::Succeeded { result, usage })
         }
+    }
+
+    /// The body of a chord is called by the task that looked after it, or fails.
+    fn unlock(self, unlocked: Unlocked, usage: Usage) -> Settlement {
+        let Unlocked { group, body, joined, failure } = unlocked;
+        let body = flow::unlocked(self.means, &self.attempt.request, &group, &body, joined, self.now);
+        let (steps, aftermath) = match body {
+            Body::Runs(steps) => (steps, Aftermath::default()),
+            Body::Fails(aftermath) => (Vec::new(), aftermath),
+        };
+        let settlement = match failure {
+            None => self.succeed(Json::null(), steps, usage),
+            Some(exception) => self.fail(exception, None, None),
+        };
+        settlement.followed_by(aftermath)
     }
 
     /// For good.

@@ -429,7 +429,7 @@ impl World {
         });
         let plugins = catalog(&["add", "call", "gate", "retry", "panic", "report", "slow"]);
         let (catalogs, catalogs_out) =
-            watch::channel(Arc::new(Catalog::clone(&plugins).with_builtins(builtin::specs())));
+            watch::channel(Arc::new(Catalog::clone(&plugins).with_builtins(builtin::specs(Duration::from_secs(1)))));
         let (shutdowns, shutdowns_out) = mpsc::channel(2);
         let (questions, questions_out) = mpsc::channel(QUESTIONS_MAX);
         let settings = Settings {
@@ -452,10 +452,16 @@ impl World {
             store: store.clone(),
             state: state.clone(),
             invoker: Arc::new(Builtins {
-                settings: BuiltinSettings { results_expire: Some(Duration::from_secs(60)), result_bytes_max: 1000 },
+                settings: BuiltinSettings {
+                    results_expire: Some(Duration::from_secs(60)),
+                    result_bytes_max: 1000,
+                    chord_join_timeout: Duration::from_secs(3),
+                },
                 inner: Arc::new(Script { journal: journal.clone(), gate: gate.clone(), reports: reports.clone() }),
                 store: store.clone(),
                 catalogs: catalogs_out.clone(),
+                sending: limits().sending,
+                clock,
             }),
             reports,
             catalogs: catalogs_out,

@@ -67,6 +67,8 @@ mod tests {
             result.expires                             1d                                      default
             result.failure_expires                     none                                    default
             result.chord_expires                       none                                    default
+            result.chord_join_timeout                  3s                                      default
+            result.chord_retry_interval                1s                                      default
             result.serializer                          json                                    default
             result.extended                            false                                   default
             result.usage                               false                                   default

@@ -14,7 +14,7 @@ use taskhost_core::canvas::SendSettings;
 use taskhost_core::dispatcher::{Autoscale, Limits, Shutdown, TaskDefaults};
 use taskhost_core::protocol::content::Json;
 use taskhost_core::rate::RateScope;
-use taskhost_core::{Catalog, PluginName, Queue, TaskName, TaskSpec, chord};
+use taskhost_core::{Catalog, PluginName, Queue, TaskName, TaskSpec};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -95,7 +95,7 @@ async fn work(
     let sandbox = wiring::sandbox(config)?;
     let loaded = plugin::load(config, &sandbox).await;
     warn_of_options(config, &loaded.catalog);
-    let catalog = adjusted(&config.tasks, &loaded.catalog);
+    let catalog = adjusted(&config.tasks, config.result.chord_retry_interval, &loaded.catalog);
     warn_of_grants(config, &loaded);
     announce(config, &loaded)?;
     if loaded.catalog.is_empty() {
@@ -128,9 +128,9 @@ async fn work(
         queues: queues(config)?,
         known_queues: config.queues.clone(),
         codec: wiring::codec(config)?,
-        limits: limits(config, sending, store.is_durable(), state.is_durable()),
+        limits: limits(config, sending.clone(), store.is_durable(), state.is_durable()),
         results_expire: config.result.expires,
-        join_timeout: chord::JOIN_TIMEOUT,
+        join_timeout: config.result.chord_join_timeout,
         once_served,
         seed: uuid::Uuid::new_v4().as_u64_pair().0,
     };
@@ -138,14 +138,14 @@ async fn work(
     let rates = shared_rates(config, &catalog).await?;
     let (catalogs, catalogs_out) = watch::channel(Arc::new(catalog));
     let (questions, questions_out) = mpsc::channel(reload::QUESTIONS_MAX);
-    let overrides = config.tasks.clone();
+    let (overrides, chord_retry_interval) = (config.tasks.clone(), config.result.chord_retry_interval);
     let reloader = Reloader {
         sandbox: sandbox.clone(),
         board: board.clone(),
         dir: config.plugins.dir.clone(),
         watches: config.plugins.watch,
         read_grants,
-        adjust: Box::new(move |catalog| adjusted(&overrides, catalog)),
+        adjust: Box::new(move |catalog| adjusted(&overrides, chord_retry_interval, catalog)),
         catalogs,
         questions: questions_out,
     };
@@ -188,10 +188,13 @@ async fn work(
         settings: BuiltinSettings {
             results_expire: config.result.expires,
             result_bytes_max: config.limits.result_bytes,
+            chord_join_timeout: config.result.chord_join_timeout,
         },
         inner: Arc::new(plugins),
         store: store.clone(),
         catalogs: catalogs_out.clone(),
+        sending,
+        clock: wiring::now,
     };
     let pulse = watchers.pulse.clone();
     let ports = Ports {
@@ -309,8 +312,8 @@ fn warn_of_options(config: &Config, catalog: &Catalog) {
 }
 
 /// With Celery's own tasks beside those of plugins. The operator's options come last and win.
-fn adjusted(tasks: &BTreeMap<TaskName, TaskOverrides>, catalog: &Catalog) -> Catalog {
-    catalog.clone().with_builtins(builtin::specs()).map(|spec| {
+fn adjusted(tasks: &BTreeMap<TaskName, TaskOverrides>, chord_retry_interval: Duration, catalog: &Catalog) -> Catalog {
+    catalog.clone().with_builtins(builtin::specs(chord_retry_interval)).map(|spec| {
         let mut spec = TaskSpec::clone(spec);
         if let Some(overrides) = tasks.get(&spec.name) {
             overrides.apply(&mut spec.options);

@@ -101,6 +101,8 @@ pub(crate) struct ResultConfig {
     pub(crate) failure_expires: Option<Duration>,
     /// `None` keeps chords as long as results.
     pub(crate) chord_expires: Option<Duration>,
+    pub(crate) chord_join_timeout: Duration,
+    pub(crate) chord_retry_interval: Duration,
     pub(crate) serializer: Serializer,
     pub(crate) extended: bool,
     pub(crate) usage: bool,
@@ -330,6 +332,8 @@ impl Config {
                 expires: of.optional_duration("result.expires"),
                 failure_expires: of.optional_duration("result.failure_expires"),
                 chord_expires: of.optional_duration("result.chord_expires"),
+                chord_join_timeout: of.duration("result.chord_join_timeout"),
+                chord_retry_interval: of.duration("result.chord_retry_interval"),
                 serializer: of.serializer("result.serializer"),
                 extended: of.bool("result.extended"),
                 usage: of.bool("result.usage"),

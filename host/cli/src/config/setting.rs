@@ -106,6 +106,18 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "none",
         "how long a chord waits for its members, in Redis; none: as result.expires",
     ),
+    fixed(
+        "result.chord_join_timeout",
+        Kind::PositiveDuration,
+        "3s",
+        "how long to wait for results that the body of a chord needs and that should be there",
+    ),
+    fixed(
+        "result.chord_retry_interval",
+        Kind::PositiveDuration,
+        "1s",
+        "how often results of a chord are looked at where the store does not count them, as in SQL tables",
+    ),
     fixed("result.serializer", Kind::Serializer, "json", "how results are written: json, yaml, msgpack or auth"),
     fixed("result.extended", Kind::Bool, "false", "store name, arguments, worker, retries and queue with each result"),
     fixed("result.usage", Kind::Bool, "false", "store what the task used with each result; not in SQL tables"),
@@ -592,6 +604,10 @@ mod tests {
                       the same for failures, in Redis; none: as result.expires [default: none]
               result.chord_expires
                       how long a chord waits for its members, in Redis; none: as result.expires [default: none]
+              result.chord_join_timeout
+                      how long to wait for results that the body of a chord needs and that should be there [default: 3s]
+              result.chord_retry_interval
+                      how often results of a chord are looked at where the store does not count them, as in SQL tables [default: 1s]
               result.serializer
                       how results are written: json, yaml, msgpack or auth [default: json]
               result.extended

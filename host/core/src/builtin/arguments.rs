@@ -27,6 +27,18 @@ impl Parameters {
         Self { required, ..self }
     }
 
+    pub(super) const fn optional(self, optional: &'static [&'static str]) -> Self {
+        Self { optional, ..self }
+    }
+
+    pub(super) const fn bound(self) -> Self {
+        Self { bound: true, ..self }
+    }
+
+    pub(super) const fn with_others(self) -> Self {
+        Self { others: true, ..self }
+    }
+
     /// The values in the order of the parameters: those that are required are there.
     pub(super) fn bind(&self, request: &Request) -> Result<Vec<Option<Json>>, Exception> {
         let names = || self.required.iter().chain(self.optional);

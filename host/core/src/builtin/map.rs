@@ -98,6 +98,10 @@ impl Mapping {
                 let text = format!("`{}` cannot be replaced: it runs within celery.map or celery.starmap", self.task);
                 Outcome::Failure(Exception::new("builtins", "RuntimeError", [Json::text(&text)]), None)
             }
+            Outcome::Unlocked(_) => {
+                let text = format!("`{}` does not run within celery.map or celery.starmap", self.task);
+                Outcome::Failure(Exception::new("builtins", "RuntimeError", [Json::text(&text)]), None)
+            }
             // It had what was left of the time of the whole.
             Outcome::TimedOut(Limit::Hard(_)) => Outcome::TimedOut(Limit::Hard(time_limit)),
             Outcome::TimedOut(Limit::Soft(left)) => Outcome::TimedOut(Limit::Soft(soft_time_limit.unwrap_or(left))),

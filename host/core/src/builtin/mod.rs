@@ -5,17 +5,24 @@
 
 mod arguments;
 mod map;
+mod publish;
 #[cfg(test)]
 mod tests;
+mod unlock;
+
+use std::time::Duration;
 
 use crate::exception::Exception;
 use crate::name::{PluginName, TaskName};
+use crate::outcome::Attempt;
 use crate::protocol::content::{Json, Kind};
 use crate::request::Request;
 use crate::task::{PluginVersion, TaskOptions, TaskSpec};
 
 use arguments::{Parameters, type_name};
 pub use map::{Mapping, mapped_task};
+pub use publish::publish;
+pub use unlock::{Look, Unlock};
 
 /// What stands in the place of a plugin's name. No plugin may have it.
 pub const PLUGIN: &str = "celery";
@@ -26,6 +33,10 @@ pub enum Builtin {
     Accumulate,
     BackendCleanup,
     Chain,
+    Chord,
+    ChordUnlock,
+    Chunks,
+    Group,
     Map,
     /// Celery has it beside its tests (celery/contrib/testing/tasks.py).
     Ping,
@@ -33,7 +44,18 @@ pub enum Builtin {
 }
 
 impl Builtin {
-    const ALL: [Self; 6] = [Self::Accumulate, Self::BackendCleanup, Self::Chain, Self::Map, Self::Ping, Self::Starmap];
+    const ALL: [Self; 10] = [
+        Self::Accumulate,
+        Self::BackendCleanup,
+        Self::Chain,
+        Self::Chord,
+        Self::ChordUnlock,
+        Self::Chunks,
+        Self::Group,
+        Self::Map,
+        Self::Ping,
+        Self::Starmap,
+    ];
 
     /// The name of its task.
     pub fn name(self) -> &'static str {
@@ -41,6 +63,10 @@ impl Builtin {
             Self::Accumulate => "celery.accumulate",
             Self::BackendCleanup => "celery.backend_cleanup",
             Self::Chain => "celery.chain",
+            Self::Chord => "celery.chord",
+            Self::ChordUnlock => "celery.chord_unlock",
+            Self::Chunks => "celery.chunks",
+            Self::Group => "celery.group",
             Self::Map => "celery.map",
             Self::Ping => "celery.ping",
             Self::Starmap => "celery.starmap",
@@ -63,6 +89,10 @@ impl Builtin {
             Self::Accumulate => "Returns its arguments, or one of them",
             Self::BackendCleanup => "Deletes results that have expired",
             Self::Chain => "Fails: a chain is no task",
+            Self::Chord => "Publishes a chord",
+            Self::ChordUnlock => "Publishes the body of a chord once its header is done",
+            Self::Chunks => "Publishes a starmap for each so many calls",
+            Self::Group => "Publishes a group",
             Self::Map => "Calls a task of this worker once for each element",
             Self::Ping => "Answers pong",
             Self::Starmap => "Calls a task of this worker once for each list of arguments",
@@ -70,17 +100,39 @@ impl Builtin {
     }
 }
 
-/// All of them, for the catalog.
-pub fn specs() -> impl Iterator<Item = TaskSpec> {
-    Builtin::ALL.into_iter().map(|builtin| TaskSpec {
-        name: TaskName::parse(builtin.name()).expect("these are names"),
-        plugin: PluginName::parse(PLUGIN).expect("it is a name"),
-        version: PluginVersion::of("builtin"),
-        plugin_concurrency: None,
-        summary: builtin.summary().to_owned(),
-        takes: None,
-        options: TaskOptions::default(),
+/// All of them, for the catalog. `chord_retry_interval` is how long [`Builtin::ChordUnlock`] waits before it looks again.
+pub fn specs(chord_retry_interval: Duration) -> impl Iterator<Item = TaskSpec> {
+    Builtin::ALL.into_iter().map(move |builtin| {
+        let defaults = TaskOptions::default();
+        let options = match builtin {
+            Builtin::ChordUnlock => TaskOptions {
+                max_retries: None,
+                default_retry_delay: chord_retry_interval,
+                ignore_result: Some(true),
+                ..defaults
+            },
+            Builtin::Chord => TaskOptions { ignore_result: Some(false), ..defaults },
+            _ => defaults,
+        };
+        TaskSpec {
+            name: TaskName::parse(builtin.name()).expect("these are names"),
+            plugin: PluginName::parse(PLUGIN).expect("it is a name"),
+            version: PluginVersion::of("builtin"),
+            plugin_concurrency: None,
+            summary: builtin.summary().to_owned(),
+            takes: None,
+            options,
+        }
     })
+}
+
+/// The chord that an attempt of [`Builtin::ChordUnlock`] looks after: the id of its header and the signature of its
+/// body. None of any other.
+pub fn unlocked_chord(attempt: &Attempt) -> Option<(String, Json)> {
+    match Builtin::of(&attempt.spec) {
+        Some(Builtin::ChordUnlock) => Unlock::read(&attempt.request).ok().map(Unlock::into_chord),
+        _ => None,
+    }
 }
 
 /// What comes of [`Builtin::Ping`].

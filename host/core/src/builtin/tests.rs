@@ -1,6 +1,6 @@
 //! What Python 3.11 and Celery 5.7 answered to the same calls.
 
-use std::time::Duration;
+mod chords;
 
 use super::*;
 use crate::dispatcher::fixture;
@@ -24,18 +24,36 @@ fn render<T: std::fmt::Display>(result: Result<T, Exception>) -> String {
 
 #[test]
 fn all_of_them_are_in_the_catalog_under_celerys_names() {
-    let mut names: Vec<String> = specs().map(|spec| spec.name.to_string()).collect();
+    let mut names: Vec<String> = specs(Duration::from_secs(1)).map(|spec| spec.name.to_string()).collect();
     names.sort_unstable();
-    let expected =
-        ["celery.accumulate", "celery.backend_cleanup", "celery.chain", "celery.map", "celery.ping", "celery.starmap"];
+    let expected = [
+        "celery.accumulate",
+        "celery.backend_cleanup",
+        "celery.chain",
+        "celery.chord",
+        "celery.chord_unlock",
+        "celery.chunks",
+        "celery.group",
+        "celery.map",
+        "celery.ping",
+        "celery.starmap",
+    ];
     assert_eq!(names, expected);
-    for spec in specs() {
+    for spec in specs(Duration::from_secs(1)) {
         let builtin = Builtin::of(&spec).expect("it is one of them");
         assert_eq!(builtin.name(), spec.name.as_str());
         let of_a_plugin = TaskSpec { plugin: PluginName::parse("demo").expect("a name"), ..spec };
         assert_eq!(Builtin::of(&of_a_plugin), None);
     }
     assert_eq!(Builtin::named(&TaskName::parse("celery.other").expect("a name")), None);
+}
+
+#[test]
+fn a_chord_is_looked_at_for_ever_and_nobody_wants_to_know_how_often() {
+    let mut specs = specs(Duration::from_millis(200));
+    let unlock = specs.find(|spec| spec.name.as_str() == "celery.chord_unlock").expect("it is there").options;
+    assert_eq!((unlock.max_retries, unlock.ignore_result), (None, Some(true)));
+    assert_eq!(unlock.default_retry_delay, Duration::from_millis(200));
 }
 
 #[test]

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::chord::ChordStyle;
 use crate::flow::Means;
 use crate::message::Acknowledgement;
 use crate::name::TaskId;
@@ -46,10 +47,14 @@ impl Dispatcher {
         &mut self,
         delivery: DeliveryId,
         mut commit: Commit,
-        settlement: Settlement,
+        mut settlement: Settlement,
         lost: bool,
         actions: &mut Vec<Action>,
     ) {
+        if self.limits.sending.chords != ChordStyle::Native {
+            // Where the store counts nothing, `celery.chord_unlock` looks at the results.
+            settlement.chord.clear();
+        }
         commit.shelved |= settlement.before.iter().any(|step| matches!(step, Step::Shelve { .. }));
         if let Some(attempt) = &commit.attempt
             && !settlement.before.is_empty()

@@ -269,7 +269,7 @@ mod tests {
 
     #[test]
     fn what_a_mapped_task_does_tells_about_its_plugin() {
-        let catalog = Catalog::new([version("a", "tasks.add")]).with_builtins(builtin::specs());
+        let catalog = Catalog::new([version("a", "tasks.add")]).with_builtins(builtin::specs(Duration::from_secs(1)));
         let limits = Limits { quarantine: Some(RULE), look_up: false, ..limits(4) };
         let mut bench = Bench(Dispatcher::new(limits, Arc::new(catalog), 1));
         let map = |delivery, id: &str, of: &str| {

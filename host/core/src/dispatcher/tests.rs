@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use super::fixture::{limits, request, spec};
+use super::fixture::{self, limits, request, spec};
 use super::*;
+use crate::canvas::SendSettings;
+use crate::chord::ChordStyle;
 use crate::concurrency::KeyPath;
 use crate::control::Command;
 use crate::message::{DELIVERY_COUNT_HEADER, HeaderValue, PUT_BACK_HEADER};
@@ -727,4 +729,23 @@ fn extended_results_tell_what_the_call_was() {
     assert_eq!(told[..3], expected);
     // Celery knows nothing of the call of a task that it does not know.
     assert_eq!(told[3..], ["FAILURE None None None"]);
+}
+
+#[test]
+fn only_a_store_that_counts_is_told_of_the_members_of_chords() {
+    for (chords, told) in [(ChordStyle::Native, 1), (ChordStyle::Unlock, 0), (ChordStyle::Refused("rpc"), 0)] {
+        let sending = Arc::new(SendSettings { chords, ..fixture::sending() });
+        let catalog = Arc::new(Catalog::new([spec("tasks.add", TaskOptions::default())]));
+        let mut dispatcher = Dispatcher::new(Limits { sending, ..limits(1) }, catalog, 1);
+        let mut member = request("tasks.add", "a");
+        member.group_id = Some("g".to_owned());
+        member.embed = Json::object([("chord", Json::object([("task", "tasks.body")]))]);
+        dispatcher.handle(Input::Received(DeliveryId(1), Ok(Box::new(member))), NOW);
+        let actions = dispatcher.handle(success(1), NOW);
+        let steps = actions.iter().find_map(|action| match action {
+            Action::Commit(_, settlement) => Some(settlement.chord.len()),
+            _ => None,
+        });
+        assert_eq!(steps, Some(told), "{chords:?}");
+    }
 }

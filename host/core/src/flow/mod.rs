@@ -21,7 +21,7 @@ use crate::request::Request;
 use crate::settle::{ChordStep, Step};
 
 pub use chord::Broken;
-pub(crate) use chord::{Body, fail as fail_body, unpublished};
+pub(crate) use chord::{Body, fail as fail_body, unlocked, unpublished};
 pub(crate) use failure::{Failed, failed};
 pub(crate) use success::succeeded;
 

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use expect_test::{Expect, expect};
 
+mod unlock;
+
 use super::*;
 use crate::canvas::SendSettings;
 use crate::catalog::Catalog;

@@ -3,6 +3,7 @@
 //! What they take and what they come to is decided in `core` (`core/src/builtin`).
 
 mod map;
+mod unlock;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -11,7 +12,8 @@ use std::time::Duration;
 
 use store::ResultStore;
 use taskhost_core::builtin::{self, Builtin};
-use taskhost_core::{Attempt, Catalog, Exception, Finished, Json, Limit, Outcome, Usage};
+use taskhost_core::canvas::{Applied, SendSettings, Sender};
+use taskhost_core::{Attempt, Catalog, Child, Exception, Finished, Json, Limit, Outcome, Timestamp, Usage};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
@@ -25,6 +27,8 @@ pub struct BuiltinSettings {
     pub results_expire: Option<Duration>,
     /// What a list of results may come to, in bytes.
     pub result_bytes_max: u64,
+    /// How long the results of a chord may take to be looked up.
+    pub chord_join_timeout: Duration,
 }
 
 /// An [`Invoker`] that has Celery's own tasks beside those of another one.
@@ -35,6 +39,10 @@ pub struct Builtins {
     pub store: Arc<dyn ResultStore>,
     /// What can be called from within.
     pub catalogs: watch::Receiver<Arc<Catalog>>,
+    /// What publishes signatures.
+    pub sending: Arc<SendSettings>,
+    /// The wall clock.
+    pub clock: fn() -> Timestamp,
 }
 
 // By hand, as an attempt of a plugin's task is passed on without another allocation.
@@ -62,10 +70,7 @@ impl Builtins {
         let (args, kwargs) = (request.args.byte_len(), request.kwargs.byte_len());
         let mut finished = match builtin {
             Builtin::Map | Builtin::Starmap => self.map(builtin, &attempt, started, cancel).await,
-            _ => {
-                let outcome = within_limits(self.perform(builtin, &attempt), &attempt, started, cancel).await;
-                Finished::alone(outcome, Usage::default())
-            }
+            _ => within_limits(self.perform(builtin, &attempt), &attempt, started, cancel).await,
         };
         let usage = &mut finished.usage;
         (usage.wall, usage.bytes_in) = (started.elapsed(), (args + kwargs) as u64);
@@ -76,16 +81,31 @@ impl Builtins {
         finished
     }
 
-    async fn perform(&self, builtin: Builtin, attempt: &Attempt) -> Outcome {
+    async fn perform(&self, builtin: Builtin, attempt: &Attempt) -> Finished {
         let request = &attempt.request;
         let result = match builtin {
             Builtin::Accumulate => builtin::accumulate(request),
             Builtin::BackendCleanup => self.clean_up(attempt).await,
+            Builtin::Chord | Builtin::Chunks | Builtin::Group => return self.publish(builtin, attempt),
+            Builtin::ChordUnlock => return Finished::alone(self.unlock(attempt).await, Usage::default()),
             Builtin::Ping => builtin::ping(request),
             // The other two do not come here.
             Builtin::Chain | Builtin::Map | Builtin::Starmap => Err(builtin::chain()),
         };
-        result.map_or_else(|exception| Outcome::Failure(exception, None), Outcome::Success)
+        let outcome = result.map_or_else(|exception| Outcome::Failure(exception, None), Outcome::Success);
+        Finished::alone(outcome, Usage::default())
+    }
+
+    fn publish(&self, builtin: Builtin, attempt: &Attempt) -> Finished {
+        let sender = Sender { request: &attempt.request, settings: &self.sending };
+        match builtin::publish(builtin, &sender, (self.clock)()) {
+            Ok(Applied { steps, result, children }) => Finished {
+                effects: steps,
+                children: children.into_iter().map(|result| Child { result, published: false }).collect(),
+                ..Finished::alone(Outcome::Success(result), Usage::default())
+            },
+            Err(exception) => Finished::alone(Outcome::Failure(exception, None), Usage::default()),
+        }
     }
 
     async fn clean_up(&self, attempt: &Attempt) -> Result<Json, Exception> {
@@ -103,11 +123,11 @@ impl Builtins {
 
 /// What it comes to, unless somebody wants it to stop or its time is over.
 async fn within_limits(
-    work: impl Future<Output = Outcome>,
+    work: impl Future<Output = Finished>,
     attempt: &Attempt,
     started: Instant,
     cancel: Cancel,
-) -> Outcome {
+) -> Finished {
     let soft = async {
         match attempt.soft_time_limit {
             Some(limit) => {
@@ -117,11 +137,12 @@ async fn within_limits(
             None => std::future::pending().await,
         }
     };
-    tokio::select! {
+    let outcome = tokio::select! {
         biased;
-        outcome = work => outcome,
+        finished = work => return finished,
         () = cancel.requested() => Outcome::Interrupted,
         limit = soft => Outcome::TimedOut(Limit::Soft(limit)),
         () = sleep_until(started + attempt.time_limit) => Outcome::TimedOut(Limit::Hard(attempt.time_limit)),
-    }
+    };
+    Finished::alone(outcome, Usage::default())
 }

@@ -1,5 +1,8 @@
 //! Celery's own tasks beside those of plugins.
 
+use taskhost_core::Exception;
+use taskhost_core::record::ResultValue;
+
 use super::*;
 
 async fn send(world: &World, task: &str, id: &str, args: &str, kwargs: &str) {
@@ -122,12 +125,99 @@ async fn a_map_is_stopped_with_the_call_that_runs() {
 #[tokio::test(start_paused = true)]
 async fn they_are_still_there_when_plugins_change() {
     let world = World::start().await;
-    let plugins = Catalog::clone(&catalog(&["other"])).with_builtins(builtin::specs());
+    let plugins = Catalog::clone(&catalog(&["other"])).with_builtins(builtin::specs(Duration::from_secs(1)));
     world.catalogs.send(Arc::new(plugins)).expect("the worker listens");
     world.until(|world| world.catalogs.borrow().get(&TaskName::parse("other").expect("valid")).is_some()).await;
     send(&world, "celery.map", "a", r#"["other", [1]]"#, "{}").await;
     assert_eq!(ready(&world, "a").await, "SUCCESS [4]");
     send(&world, "celery.map", "b", r#"["add", [1]]"#, "{}").await;
     assert!(ready(&world, "b").await.contains("NotRegistered"));
+    world.stop(Shutdown::Warm).await;
+}
+
+/// A result, as another worker would store it.
+async fn store(world: &World, id: &str, state: State, result: ResultValue) {
+    let record =
+        ResultRecord { state, result, ..settle::revoked_elsewhere(TaskId::parse(id).expect("valid"), clock()) };
+    world.store.put(&[record]).await.into_iter().for_each(|stored| stored.expect("memory"));
+}
+
+/// Looks after a chord of two members, whose body returns what it is called with.
+async fn unlock(world: &World, id: &str, kwargs: &str) {
+    let body = format!(r#"{{"task": "celery.accumulate", "options": {{"task_id": "body of {id}"}}}}"#);
+    let header = format!(r#"[[["one of {id}", null], null], [["g", null], [[["two of {id}", null], null]]]]"#);
+    let args = format!(r#"["header of {id}", {body}]"#);
+    send(world, "celery.chord_unlock", id, &args, &format!(r#"{{"result": {header}{kwargs}}}"#)).await;
+}
+
+fn number(number: i64) -> ResultValue {
+    ResultValue::Json(Json::int(number))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_chord_is_looked_at_until_all_results_are_there() {
+    let world = World::start().await;
+    store(&world, "one of u", State::Success, number(1)).await;
+    unlock(&world, "u", "").await;
+    world.until(|world| world.journal.count("publish") >= 3).await;
+    store(&world, "two of u", State::Success, number(2)).await;
+    assert_eq!(ready(&world, "body of u").await, "SUCCESS [[1, [2]]]");
+    let journal = world.stop(Shutdown::Warm).await;
+    assert_eq!(journal.count("store RETRY"), 0, "nobody wants to know");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_chord_with_a_failed_member_fails_its_body() {
+    let world = World::start().await;
+    store(&world, "one of u", State::Success, number(1)).await;
+    let no = Exception::new("builtins", "ValueError", [Json::text("no")]);
+    store(&world, "two of u", State::Failure, ResultValue::Exception(no)).await;
+    unlock(&world, "u", "").await;
+    let failed = ready(&world, "body of u").await;
+    assert!(failed.starts_with("FAILURE") && failed.contains("ChordError"), "{failed}");
+    assert!(failed.contains("ValueError('no')"), "{failed}");
+    world.stop(Shutdown::Warm).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_chord_that_is_not_looked_at_any_more_fails_its_body() {
+    let world = World::start().await;
+    unlock(&world, "u", r#", "max_retries": 2, "interval": 0.5"#).await;
+    let failed = ready(&world, "body of u").await;
+    assert!(failed.contains("chord_unlock could not be retried: MaxRetriesExceededError"), "{failed}");
+    assert_eq!(world.journal.count("publish"), 2);
+    world.stop(Shutdown::Warm).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_does_not_answer_is_asked_again() {
+    let world = World::start().await;
+    store(&world, "one of u", State::Success, number(1)).await;
+    store(&world, "two of u", State::Success, number(2)).await;
+    world.store.silent.store(true, Ordering::Relaxed);
+    unlock(&world, "u", "").await;
+    world.until(|world| world.journal.count("publish") >= 2).await;
+    world.store.silent.store(false, Ordering::Relaxed);
+    assert_eq!(ready(&world, "body of u").await, "SUCCESS [[1, [2]]]");
+    world.stop(Shutdown::Warm).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn chunks_are_published_and_run() {
+    let world = World::start().await;
+    send(&world, "celery.chunks", "a", r#"[{"task": "add"}, [[1, 2], [3, 4], [5, 6]], 2]"#, "{}").await;
+    ready(&world, "a").await;
+    let id = TaskId::parse("a").expect("valid");
+    let tuple = world.store.get(&id).await.expect("memory").expect("it is there").result;
+    let parts: Vec<String> = tuple
+        .elements()
+        .nth(1)
+        .expect("members")
+        .elements()
+        .filter_map(|part| Some(part.elements().next()?.elements().next()?.as_text()?.into_owned()))
+        .collect();
+    assert_eq!(parts.len(), 2, "{tuple}");
+    assert_eq!(ready(&world, &parts[0]).await, "SUCCESS [4, 4]");
+    assert_eq!(ready(&world, &parts[1]).await, "SUCCESS [4]");
     world.stop(Shutdown::Warm).await;
 }
