@@ -70,6 +70,7 @@ fn apply(case: &Json) -> Result<Applied, SignatureError> {
         chain: &chain,
         parent_id: text(&call, "parent_id"),
         root_id: text(&call, "root_id"),
+        follows: get(&call, "follows").as_bool() == Some(true),
         priority: call.get("priority").and_then(|priority| u8::try_from(priority.as_i64()?).ok()),
     };
     let mut ids = Ids::of_call(&request, 0);

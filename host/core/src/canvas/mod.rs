@@ -51,6 +51,10 @@ pub struct PartialCall<'a> {
     /// The running task's root, if none is given.
     pub root_id: Option<String>,
     pub priority: Option<u8>,
+    /// It follows a task that has succeeded, as its callback or as the next step of its chain. Celery's worker then
+    /// says of parent, root and priority that there is none where there is none, and what a composite signature says
+    /// itself does not count. Of the body of a chord it does.
+    pub follows: bool,
 }
 
 /// What comes of applying a signature.
@@ -127,9 +131,16 @@ fn given(call: &PartialCall<'_>) -> Options {
     if !call.chain.is_empty() {
         given.set_json("chain", Json::array(call.chain));
     }
-    let text = |text: &Option<String>| text.as_deref().map_or(Json::null(), Json::text);
-    given.set_json("parent_id", text(&call.parent_id));
-    given.set_json("root_id", text(&call.root_id));
-    given.set_json("priority", Json::of(&call.priority));
+    let text = |text: &Option<String>| text.as_deref().map(Json::text);
+    let options = [
+        ("parent_id", text(&call.parent_id)),
+        ("root_id", text(&call.root_id)),
+        ("priority", call.priority.map(|it| Json::of(&it))),
+    ];
+    for (key, value) in options {
+        if let Some(value) = value.or(call.follows.then(Json::null)) {
+            given.set_json(key, value);
+        }
+    }
     given
 }

@@ -42,6 +42,7 @@ pub(crate) fn succeeded(
             parent_id: Some(request.id.to_string()),
             root_id: Some(request.root_id.clone().unwrap_or_else(|| request.id.to_string())),
             priority: request.message.properties.priority.filter(|_| means.settings.inherit_parent_priority),
+            follows: true,
             ..PartialCall::default()
         };
         let mut add = |applied: crate::canvas::Applied| {
