@@ -173,7 +173,7 @@ emit([
         denied("publish", "tasks.noop"),
         denied("publish", "tasks.add@other"),
         denied("publish", "tasks.noop"),
-        "the signature is a group: only plain signatures are supported yet",
+        "task `celery.group` calls what is in its arguments: only as an immutable signature with it under `kwargs.task`",
         "the task has published 2 others; limits.publish is 2",
         denied("publish", "tasks.noop"),
         denied("results", "own"),
