@@ -1,5 +1,5 @@
 //! Signatures against what Celery 5.7 makes of them: `testdata/canvas.jsonl`, which
-//! `tests/fixtures/capture_canvas.py` writes.
+//! `tests/fixtures/capture_canvas.py` writes; or any other file of its making that `TASKHOST_CANVAS_CASES` names.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
