@@ -9,6 +9,7 @@ mod redis;
 mod replacing;
 mod request;
 mod retrying;
+mod signatures;
 
 taskhost::plugin!(
     pure::ping,
@@ -52,6 +53,25 @@ taskhost::plugin!(
     replacing::add_replaced,
     replacing::fail_replaced,
     replacing::record_replaced_task_nesting,
+    replacing::add_replaced_with_chain,
+    replacing::replace_with_chain,
+    replacing::replace_with_chain_which_raises,
+    replacing::replace_with_empty_chain,
+    replacing::replace_with_chain_which_contains_a_group,
+    replacing::add_to_all,
+    replacing::second_order_replace1,
+    replacing::second_order_replace2,
+    replacing::replace_with_stamped_task,
+    signatures::rebuild_signature,
+    signatures::return_nested_signature_chain_chain,
+    signatures::return_nested_signature_chain_group,
+    signatures::return_nested_signature_chain_chord,
+    signatures::return_nested_signature_group_chain,
+    signatures::return_nested_signature_group_group,
+    signatures::return_nested_signature_group_chord,
+    signatures::return_nested_signature_chord_chain,
+    signatures::return_nested_signature_chord_group,
+    signatures::return_nested_signature_chord_chord,
     recording::redis_echo,
     recording::redis_echo_group_id,
     recording::redis_count,
