@@ -35,6 +35,12 @@ def celery_session_worker(celery_session_app, celery_includes, celery_class_task
         try:
             if not ready.wait(HOST_PATIENCE):
                 pytest.exit(f'the host is not ready after {HOST_PATIENCE} s', 1)
+            # As Celery's own fixture does: a task has been there and back before the first test.
+            assert celery_session_app.send_task('celery.ping').get(timeout=HOST_PATIENCE) == 'pong'
+            # A worker in this process would also answer by now.
+            patience = time.monotonic() + HOST_PATIENCE
+            while not celery_session_app.control.ping():
+                assert time.monotonic() < patience, 'the host does not answer'
             yield process
             if process.poll() is not None:
                 pytest.exit(f'the host ended with {process.returncode} while the tests ran', 1)
@@ -47,38 +53,57 @@ def celery_session_worker(celery_session_app, celery_includes, celery_class_task
             reader.join()
 
 
+# How long a test takes of which tests.txt does not say it.
+USUAL_SECONDS = 3
+
+
 def _listed():
-    """The tests by how tests.txt has them: `run`, `rabbitmq`, `later` or `never`."""
+    """The tests as tests.txt has them: the word before each, and how many seconds it takes."""
     tests = {}
     for line in pathlib.Path('tests.txt').read_text().splitlines():
         if line and not line.startswith('#'):
-            word, test = line.split()[:2]
-            assert word in ('run', 'rabbitmq', 'later', 'never'), line
-            tests[test] = word
+            word, test, *seconds = line.partition('  #')[0].split()
+            assert word in ('run', 'rabbitmq', 'marked', 'later', 'never'), line
+            tests[test] = word, int(*seconds or [USUAL_SECONDS])
     return tests
+
+
+def _name(nodeid):
+    return nodeid.partition('[')[0].removeprefix('t/integration/')
+
+
+def _share(items, listed, part, parts):
+    """What one of so many hosts has to do so that all are done at about the same time."""
+    loads, shares = [0] * parts, [set() for _ in range(parts)]
+    for item in sorted(items, key=lambda item: -listed[_name(item.nodeid)][1]):
+        least = loads.index(min(loads))
+        loads[least] += listed[_name(item.nodeid)][1]
+        shares[least].add(item)
+    return [item for item in items if item in shares[part]]
 
 
 # First, so that a filter of the command line sees only what is left.
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
     listed = _listed()
-    found = {item.nodeid.partition('[')[0].removeprefix('t/integration/') for item in items}
+    found = {_name(item.nodeid) for item in items}
     missing = sorted(test for test in found if test not in listed)
     vanished = sorted(test for test in listed if test not in found)
     if missing or vanished:
         raise pytest.UsageError(f'tests.txt lacks {missing} and names {vanished}, which are no tests')
-    words = ('run',) if TEST_BROKER.startswith('redis:') else ('run', 'rabbitmq')
-    keep = [item for item in items if listed[item.nodeid.partition('[')[0].removeprefix('t/integration/')] in words]
-    match os.environ['TASKHOST_TEST_PART'].split():
-        case ['late']:
-            keep = [item for item in keep if '::test_chord::' in item.nodeid or 'test_group_chains' in item.nodeid]
-        case [part, parts]:
-            keep = keep[int(part)::int(parts)]
+    words = ('run', 'marked') if TEST_BROKER.startswith('redis:') else ('run', 'marked', 'rabbitmq')
+    keep = [item for item in items if listed[_name(item.nodeid)][0] in words]
+    which, part, parts = os.environ['TASKHOST_TEST_PART'].split()
+    if which == 'late':
+        keep = [item for item in keep if '::test_chord::' in item.nodeid or 'test_group_chains' in item.nodeid]
+    keep = _share(keep, listed, int(part), int(parts))
     config.hook.pytest_deselected(items=[item for item in items if item not in keep])
     items[:] = keep
 
 
 def pytest_terminal_summary(terminalreporter):
-    stats = terminalreporter.stats
+    stats, listed = terminalreporter.stats, _listed()
     count = {word: len(stats.get(word, [])) for word in ('passed', 'failed', 'error', 'skipped', 'xfailed', 'xpassed')}
+    count['marked'] = sum(listed[_name(report.nodeid)][0] == 'marked' for report in stats.get('xfailed', []))
+    count['xfailed'] -= count['marked']
     pathlib.Path('count.txt').write_text(' '.join(f'{word}={number}' for word, number in count.items()))
