@@ -7,6 +7,7 @@ use std::fmt;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::TcpStream;
 
+use serde::Deserialize;
 use taskhost::{Json, TaskError};
 
 /// Where a test is that has not said it.
@@ -22,12 +23,22 @@ pub(crate) fn increment(key: &str) -> Result<(), TaskError> {
     command(&["INCR", key])
 }
 
+/// What Python writes for text that it has as bytes.
+#[derive(Deserialize)]
+struct Bytes {
+    __type__: String,
+    __value__: String,
+}
+
 /// What Python's client sends for a value: numbers as they are written, text as it is, nothing else.
 fn encoded(value: &Json) -> Result<String, TaskError> {
     let class = match value.as_str().as_bytes().first() {
         Some(b'"') => return value.parse(),
         Some(b'[') => "list",
-        Some(b'{') => "dict",
+        Some(b'{') => match value.parse::<Bytes>() {
+            Ok(bytes) if bytes.__type__ == "bytes" => return Ok(bytes.__value__),
+            _ => "dict",
+        },
         Some(b't' | b'f') => "bool",
         Some(b'n') => "NoneType",
         _ => return Ok(value.as_str().to_owned()),
