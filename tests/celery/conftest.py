@@ -5,9 +5,23 @@ import pathlib
 import subprocess
 import threading
 
+from celery.backends.asynchronous import Drainer
 from celery.utils.nodenames import anon_nodename
 
 HOST_PATIENCE = 90
+
+_drain_events_until = Drainer.drain_events_until
+
+
+# The tests of failing chords wait for the body and expect what the header raised. Celery's client looks at the header
+# before it begins to wait and after each message, but not if the body's failure is stored in between, some milliseconds.
+def _drain_and_look_again(self, p, timeout=None, interval=1, on_interval=None, wait=None):
+    yield from _drain_events_until(self, p, timeout=timeout, interval=interval, on_interval=on_interval, wait=wait)
+    if on_interval:
+        on_interval()
+
+
+Drainer.drain_events_until = _drain_and_look_again
 
 
 @pytest.fixture(scope='session')
@@ -63,7 +77,7 @@ def _listed():
     for line in pathlib.Path('tests.txt').read_text().splitlines():
         if line and not line.startswith('#'):
             word, test, *seconds = line.partition('  #')[0].split()
-            assert word in ('run', 'rabbitmq', 'marked', 'later', 'never'), line
+            assert word in ('run', 'rabbitmq', 'marked', 'never'), line
             tests[test] = word, int(*seconds or [USUAL_SECONDS])
     return tests
 

@@ -2,6 +2,7 @@
 //!
 //! Written anew from what the tests expect of them.
 
+mod composing;
 mod failing;
 mod pure;
 mod recording;
@@ -12,7 +13,6 @@ mod retrying;
 mod signatures;
 
 taskhost::plugin!(
-    pure::ping,
     pure::identity,
     pure::add,
     pure::mul,
@@ -62,6 +62,11 @@ taskhost::plugin!(
     replacing::second_order_replace1,
     replacing::second_order_replace2,
     replacing::replace_with_stamped_task,
+    composing::chain_add,
+    composing::chord_add,
+    composing::build_chain_inside_task,
+    composing::add_to_all_to_chord,
+    composing::add_chord_to_chord,
     signatures::rebuild_signature,
     signatures::return_nested_signature_chain_chain,
     signatures::return_nested_signature_chain_group,

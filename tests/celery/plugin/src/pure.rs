@@ -83,12 +83,6 @@ impl Operand {
     }
 }
 
-/// Answers who asks whether there is a worker.
-#[task(name = "celery.ping")]
-pub(crate) fn ping() -> &'static str {
-    "pong"
-}
-
 /// Returns its argument.
 #[task(name = "t.integration.tasks.identity")]
 pub(crate) fn identity(x: Json) -> Json {

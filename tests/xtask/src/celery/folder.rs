@@ -24,10 +24,12 @@ with tarfile.open(archive) as tar:
     tar.extractall(target, members, filter="data")
 "#;
 /// As Celery's own, without what only its reports need, and without `xfail_strict`: what Celery itself does not do may work.
+/// The time that a test may take is its own: what it has left in the queue is run or purged afterwards.
 const PYTEST_INI: &str = "\
 [pytest]
 addopts = -p no:cacheprovider -p celery.contrib.pytest --tb=short -v
 python_classes = test_*
+timeout_func_only = true
 ";
 
 /// Where the tests have their temporary files, in the folder in which they run: the plugin gets to see it.
