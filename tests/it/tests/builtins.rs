@@ -41,7 +41,7 @@ fn chords_come_together_in_tables() {
         let queue = format!("task.default_queue={}", site.queue());
         let host = site.host(&["--set", &queue, "--set", "result.chord_retry_interval=0.1"]);
         let code = r#"
-from celery import chord, group
+from celery import chain, chord, group
 from celery.canvas import chunks
 def sig(task, *args):
     return app.signature(task, args=args)
@@ -50,10 +50,14 @@ plain = chord(header)(sig("tasks.echo"))
 nested = chord([sig("tasks.add", 1, 1), group(sig("tasks.add", 2, 2), sig("tasks.add", 3, 3))])(sig("tasks.echo"))
 late = chord([sig("tasks.sleep", 1.5), sig("tasks.add", 1, 1)])(sig("tasks.echo"))
 failed = chord([sig("tasks.add", 1, 1), sig("tasks.fail", "no")])(sig("tasks.echo"))
+# Here the chord is published by the worker.
+later = chain(sig("tasks.add", 1, 1), group(sig("tasks.add", 1), sig("tasks.add", 2)), sig("tasks.echo"))()
+broken = chain(sig("tasks.add", 1, 1), group(sig("tasks.add", 1), sig("tasks.fail")), sig("tasks.echo"))()
 parts = chunks(app.signature("tasks.add"), [[n, n] for n in range(5)], 2, app=app).delay()
 asked = app.AsyncResult(send("celery.chunks", {"task": "tasks.add"}, [[1, 1], [2, 2]], 1).id)
 ids = [member[0][0] for member in get(asked)[1]]
-emit([get(plain), get(nested), get(late), repr(failed.get(timeout=PATIENCE, propagate=False)), get(parts), [get(app.AsyncResult(id)) for id in ids]])
+emit([get(plain), get(nested), get(late), repr(failed.get(timeout=PATIENCE, propagate=False)),
+      get(later), type(broken.get(timeout=PATIENCE, propagate=False)).__name__, get(parts), [get(app.AsyncResult(id)) for id in ids]])
 "#;
         // The client unrolls the group, from behind.
         let numbers: Vec<i64> = (1..=30).collect();
@@ -62,6 +66,8 @@ emit([get(plain), get(nested), get(late), repr(failed.get(timeout=PATIENCE, prop
             [2, 6, 4],
             [1.5, 2],
             "ChordError(\"ValueError('no')\")",
+            [3, 4],
+            "ChordError",
             [[0, 2], [4, 6], [8]],
             [[2], [4]]
         ]);

@@ -2,8 +2,10 @@
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::*;
+use crate::builtin;
 use crate::catalog::Catalog;
 use crate::dispatcher::fixture::{limits, request, spec};
 use crate::dispatcher::tests::{Bench, NOW, at, committed, dispatcher, received, render, success};
@@ -32,9 +34,10 @@ fn ask(dispatcher: &mut Dispatcher, line: &str) -> String {
 
 fn named(concurrency: usize) -> Dispatcher {
     let meta = Json::object([("pid", Json::int(7)), ("hostname", Json::text("w@box"))]);
-    let tasks = ["tasks.add", "tasks.other", "celery.ping"].map(|name| spec(name, TaskOptions::default()));
+    let tasks = ["tasks.add", "tasks.other", "celery.own"].map(|name| spec(name, TaskOptions::default()));
+    let builtins = builtin::specs(Duration::from_secs(1)).filter(|spec| spec.name.as_str() == "celery.ping");
     let limits = Limits { started_meta: meta, ..limits(concurrency) };
-    let mut dispatcher = Dispatcher::new(limits, Arc::new(Catalog::new(tasks)), 1);
+    let mut dispatcher = Dispatcher::new(limits, Arc::new(Catalog::new(tasks).with_builtins(builtins)), 1);
     let queue = QueueName::parse("celery").expect("a name");
     dispatcher.begin_with(vec![Queue::named(queue)], Queues::default());
     dispatcher
@@ -118,7 +121,8 @@ fn what_is_revoked_on_its_way_back_to_the_broker_is_revoked_at_once() {
 fn tasks_and_queues_are_told_with_what_was_changed() {
     let mut it = named(1);
     assert_eq!(ask(&mut it, "registered"), r#"["tasks.add", "tasks.other"]"#);
-    assert_eq!(ask(&mut it, r#"registered {"builtins": true}"#), r#"["celery.ping", "tasks.add", "tasks.other"]"#);
+    let all = r#"["celery.own", "celery.ping", "tasks.add", "tasks.other"]"#;
+    assert_eq!(ask(&mut it, r#"registered {"builtins": true}"#), all);
     let limit = |it: &mut Dispatcher, task: &str, rate: &str| {
         ask(it, &format!(r#"rate_limit {{"task_name": "{task}", "rate_limit": "{rate}"}}"#))
     };
