@@ -174,6 +174,134 @@ fn a_replacement_takes_the_place_of_its_task_with_all_that_hangs_on_it() {
     expected.assert_eq(&render(&step));
 }
 
+/// What is done, in order, in few words.
+fn outline(applied: &Applied) -> Vec<String> {
+    let line = |step: &Step| match step {
+        Step::Send(publication) | Step::SendTo(_, publication) => {
+            let Message { properties, headers, .. } = &publication.message;
+            let text = |key: &str| Json::of(&headers.get(key)).as_text().unwrap_or_default().into_owned();
+            let reply_to = properties.reply_to.clone().unwrap_or_default();
+            let id = if text("id") == "id-1" { " as id-1" } else { "" };
+            format!("{}{id} of `{}`, reply to `{reply_to}`", text("task"), text("parent_id"))
+        }
+        Step::SetChordSize { size, again, .. } => format!("size {size}, again: {again}"),
+        Step::ExtendChord { group, .. } => format!("one more in {group}"),
+        Step::SaveGroup { result, .. } => {
+            format!("shape of {} members", result.elements().nth(1).map_or(0, |members| members.elements().count()))
+        }
+        Step::Shelve { .. } => panic!("nothing is kept aside"),
+    };
+    applied.steps.iter().map(line).collect()
+}
+
+const CHORD: &str =
+    r#"{"subtask_type": "chord", "kwargs": {"header": [{"task": "a"}, {"task": "b"}], "body": {"task": "c"}}}"#;
+const GROUP: &str = r#"{"subtask_type": "group", "kwargs": {"tasks": [{"task": "a"}, {"task": "b"}]}}"#;
+
+#[test]
+fn the_size_of_a_chord_is_told_before_its_header_is_sent() {
+    let header = ["a of `id-1`, reply to ``", "b of `id-1`, reply to ``"];
+    let first = apply(&request(), CHORD).expect("it is sent");
+    assert_eq!(outline(&first), ["size 2, again: false", header[0], header[1]]);
+    let mut again = request();
+    again.delivery.redelivered = true;
+    let again = apply(&again, CHORD).expect("it is sent");
+    assert_eq!(outline(&again)[0], "size 2, again: true");
+    assert_eq!(again.result, first.result, "with the same ids");
+}
+
+#[test]
+fn the_shape_of_a_header_is_saved_if_its_results_alone_would_not_tell() {
+    let chain = format!(r#"{{"subtask_type": "chain", "kwargs": {{"tasks": [{{"task": "x"}}, {GROUP}]}}}}"#);
+    let text = CHORD.replace(r#"{"task": "a"}"#, &chain);
+    let applied = apply(&request(), &text).expect("it is sent");
+    let expected =
+        ["shape of 2 members", "size 3, again: false", "x of `id-1`, reply to ``", "b of `id-1`, reply to ``"];
+    assert_eq!(outline(&applied), expected);
+}
+
+#[test]
+fn a_store_that_counts_no_chords_has_a_task_look_after_them() {
+    let with = |chords| {
+        let (request, settings) = (request(), SendSettings { chords, ..settings() });
+        let sender = Sender { request: &request, settings: &settings };
+        sender.apply(&canvas(CHORD), PartialCall::default(), &mut Ids::of_call(&request, 0), NOW)
+    };
+    let unlock = with(ChordStyle::Unlock).expect("it is sent");
+    assert_eq!(outline(&unlock)[0], "celery.chord_unlock of `id-1`, reply to ``");
+    assert_eq!((unlock.steps.len(), unlock.children.len()), (3, 2), "and it is a child as the header is");
+    let refused = with(ChordStyle::Refused("rpc")).expect_err("there are no chords");
+    assert!(refused.to_string().starts_with("The \"rpc\" result backend does not support chords!"), "{refused}");
+    assert_eq!(refused.exception().kind, "NotImplementedError");
+}
+
+#[test]
+fn the_last_task_of_a_replacement_answers_for_the_replaced_one() {
+    let chain = r#"{"subtask_type": "chain", "kwargs": {"tasks": [{"task": "a"}, {"task": "b"}]}}"#;
+    let applied = replace(chain).expect("it is sent");
+    assert_eq!(outline(&applied), ["a of `id-1`, reply to ``"]);
+    let sent = render(&only(applied));
+    assert!(sent.contains(r#""reply_to": "client""#) && sent.contains(r#""task_id": "id-1""#), "{sent}");
+    assert!(sent.contains(r#"stamps {"tenant": "acme", "run": "1"}"#), "{sent}");
+    // A group has no such task, and gets one.
+    let applied = replace(GROUP).expect("it is sent");
+    assert_eq!(outline(&applied)[0], "size 2, again: false");
+    let sent = render(&applied.steps[1]);
+    assert!(sent.contains(r#""task": "celery.accumulate", "args": [], "kwargs": {"index": 0}"#), "{sent}");
+    assert_eq!(
+        outline(&replace(r#"{"task": "a"}"#).expect("it is sent")),
+        ["a as id-1 of `parent`, reply to `client`"]
+    );
+}
+
+#[test]
+fn what_cannot_take_the_place_of_a_task_is_refused_in_celerys_words() {
+    for (text, expected) in [
+        (r#"{"subtask_type": "chain", "kwargs": {"tasks": []}}"#, "Cannot replace with an empty chain"),
+        (
+            r#"{"task": "a", "options": {"chord": {"task": "b"}}}"#,
+            "A signature replacing a task must not be part of a chord",
+        ),
+    ] {
+        let error = replace(text).expect_err(text);
+        assert_eq!((error.to_string(), error.exception().kind), (expected.into(), "ImproperlyConfigured".into()));
+    }
+}
+
+#[test]
+fn every_task_that_is_added_to_a_chord_is_counted() {
+    let add = |request: &Request, text: &str| {
+        let settings = settings();
+        let sender = Sender { request, settings: &settings };
+        sender.add_to_chord(canvas(text), &mut Ids::of_call(request, 0), NOW)
+    };
+    let one = add(&request(), r#"{"task": "a"}"#).expect("it is sent");
+    assert_eq!(outline(&one), ["one more in group", "a of `id-1`, reply to ``"]);
+    let sent = render(&one.steps[1]);
+    assert!(sent.contains("group \"group\"") && sent.contains(r#""chord": {"task": "body"}"#), "{sent}");
+    let several = add(&request(), GROUP).expect("they are sent");
+    assert_eq!(outline(&several)[..2], ["one more in group", "one more in group"]);
+    assert!(several.steps[3..].iter().all(|step| render(step).contains("group \"group\"")));
+    let alone = Request { embed: Json::null(), ..request() };
+    let error = add(&alone, GROUP).expect_err("there is no chord");
+    assert_eq!(error.to_string(), "Current task is not member of any chord");
+}
+
+#[test]
+fn a_task_has_the_priority_of_its_caller_where_that_is_wanted() {
+    let priority = |inherit_parent_priority, text: &str| {
+        let (mut request, settings) = (request(), SendSettings { inherit_parent_priority, ..settings() });
+        request.message.properties.priority = Some(7);
+        let sender = Sender { request: &request, settings: &settings };
+        let sent = sender.apply(&canvas(text), PartialCall::default(), &mut Ids::of_call(&request, 0), NOW);
+        let Step::SendTo(_, publication) = only(sent.expect("it is sent")) else { panic!("it goes to a queue") };
+        publication.message.properties.priority
+    };
+    assert_eq!(priority(false, r#"{"task": "a"}"#), Some(0));
+    assert_eq!(priority(true, r#"{"task": "a"}"#), Some(7));
+    assert_eq!(priority(true, r#"{"task": "a", "options": {"priority": 2}}"#), Some(2));
+}
+
 #[test]
 fn ids_follow_from_the_execution_and_its_number() {
     let ids = |request: &Request| {
