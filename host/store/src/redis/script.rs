@@ -63,15 +63,9 @@ impl Connection {
     /// What the server answers, in the order of `which`.
     async fn send(&self, calls: &[Call<'_>], which: &[usize], with_text: bool) -> Result<Vec<Value>, Trouble> {
         let mut pipeline = Pipeline::with_capacity(which.len());
-        let mut taught: Vec<&Script> = Vec::new();
         for n in which {
-            let call = &calls[*n];
-            // One call with the text teaches the server, which has learned it when it comes to the next.
-            let teaches = with_text && !taught.iter().any(|script| std::ptr::eq(*script, call.script));
-            if teaches {
-                taught.push(call.script);
-            }
-            pipeline.add_command(call.command(teaches));
+            // Every call has the text then, though one would teach the server: it may forget again in between.
+            pipeline.add_command(calls[*n].command(with_text));
         }
         match self.run(Exchange::Each(&pipeline)).await? {
             Value::Array(answers) if answers.len() == which.len() => Ok(answers),
