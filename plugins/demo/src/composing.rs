@@ -17,7 +17,11 @@ pub(crate) fn apply(context: &Context, canvas: Signature, #[default] now: bool) 
 
 /// Publishes a canvas, and returns the results of all members of a group, or of the last task.
 #[task(name = "tasks.join")]
-pub(crate) fn join(context: &Context, canvas: Signature, #[default = 30.0] timeout: f64) -> Result<Vec<Json>, TaskError> {
+pub(crate) fn join(
+    context: &Context,
+    canvas: Signature,
+    #[default = 30.0] timeout: f64,
+) -> Result<Vec<Json>, TaskError> {
     let result = context.apply_now(&canvas)?;
     let joined = context.join(&result, super::duration(timeout)?)?;
     Ok(joined.into_iter().map(|joined| joined.result).collect())
@@ -31,7 +35,11 @@ pub(crate) fn r#become(canvas: Signature) -> Result<(), TaskError> {
 
 /// Adds to the chord that it is in, and returns a value.
 #[task(name = "tasks.extend")]
-pub(crate) fn extend(context: &Context, canvases: Vec<Signature>, #[default] value: Option<Json>) -> Result<Option<Json>, TaskError> {
+pub(crate) fn extend(
+    context: &Context,
+    canvases: Vec<Signature>,
+    #[default] value: Option<Json>,
+) -> Result<Option<Json>, TaskError> {
     for canvas in &canvases {
         context.add_to_chord(canvas)?;
     }

@@ -1,3 +1,5 @@
+//! Canvases as they are composed, written and read.
+
 use serde_json::{Value, json};
 
 use super::*;
