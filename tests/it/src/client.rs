@@ -57,7 +57,8 @@ pub fn start_worker(python: &Path, folder: &Path, settings: &[(&str, &str)], opt
     worker
 }
 
-fn fixture(python: &Path, name: &str, folder: &Path, settings: &[(&str, &str)]) -> Command {
+/// A program of the folder of fixtures.
+pub(crate) fn fixture(python: &Path, name: &str, folder: &Path, settings: &[(&str, &str)]) -> Command {
     let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../fixtures").join(name);
     let mut command = Command::new(python);
     command.args(["-E", "-s"]).arg(file).current_dir(folder).envs(settings.iter().copied());

@@ -148,13 +148,19 @@ impl Process {
     /// Waits until it has ended and everything it wrote is collected.
     #[track_caller]
     pub fn wait(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + PATIENCE;
+        self.wait_within(PATIENCE)
+    }
+
+    /// As [`Process::wait`], for one that has much to do.
+    #[track_caller]
+    pub fn wait_within(&mut self, patience: Duration) -> ExitStatus {
+        let deadline = Instant::now() + patience;
         loop {
             if let Some(status) = self.child.try_wait().expect("it is our child") {
                 self.readers.drain(..).for_each(|reader| reader.join().expect("a reader does not panic"));
                 return status;
             }
-            assert!(Instant::now() < deadline, "{} has not ended within {PATIENCE:?}", self.name);
+            assert!(Instant::now() < deadline, "{} has not ended within {patience:?}", self.name);
             thread::sleep(POLL);
         }
     }

@@ -11,6 +11,8 @@ pub const DEMO: &str = "TASKHOST_TEST_DEMO";
 pub const NET: &str = "TASKHOST_TEST_NET";
 /// The component of the guest that works with files.
 pub const FILES: &str = "TASKHOST_TEST_FILES";
+/// The component of the guest with the tasks of the differential test; its manifest lies beside it.
+pub const CANVAS: &str = "TASKHOST_TEST_CANVAS";
 /// A Python with Celery.
 pub const PYTHON: &str = "TASKHOST_TEST_PYTHON";
 /// The modules of npm for a client in Node.js; `node` itself is on the PATH.
@@ -22,6 +24,10 @@ pub const XTASK: &str = "TASKHOST_TEST_XTASK";
 /// The URLs of servers that all tests share.
 pub const AMQP: &str = "TASKHOST_TEST_AMQP";
 pub const REDIS: &str = "TASKHOST_TEST_REDIS";
+
+/// Set by hand: the first seed of the differential test and how many follow.
+pub const SEED: &str = "TASKHOST_TEST_SEED";
+pub const SEEDS: &str = "TASKHOST_TEST_SEEDS";
 
 /// Set by hand: print what processes wrote even if their test passes.
 pub const VERBOSE: &str = "TASKHOST_TEST_VERBOSE";

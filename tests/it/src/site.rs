@@ -97,12 +97,7 @@ impl Site {
             site.broker = format!("sqla+sqlite:///{}", file.display());
             site.backend = format!("db+sqlite:///{}", file.display());
         }
-        let plugin = site.path("plugins/demo");
-        fs::create_dir_all(&plugin).expect("the temporary folder is writable");
-        for file in [demo.clone(), demo.with_file_name("plugin.toml")] {
-            let name = file.file_name().expect("it is a file");
-            fs::copy(&file, plugin.join(name)).unwrap_or_else(|error| panic!("copy {}: {error}", file.display()));
-        }
+        copy_plugin(&demo, &site.path("plugins/demo"));
         Some(site)
     }
 
@@ -225,6 +220,18 @@ impl Site {
         client::start_worker(&self.python, self.folder.path(), &settings, options)
     }
 
+    /// Starts a Python program of the folder of fixtures, which finds these in its environment.
+    #[track_caller]
+    pub fn start_fixture(&self, name: &str, environment: &[(&str, &str)], arguments: &[&str]) -> Process {
+        let mut command = client::fixture(&self.python, name, self.folder.path(), environment);
+        Process::start_group(name, command.args(arguments))
+    }
+
+    /// Puts another plugin into the plugins folder: a component, beside which its manifest lies.
+    pub fn add_plugin(&self, name: &str, component: &Path) {
+        copy_plugin(component, &self.path("plugins").join(name));
+    }
+
     fn settings(&self) -> [(&str, &str); 3] {
         [("BROKER", &self.broker), ("BACKEND", &self.backend), ("QUEUE", &self.queue)]
     }
@@ -236,5 +243,13 @@ impl Site {
 
     pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+}
+
+fn copy_plugin(component: &Path, folder: &Path) {
+    fs::create_dir_all(folder).expect("the temporary folder is writable");
+    for file in [component.to_owned(), component.with_file_name("plugin.toml")] {
+        let name = file.file_name().expect("it is a file");
+        fs::copy(&file, folder.join(name)).unwrap_or_else(|error| panic!("copy {}: {error}", file.display()));
     }
 }

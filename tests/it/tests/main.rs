@@ -39,6 +39,7 @@ mod control;
 mod crash;
 mod dead;
 mod demo;
+mod differential;
 mod documents;
 mod events;
 mod failures;

@@ -55,6 +55,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     let root = crate::root()?;
     plugins::run(&[])?;
     environment.set("TASKHOST_TEST_DEMO", root.join("plugins/demo/demo.wasm"));
+    environment.set("TASKHOST_TEST_CANVAS", root.join("tests/guests/canvas/canvas.wasm"));
     environment.set("TASKHOST_TEST_FILES", root.join("tests/guests/files/files.wasm"));
     environment.set("TASKHOST_TEST_NET", root.join("tests/guests/net/net.wasm"));
     environment.set(FUZZ_SECONDS, env::var_os(FUZZ_SECONDS).unwrap_or_else(|| FUZZ_SECONDS_HERE.into()));
