@@ -17,7 +17,7 @@ pub mod site;
 pub use client::Client;
 pub use host::Host;
 pub use process::{PATIENCE, Process};
-pub use proxy::{Fault, Proxy};
+pub use proxy::{End, Fault, Proxy};
 pub use redis::Redis;
 pub use server::Server;
 pub use site::{Engine, Site};

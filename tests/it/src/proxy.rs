@@ -5,15 +5,19 @@
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
+use crate::process::PATIENCE;
+
 const CHUNK_BYTES: usize = 64 * 1024;
+const POLL: Duration = Duration::from_millis(10);
 
 /// What is wrong with the network.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -28,6 +32,15 @@ pub enum Fault {
     Stall,
     /// New connections are reset at once; the others are left alone.
     Refusal,
+    /// Once a client has said this, nothing that this end says arrives any more. The words are within one message.
+    MuteAfter(&'static str, End),
+}
+
+/// One end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum End {
+    Client,
+    Server,
 }
 
 /// A running proxy, which ends with all its connections when it is dropped.
@@ -35,6 +48,7 @@ pub struct Proxy {
     address: SocketAddr,
     state: watch::Sender<State>,
     accepted: Arc<AtomicUsize>,
+    muted: Arc<AtomicBool>,
     runtime: Option<Runtime>,
 }
 
@@ -59,8 +73,10 @@ impl Proxy {
         let address = listener.local_addr().expect("it is bound");
         let (state, states) = watch::channel(State { fault: Fault::Nothing, cut: 0, silent: 0 });
         let accepted = Arc::<AtomicUsize>::default();
-        runtime.spawn(accept(listener, server, states, Arc::clone(&accepted)));
-        Proxy { address, state, accepted, runtime: Some(runtime) }
+        let muted = Arc::<AtomicBool>::default();
+        let way = Way { server, states, muted: Arc::clone(&muted) };
+        runtime.spawn(accept(listener, way, Arc::clone(&accepted)));
+        Proxy { address, state, accepted, muted, runtime: Some(runtime) }
     }
 
     /// The URL, with the way through this proxy.
@@ -91,6 +107,16 @@ impl Proxy {
         self.state.send_modify(|state| state.cut = accepted);
     }
 
+    /// Waits until the words of [`Fault::MuteAfter`] were said.
+    #[track_caller]
+    pub fn wait_until_muted(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.muted.load(Ordering::SeqCst) {
+            assert!(Instant::now() < deadline, "nobody has said it within {PATIENCE:?}");
+            thread::sleep(POLL);
+        }
+    }
+
     /// How many connections there have been.
     pub fn accepted(&self) -> usize {
         self.accepted.load(Ordering::SeqCst)
@@ -112,23 +138,31 @@ pub fn address(url: &str) -> &str {
     authority.rsplit_once('@').map_or(authority, |(_, address)| address)
 }
 
-async fn accept(listener: TcpListener, server: String, states: watch::Receiver<State>, accepted: Arc<AtomicUsize>) {
+/// What all connections have in common.
+#[derive(Clone)]
+struct Way {
+    server: String,
+    states: watch::Receiver<State>,
+    muted: Arc<AtomicBool>,
+}
+
+async fn accept(listener: TcpListener, way: Way, accepted: Arc<AtomicUsize>) {
     while let Ok((client, _)) = listener.accept().await {
         let number = accepted.fetch_add(1, Ordering::SeqCst);
-        if states.borrow().fault == Fault::Refusal {
+        if way.states.borrow().fault == Fault::Refusal {
             let _ = client.set_zero_linger();
             continue;
         }
-        tokio::spawn(connect(client, server.clone(), number, states.clone()));
+        tokio::spawn(connect(client, number, way.clone()));
     }
 }
 
-async fn connect(client: TcpStream, server: String, number: usize, states: watch::Receiver<State>) {
-    let Ok(server) = TcpStream::connect(server).await else { return };
-    let mut cut = states.clone();
+async fn connect(client: TcpStream, number: usize, way: Way) {
+    let Ok(server) = TcpStream::connect(&way.server).await else { return };
+    let mut cut = way.states.clone();
     tokio::select! {
-        _ = pump(&client, &server, number, states.clone()) => {}
-        _ = pump(&server, &client, number, states) => {}
+        _ = pump(End::Client, &client, &server, number, way.clone()) => {}
+        _ = pump(End::Server, &server, &client, number, way) => {}
         _ = cut.wait_for(|state| number < state.cut) => {
             // Closed so, it is a reset for both ends.
             let _ = (client.set_zero_linger(), server.set_zero_linger());
@@ -137,15 +171,15 @@ async fn connect(client: TcpStream, server: String, number: usize, states: watch
 }
 
 /// Passes on what one end says until it ends.
-async fn pump(from: &TcpStream, to: &TcpStream, number: usize, mut states: watch::Receiver<State>) -> io::Result<()> {
+async fn pump(end: End, from: &TcpStream, to: &TcpStream, number: usize, mut way: Way) -> io::Result<()> {
     let mut chunk = vec![0; CHUNK_BYTES];
     loop {
-        if states.wait_for(|state| state.fault != Fault::Stall).await.is_err() {
+        if way.states.wait_for(|state| state.fault != Fault::Stall).await.is_err() {
             return Ok(());
         }
         tokio::select! {
             readable = from.readable() => readable?,
-            _ = states.changed() => continue,
+            _ = way.states.changed() => continue,
         }
         let count = match from.try_read(&mut chunk) {
             Ok(0) => return Ok(()),
@@ -153,15 +187,26 @@ async fn pump(from: &TcpStream, to: &TcpStream, number: usize, mut states: watch
             Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
             Err(error) => return Err(error),
         };
-        let State { fault, silent, .. } = *states.borrow();
+        let said = &chunk[..count];
+        let State { fault, silent, .. } = *way.states.borrow();
         if fault == Fault::Silence || number < silent {
             continue;
         }
-        if let Fault::Delay(delay) = fault {
-            sleep(delay).await;
+        match fault {
+            Fault::Delay(delay) => sleep(delay).await,
+            Fault::MuteAfter(_, mute) if mute == end && way.muted.load(Ordering::SeqCst) => continue,
+            Fault::MuteAfter(words, _) if end == End::Client && contains(said, words) => {
+                // Before it is passed on, so that no answer slips through.
+                way.muted.store(true, Ordering::SeqCst);
+            }
+            _ => {}
         }
-        write(to, &chunk[..count]).await?;
+        write(to, said).await?;
     }
+}
+
+fn contains(said: &[u8], words: &str) -> bool {
+    said.windows(words.len()).any(|part| part == words.as_bytes())
 }
 
 async fn write(to: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {

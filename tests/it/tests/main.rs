@@ -31,6 +31,7 @@ mod builtins;
 mod calls;
 mod canvas;
 mod celery_cli;
+mod chord_crash;
 mod commands;
 mod composing;
 mod configuration;
