@@ -3,6 +3,7 @@
 
 use std::rc::Rc;
 
+use crate::chord::ChordStyle;
 use crate::message::HeaderValue;
 use crate::protocol::content::{Json, Kind};
 use crate::settle::Step;
@@ -97,6 +98,10 @@ impl Sender<'_> {
         let request = self.request;
         let chord = request.embed.get("chord").filter(|chord| !chord.is_null()).ok_or(SignatureError::NotInChord)?;
         let group = request.group_id.clone().ok_or(SignatureError::NotInChord)?;
+        // Of the others only Redis can, in Celery as here: `celery.chord_unlock` was told the members before.
+        if self.settings.chords != ChordStyle::Native {
+            return Err(SignatureError::Inextensible);
+        }
         self.join_chord(&mut node.options);
         let mut run = Run::new(*self, ids, now);
         // Celery gives the members of a group no chord, and they would complete one of their own.

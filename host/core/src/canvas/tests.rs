@@ -5,6 +5,7 @@ use expect_test::{Expect, expect};
 use super::*;
 use crate::chord::ChordStyle;
 use crate::dispatcher::fixture;
+use crate::exception::Exception;
 use crate::message::{HeaderValue, Message, PUT_BACK_HEADER};
 use crate::name::{NodeName, TaskId};
 use crate::protocol::codec::Codec;
@@ -300,6 +301,43 @@ fn a_task_has_the_priority_of_its_caller_where_that_is_wanted() {
     assert_eq!(priority(false, r#"{"task": "a"}"#), Some(0));
     assert_eq!(priority(true, r#"{"task": "a"}"#), Some(7));
     assert_eq!(priority(true, r#"{"task": "a", "options": {"priority": 2}}"#), Some(2));
+}
+
+#[test]
+fn what_joins_a_chord_is_counted_before_it_is_sent_if_the_store_counts() {
+    let join = |request: &Request, chords: ChordStyle| {
+        let settings = SendSettings { chords, ..settings() };
+        let sender = Sender { request, settings: &settings };
+        sender.add_to_chord(canvas(r#"{"task": "tasks.other"}"#), &mut Ids::of_call(request, 0), NOW)
+    };
+    let joined = join(&request(), ChordStyle::Native).expect("it is in a chord");
+    let [Step::ExtendChord { group, member }, sent] = joined.steps.as_slice() else { panic!("{:?}", joined.steps) };
+    assert_eq!((group.as_str(), joined.result.to_string().contains(member.as_str())), ("group", true));
+    let expected = expect![[r#"
+        to celery by /celery
+        task "tasks.other"
+        id "7fa4e215-bf18-5861-bbdd-015090e6ef53"
+        group "group"
+        group_index 3
+        retries 0
+        timelimit [null, null]
+        root_id "root"
+        parent_id "id-1"
+        origin "taskhost@box"
+        replaced_task_nesting 0
+        stamps {}
+        reply to ``, correlation `7fa4e215-bf18-5861-bbdd-015090e6ef53`, priority Some(0), mode Some(2)
+        [[], {}, {"callbacks": null, "errbacks": null, "chain": null, "chord": {"task": "body"}}]
+    "#]];
+    expected.assert_eq(&render(sent));
+    let refused = |request: &Request, chords| join(request, chords).expect_err("it cannot").exception();
+    let error = |kind, why| Exception::new("builtins", kind, [Json::text(why)]);
+    let no_store = error("NotImplementedError", "Backend does not support add_to_chord");
+    for style in [ChordStyle::Unlock, ChordStyle::Refused("rpc")] {
+        assert_eq!(refused(&request(), style), no_store);
+    }
+    let outside = Request { embed: Json::null(), ..request() };
+    assert_eq!(refused(&outside, ChordStyle::Unlock), error("ValueError", "Current task is not member of any chord"));
 }
 
 #[test]

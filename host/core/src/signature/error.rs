@@ -45,6 +45,8 @@ pub enum SignatureError {
     Improper(&'static str),
     #[error("Current task is not member of any chord")]
     NotInChord,
+    #[error("Backend does not support add_to_chord")]
+    Inextensible,
     #[error("the chord has no body")]
     Bodyless,
     #[error("the chain has no steps")]
@@ -69,7 +71,7 @@ impl SignatureError {
         let (module, kind) = match self {
             Self::At { what, .. } => return Exception { arguments: self.arguments(), ..what.exception() },
             Self::Improper(_) => ("celery.exceptions", "ImproperlyConfigured"),
-            Self::Chords(_) => ("builtins", "NotImplementedError"),
+            Self::Chords(_) | Self::Inextensible => ("builtins", "NotImplementedError"),
             Self::GroupLink { .. } => ("builtins", "TypeError"),
             Self::Recursive => ("builtins", "RuntimeError"),
             Self::Queue(_) => ("celery.exceptions", "QueueNotFound"),
