@@ -35,6 +35,7 @@ impl Context {
     /// Adds to the header of the chord that this task is in the header of: its body then waits for the other too, and
     /// is called with its result among those of the header. It is published once this task has succeeded, before that
     /// is counted. A task that is in no chord gets a ValueError, as from Celery's `add_to_chord`.
+    #[track_caller]
     pub fn add_to_chord(&self, signature: &Signature) -> Result<AsyncResult, TaskError> {
         if self.request().get("chord").is_none_or(serde_json::Value::is_null) {
             return Err(TaskError::new("ValueError", "Current task is not member of any chord"));
@@ -142,6 +143,7 @@ fn outside<T>(signature: &Signature) -> Result<T, PublishError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::End;
 
     #[test]
     fn what_is_no_json_is_told_when_it_is_used() {
@@ -158,6 +160,9 @@ mod tests {
     #[test]
     fn a_task_in_no_chord_cannot_add_to_one() {
         let error = Context::new("id", "task", 0).add_to_chord(&Signature::new("a")).expect_err("is in none");
+        let line = line!() - 1;
         assert_eq!(error.to_string(), "ValueError: Current task is not member of any chord");
+        let End::Failed(raised) = error.into_end() else { panic!("it failed") };
+        assert!(raised.render_traceback("f").contains(&format!("line {line}, in f")), "it was called there");
     }
 }
