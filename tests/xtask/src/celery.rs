@@ -8,11 +8,12 @@ use std::env;
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{self, ExitCode, Stdio};
+use std::process::{self, Command, ExitCode, ExitStatus};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use self::folder::{FILES, lay_out, obtain_tests};
 use crate::python::{self, Packages, Python};
@@ -22,6 +23,8 @@ use crate::test::{Count, install_servers};
 use crate::{Result, cargo, group, plugins};
 
 const REQUIREMENTS: &str = include_str!("../../celery/requirements.txt");
+/// How long one part may take. With nothing else to do for the machine the longest takes six minutes.
+const PATIENCE: Duration = Duration::from_secs(30 * 60);
 /// How pytest ends when it was to run nothing, as a filter may leave nothing of one part.
 const NO_TESTS: i32 = 5;
 
@@ -222,17 +225,9 @@ fn test(
         .env("TEST_BROKER", &part.broker)
         .env("TEST_BACKEND", &part.backend)
         .env("REDIS_HOST", redis_host)
-        .env("REDIS_PORT", redis_port)
-        .stdout(Stdio::piped());
+        .env("REDIS_PORT", redis_port);
     say(&format!("running on {name}"));
-    let mut child = command.spawn().map_err(|error| format!("start pytest: {error}"))?;
-    let input = child.stdin.take();
-    for line in BufReader::new(child.stdout.take().expect("it was piped above")).lines() {
-        let line = line.map_err(|error| format!("read what pytest prints: {error}"))?;
-        eprintln!("{name:>14} | {line}");
-    }
-    let status = child.wait().map_err(|error| format!("wait for pytest: {error}"))?;
-    drop(input);
+    let status = watch(command, name)?;
     let ended = read_count(&folder.join("count.txt"))?;
     // A test that is named as one to run has no excuse.
     let ended_well = status.success() || (filter.is_some() && status.code() == Some(NO_TESTS));
@@ -244,6 +239,32 @@ fn test(
         eprintln!("{name:>14} | what the host wrote is in {}", kept.display());
     }
     Ok((ended, as_expected))
+}
+
+/// Runs pytest to its end, or to that of our patience, and prints what it says.
+fn watch(mut command: Command, name: &str) -> Result<ExitStatus> {
+    let (reader, writer) = io::pipe().map_err(|error| format!("make a pipe: {error}"))?;
+    let also = writer.try_clone().map_err(|error| format!("make a pipe: {error}"))?;
+    let mut child = command.stdout(writer).stderr(also).spawn().map_err(|error| format!("start pytest: {error}"))?;
+    drop(command); // with our ends of the pipe
+    let (sender, lines) = mpsc::sync_channel(100);
+    thread::spawn(move || BufReader::new(reader).lines().try_for_each(|line| sender.send(line)));
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            Ok(line) => {
+                let line = line.map_err(|error| format!("read what pytest prints: {error}"))?;
+                eprintln!("{name:>14} | {line}");
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {
+                drop(child.stdin.take()); // ends pytest and the host
+                let _ = child.wait();
+                return Err(format!("pytest was not done after {} s", PATIENCE.as_secs()));
+            }
+        }
+    }
+    child.wait().map_err(|error| format!("wait for pytest: {error}"))
 }
 
 /// Host and port of a URL without login.
