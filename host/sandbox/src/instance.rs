@@ -43,7 +43,7 @@ pub(crate) struct Guest {
     granted: Option<Arc<Capabilities>>,
     states: Option<Box<States>>,
     told: Told,
-    sent: Option<Box<Sent>>,
+    pub(crate) sent: Option<Box<Sent>>,
     output: Option<Output>,
     wasi: Option<WasiCtx>,
     scratch: Option<Arc<Scratch>>,
@@ -155,11 +155,6 @@ impl Guest {
     /// What the guest has published so far.
     pub(crate) fn sent(&mut self) -> &mut Sent {
         self.sent.get_or_insert_default()
-    }
-
-    /// How many messages those were.
-    pub(crate) fn sent_so_far(&self) -> u32 {
-        self.sent.as_ref().map_or(0, |sent| sent.count)
     }
 
     /// What waits to be published when the attempt has ended well, and the results of all that it sent.

@@ -155,6 +155,11 @@ impl Guest {
         Ok(Call { steps, result, children, made: ids.into_drawn() })
     }
 
+    /// How many messages it has sent.
+    fn sent_so_far(&self) -> u32 {
+        self.sent.as_ref().map_or(0, |sent| sent.count)
+    }
+
     /// Why a task may not publish so many.
     fn beyond_limit(&self, count: u32) -> Option<String> {
         let count_max = self.limits().publish;
