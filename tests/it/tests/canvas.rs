@@ -92,7 +92,7 @@ caught = collect().set(task_id=f"{{QUEUE}}-caught")
 failed = chord([add(1, 1), add(2, 2) | fail("never", immutable=True)])(collect().on_error(caught))
 # Past its header, whose failure would be told first.
 failure = outcome(AsyncResult(failed.id, app=app))
-emit([ends, failure["type"], failure["args"][0].partition(" raised ")[2], get(AsyncResult(caught.id, app=app)) == [failed.id]])"#
+emit([ends, failure["type"], failure["args"][0].rpartition(" raised ")[2], get(AsyncResult(caught.id, app=app)) == [failed.id]])"#
     ));
     assert_eq!(said, json!([[["no"], ["no"], ["no"]], "ChordError", "ValueError('never')", true]));
 }
@@ -113,7 +113,7 @@ fn a_member_that_is_revoked_fails_its_chord(site: &Site) {
         r#"{NAMES}
 result = chord([add(1, 1), add(2, 2).set(expires=-5)])(collect())
 failure = outcome(AsyncResult(result.id, app=app))
-emit([failure["type"], failure["args"][0].partition(" raised ")[2]])"#
+emit([failure["type"], failure["args"][0].rpartition(" raised ")[2]])"#
     ));
     assert_eq!(said, json!(["ChordError", "TaskRevokedError('expired')"]));
 }
