@@ -37,21 +37,6 @@ emit([facts["id"] == first.id, facts["root_id"] == first.id, facts["parent_id"],
     }
 }
 
-/// Scenarios with results that anybody can ask for.
-macro_rules! on_every_store {
-    ($($scenario:ident)*) => {
-        mod rabbitmq_redis {
-            $(#[test] fn $scenario() { crate::on(it::Engine::RabbitMqRedis, super::$scenario) })*
-        }
-        mod redis {
-            $(#[test] fn $scenario() { crate::on(it::Engine::Redis, super::$scenario) })*
-        }
-        mod embedded {
-            $(#[test] fn $scenario() { crate::on(it::Engine::Embedded, super::$scenario) })*
-        }
-    };
-}
-
 on_every_store! {
     a_task_calls_others_that_are_its_children
     a_task_that_fails_calls_nobody_unless_it_did_so_at_once

@@ -19,21 +19,6 @@ fn host(site: &Site, concurrency: &str) -> Host {
     site.host(&["-c", concurrency, "--set", &queue])
 }
 
-/// Each scenario a test on every engine whose store can bring chords together.
-macro_rules! on_every_store {
-    ($($scenario:ident)*) => {
-        mod rabbitmq_redis {
-            $(#[test] fn $scenario() { crate::on(it::Engine::RabbitMqRedis, super::$scenario) })*
-        }
-        mod redis {
-            $(#[test] fn $scenario() { crate::on(it::Engine::Redis, super::$scenario) })*
-        }
-        mod embedded {
-            $(#[test] fn $scenario() { crate::on(it::Engine::Embedded, super::$scenario) })*
-        }
-    };
-}
-
 on_every_store! {
     each_step_of_a_chain_gets_the_result_of_the_one_before
     callbacks_and_errbacks_are_called

@@ -37,22 +37,6 @@ fn check(site: &Site, code: &str, expected: serde_json::Value) {
     assert_eq!(site.client(&format!("{BUILD}{code}")), expected);
 }
 
-/// Scenarios with results that anybody can ask for. Redis counts the members of a chord, and for the embedded engine
-/// a task looks whether they are done.
-macro_rules! on_every_store {
-    ($($scenario:ident)*) => {
-        mod rabbitmq_redis {
-            $(#[test] fn $scenario() { crate::on(it::Engine::RabbitMqRedis, super::$scenario) })*
-        }
-        mod redis {
-            $(#[test] fn $scenario() { crate::on(it::Engine::Redis, super::$scenario) })*
-        }
-        mod embedded {
-            $(#[test] fn $scenario() { crate::on(it::Engine::Embedded, super::$scenario) })*
-        }
-    };
-}
-
 on_every_store! {
     a_task_publishes_any_canvas_and_returns_where_its_results_will_be
     a_task_waits_for_all_members_of_a_group

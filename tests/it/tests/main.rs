@@ -22,6 +22,22 @@ macro_rules! on_every_engine {
     };
 }
 
+/// Each scenario a test on every engine whose results anybody can ask for. Redis counts the members of a chord, and for
+/// the embedded engine a task looks whether they are done.
+macro_rules! on_every_store {
+    ($($scenario:ident)*) => {
+        mod rabbitmq_redis {
+            $(#[test] fn $scenario() { crate::on(it::Engine::RabbitMqRedis, super::$scenario) })*
+        }
+        mod redis {
+            $(#[test] fn $scenario() { crate::on(it::Engine::Redis, super::$scenario) })*
+        }
+        mod embedded {
+            $(#[test] fn $scenario() { crate::on(it::Engine::Embedded, super::$scenario) })*
+        }
+    };
+}
+
 #[path = "../../../host/sandbox/tests/it/guest.rs"]
 #[expect(dead_code, reason = "the sandbox's own tests use all of it")]
 mod guest;

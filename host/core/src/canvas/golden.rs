@@ -11,7 +11,7 @@ use crate::protocol::content::{Json, Kind, MapWriter};
 use crate::request::Request;
 use crate::settle::Step;
 
-use super::tests::{NOW, settings};
+use super::tests::NOW;
 use super::{Applied, Canvas, Ids, PartialCall, SendSettings, Sender, SignatureError};
 
 #[test]
@@ -58,7 +58,7 @@ fn apply(case: &Json) -> Result<Applied, SignatureError> {
             _ => ChordStyle::Refused("rpc"),
         },
         error_cb_on_chord_header: get(case, "error_cb_on_header").as_bool() == Some(true),
-        ..settings()
+        ..fixture::sending()
     };
     let request = request(&get(case, "request"));
     let sender = Sender { request: &request, settings: &settings };

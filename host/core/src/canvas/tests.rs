@@ -7,12 +7,12 @@ use crate::chord::ChordStyle;
 use crate::dispatcher::fixture;
 use crate::exception::Exception;
 use crate::message::{HeaderValue, Message, PUT_BACK_HEADER};
-use crate::name::{NodeName, TaskId};
+use crate::name::TaskId;
 use crate::protocol::codec::Codec;
 use crate::protocol::content::MapWriter;
 use crate::protocol::v2;
 use crate::request::Request;
-use crate::route::{Destination, Router};
+use crate::route::Destination;
 use crate::signature::was_sent_before;
 
 pub(super) const NOW: Timestamp = Timestamp::from_micros(1_795_343_528_000_000);
@@ -41,25 +41,14 @@ fn request() -> Request {
     request
 }
 
-pub(super) fn settings() -> SendSettings {
-    SendSettings {
-        node: NodeName::parse("taskhost@box").expect("a name"),
-        router: Router::default(),
-        signs: false,
-        chords: ChordStyle::Native,
-        error_cb_on_chord_header: false,
-        inherit_parent_priority: false,
-    }
-}
-
 fn apply(request: &Request, text: &str) -> Result<Applied, SignatureError> {
-    let settings = settings();
+    let settings = fixture::sending();
     let sender = Sender { request, settings: &settings };
     sender.apply(&Canvas::parse(text.to_owned())?, PartialCall::default(), &mut Ids::of_call(request, 0), NOW)
 }
 
 fn replace(text: &str) -> Result<Applied, SignatureError> {
-    Sender { request: &request(), settings: &settings() }.replace(Canvas::parse(text.to_owned())?, NOW)
+    Sender { request: &request(), settings: &fixture::sending() }.replace(Canvas::parse(text.to_owned())?, NOW)
 }
 
 fn only(applied: Applied) -> Step {
@@ -224,7 +213,7 @@ fn the_shape_of_a_header_is_saved_if_its_results_alone_would_not_tell() {
 #[test]
 fn a_store_that_counts_no_chords_has_a_task_look_after_them() {
     let with = |chords| {
-        let (request, settings) = (request(), SendSettings { chords, ..settings() });
+        let (request, settings) = (request(), SendSettings { chords, ..fixture::sending() });
         let sender = Sender { request: &request, settings: &settings };
         sender.apply(&canvas(CHORD), PartialCall::default(), &mut Ids::of_call(&request, 0), NOW)
     };
@@ -272,7 +261,7 @@ fn what_cannot_take_the_place_of_a_task_is_refused_in_celerys_words() {
 #[test]
 fn every_task_that_is_added_to_a_chord_is_counted() {
     let add = |request: &Request, text: &str| {
-        let settings = settings();
+        let settings = fixture::sending();
         let sender = Sender { request, settings: &settings };
         sender.add_to_chord(canvas(text), &mut Ids::of_call(request, 0), NOW)
     };
@@ -291,7 +280,7 @@ fn every_task_that_is_added_to_a_chord_is_counted() {
 #[test]
 fn a_task_has_the_priority_of_its_caller_where_that_is_wanted() {
     let priority = |inherit_parent_priority, text: &str| {
-        let (mut request, settings) = (request(), SendSettings { inherit_parent_priority, ..settings() });
+        let (mut request, settings) = (request(), SendSettings { inherit_parent_priority, ..fixture::sending() });
         request.message.properties.priority = Some(7);
         let sender = Sender { request: &request, settings: &settings };
         let sent = sender.apply(&canvas(text), PartialCall::default(), &mut Ids::of_call(&request, 0), NOW);
@@ -306,7 +295,7 @@ fn a_task_has_the_priority_of_its_caller_where_that_is_wanted() {
 #[test]
 fn what_joins_a_chord_is_counted_before_it_is_sent_if_the_store_counts() {
     let join = |request: &Request, chords: ChordStyle| {
-        let settings = SendSettings { chords, ..settings() };
+        let settings = SendSettings { chords, ..fixture::sending() };
         let sender = Sender { request, settings: &settings };
         sender.add_to_chord(canvas(r#"{"task": "tasks.other"}"#), &mut Ids::of_call(request, 0), NOW)
     };
@@ -409,7 +398,7 @@ fn what_a_repeat_sends_says_that_it_may_be_there_twice() {
 
 #[test]
 fn a_worker_that_signs_says_so() {
-    let settings = SendSettings { signs: true, ..settings() };
+    let settings = SendSettings { signs: true, ..fixture::sending() };
     let request = request();
     let sender = Sender { request: &request, settings: &settings };
     let canvas = canvas(r#"{"task": "t"}"#);
@@ -678,7 +667,7 @@ fn whatever_is_published_is_the_task_that_was_read() {
         if canvas.signatures().is_err() {
             return;
         }
-        let (request, settings) = (request(), settings());
+        let (request, settings) = (request(), fixture::sending());
         let sender = Sender { request: &request, settings: &settings };
         let sent = sender.apply(&canvas, PartialCall::default(), &mut Ids::of_call(&request, 0), NOW);
         for applied in [sent, sender.replace(canvas, NOW)] {

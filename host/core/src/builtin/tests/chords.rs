@@ -3,13 +3,12 @@
 use rustc_hash::FxHashMap;
 
 use super::*;
-use crate::canvas::{SendSettings, Sender};
-use crate::chord::ChordStyle;
+use crate::canvas::Sender;
+use crate::dispatcher::fixture;
 use crate::message::{HeaderValue, Publication};
-use crate::name::{NodeName, TaskId};
+use crate::name::TaskId;
 use crate::outcome::Unlocked;
 use crate::record::{State, StoredResult};
-use crate::route::Router;
 use crate::settle::Step;
 use crate::timestamp::Timestamp;
 
@@ -147,21 +146,10 @@ fn what_is_no_chord_is_refused() {
     assert_eq!(many, format!("{unlock} takes from 3 to 9 positional arguments but 10 were given"));
 }
 
-fn settings() -> SendSettings {
-    SendSettings {
-        node: NodeName::parse("taskhost@box").expect("a name"),
-        router: Router::default(),
-        signs: false,
-        chords: ChordStyle::Native,
-        error_cb_on_chord_header: false,
-        inherit_parent_priority: false,
-    }
-}
-
 /// What is sent, with ids by the order in which they come.
 #[track_caller]
 fn check_sent(builtin: Builtin, args: &str, expected: &[&str]) {
-    let (request, settings) = (request(builtin, args, "{}"), settings());
+    let (request, settings) = (request(builtin, args, "{}"), fixture::sending());
     let sender = Sender { request: &request, settings: &settings };
     let applied = match publish(builtin, &sender, NOW) {
         Ok(applied) => applied,
