@@ -27,6 +27,11 @@ app.conf.update(
 @app.task(name="tasks.noop")
 def noop():
     pass
+
+
+@app.task(name="tasks.echo")
+def echo(value):
+    return value
 "#;
 
 /// The file that the embedded lanes work with.

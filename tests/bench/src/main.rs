@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use tokio::runtime::{Builder, Runtime};
 
 mod bare;
+mod chord;
 mod contender;
 mod drain;
 mod lane;
@@ -36,6 +37,7 @@ struct CommandLine {
 enum Command {
     Sandbox(SandboxArgs),
     Worker(WorkerArgs),
+    Canvas(CanvasArgs),
     Bare(BareArgs),
 }
 
@@ -97,6 +99,16 @@ struct WorkerArgs {
     only: Vec<String>,
 }
 
+/// Run chords of no-op tasks on Redis, messages and results
+#[derive(Debug, Args)]
+struct CanvasArgs {
+    #[command(flatten)]
+    worker: WorkerArgs,
+    /// How many tasks the headers have
+    #[arg(long, value_name = "NUMBERS", value_delimiter = ',', default_values_t = [100, 1_000, 10_000])]
+    members: Vec<u64>,
+}
+
 /// The bare loop: takes messages, writes results, acknowledges, and does nothing else
 #[derive(Debug, Args)]
 struct BareArgs {
@@ -114,6 +126,7 @@ fn main() -> ExitCode {
     let result = match CommandLine::parse().command {
         Command::Sandbox(args) => run(sandbox::measure(&args)),
         Command::Worker(args) => run(worker::measure(&args)),
+        Command::Canvas(args) => run(chord::measure(&args)),
         Command::Bare(args) => run(bare::serve(&args)),
     };
     match result {

@@ -13,7 +13,7 @@ use lapin::options::{
 use lapin::types::{AMQPValue, FieldArray, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, ExchangeKind};
 use taskhost_core::protocol::v2::{self, Call};
-use taskhost_core::{HeaderValue, Message, Publication, QueueName, Route, TaskId, TaskName, Timestamp};
+use taskhost_core::{HeaderValue, Json, Message, Publication, QueueName, Route, TaskId, TaskName, Timestamp};
 use uuid::Uuid;
 
 use crate::Result;
@@ -22,6 +22,8 @@ use crate::Result;
 pub(crate) const QUEUE: &str = "celery";
 /// The task of the demo plugin that does nothing.
 pub(crate) const NOOP: &str = "tasks.noop";
+/// The one that returns its argument.
+pub(crate) const ECHO: &str = "tasks.echo";
 
 /// Publications on their way. RabbitMQ is quickest with some hundreds.
 const UNCONFIRMED_MAX: usize = 500;
@@ -58,18 +60,51 @@ pub(crate) async fn to_rabbitmq(channel: &Channel, tasks: u64, ignore_result: bo
 
 /// Publishes so many through the host's own adapter, which writes what kombu writes.
 pub(crate) async fn to_broker(url: &str, tasks: u64, ignore_result: bool) -> Result<()> {
+    messages_to_broker(url, tasks, |_| noop(ignore_result)).await
+}
+
+/// A chord whose header's tasks do nothing, and whose body returns what it is given.
+pub(crate) struct Chord {
+    pub(crate) group: String,
+    pub(crate) body: String,
+}
+
+impl Chord {
+    pub(crate) fn new() -> Self {
+        Self { group: Uuid::new_v4().to_string(), body: Uuid::new_v4().to_string() }
+    }
+
+    /// Publishes so many members. How many they are, whoever applies a chord has told the result store before.
+    pub(crate) async fn to_broker(&self, url: &str, members: u64) -> Result<()> {
+        let Self { group, body } = self;
+        let embed = format!(
+            r#"{{"callbacks": null, "errbacks": null, "chain": null, "chord": {{"task": "{ECHO}", "args": [], "kwargs": {{}}, "options": {{"task_id": "{body}", "group_id": "{group}"}}, "subtask_type": null, "immutable": false}}}}"#
+        );
+        let embed = Json::parse(embed)?;
+        let member = |index: u64| {
+            let mut call = call(false)?;
+            call.embed = embed.clone();
+            call.group_id = Some(group.clone());
+            call.group_index = Some(u32::try_from(index)?);
+            message(&call)
+        };
+        messages_to_broker(url, members, member).await
+    }
+}
+
+async fn messages_to_broker(url: &str, tasks: u64, make: impl Fn(u64) -> Result<Message>) -> Result<()> {
     let broker = broker::connect(url, &ConnectOptions::default()).await?;
     let queue = QueueName::parse(QUEUE)?;
     broker.declare(&queue.clone().into()).await?;
-    let mut remaining = tasks;
-    while remaining > 0 {
-        let count = remaining.min(ROWS_MAX as u64);
+    let mut published = 0;
+    while published < tasks {
+        let until = tasks.min(published + ROWS_MAX as u64);
         let mut publications = Vec::with_capacity(ROWS_MAX);
-        for _ in 0..count {
-            publications.push(Publication { message: noop(ignore_result)?, route: Route::queue(&queue) });
+        for number in published..until {
+            publications.push(Publication { message: make(number)?, route: Route::queue(&queue) });
         }
         broker.publish(&publications).await?;
-        remaining -= count;
+        published = until;
     }
     broker.close().await;
     Ok(())
@@ -77,12 +112,20 @@ pub(crate) async fn to_broker(url: &str, tasks: u64, ignore_result: bool) -> Res
 
 /// A call of the task that does nothing.
 pub(crate) fn noop(ignore_result: bool) -> Result<Message> {
+    message(&call(ignore_result)?)
+}
+
+fn call(ignore_result: bool) -> Result<Call> {
     let mut call = Call::new(TaskName::parse(NOOP)?, TaskId::parse(&Uuid::new_v4().to_string())?, "gen4711@client");
     call.ignore_result = Some(ignore_result);
     // Celery names the reply queue of the process, whatever the result backend.
     call.reply_to = Some("5f2d7a36-6ea8-35d6-bb8b-0c4f8c9c4e8a".to_owned());
+    Ok(call)
+}
+
+fn message(call: &Call) -> Result<Message> {
     let since = SystemTime::now().duration_since(UNIX_EPOCH)?;
-    Ok(v2::message(&call, Timestamp::from_micros(i64::try_from(since.as_micros())?)))
+    Ok(v2::message(call, Timestamp::from_micros(i64::try_from(since.as_micros())?)))
 }
 
 fn properties(message: &Message) -> BasicProperties {

@@ -17,14 +17,14 @@ use crate::{Result, group, plugins};
 /// Builds nearly as fast as release, in a fraction of the time.
 const QUICK_BUILD: &str = "--quick-build";
 
-/// `cargo xtask bench [sandbox|worker|all|LANE] [--quick-build] [OPTION..]`: other options go to the measuring program.
+/// `cargo xtask bench [sandbox|worker|canvas|all|LANE] [--quick-build] [OPTION..]`: other options go to the measuring program.
 pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     let named = arguments.first().filter(|first| !first.starts_with('-'));
     let mut options = arguments[usize::from(named.is_some())..].to_vec();
     let quick = options.iter().any(|option| option == QUICK_BUILD);
     options.retain(|option| option != QUICK_BUILD);
     let what = named.map_or("all", String::as_str);
-    if !["sandbox", "worker", "all"].contains(&what) {
+    if !["sandbox", "worker", "canvas", "all"].contains(&what) {
         // Whether there is such a lane is known to the measuring program.
         options.extend(["--only".to_owned(), what.to_owned()]);
     }
@@ -37,8 +37,10 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
         let options = if what == "all" { &[] } else { &options[..] };
         code = programs.sandbox(options)?;
     }
-    if what != "sandbox" && code == ExitCode::SUCCESS {
-        code = programs.worker(&options)?;
+    if what == "canvas" {
+        code = programs.worker("canvas", &options)?;
+    } else if what != "sandbox" && code == ExitCode::SUCCESS {
+        code = programs.worker("worker", &options)?;
     }
     Ok(code)
 }
@@ -79,7 +81,8 @@ impl Programs {
         self.measure("sandbox", given.into(), options)
     }
 
-    fn worker(&self, options: &[String]) -> Result<ExitCode> {
+    /// Measures the worker, or it with canvases: both need the same.
+    fn worker(&self, what: &str, options: &[String]) -> Result<ExitCode> {
         let kinds = [Kind::RabbitMq, Kind::Redis];
         let missing: Vec<_> = kinds.iter().filter(|kind| !kind.is_installed()).map(|kind| kind.package()).collect();
         if !missing.is_empty()
@@ -98,7 +101,7 @@ impl Programs {
             Python::Missing(reason) => say(&format!("Celery is left out: {reason}")),
         }
         say("measuring the worker; other work on this machine distorts rates, and CPU times less so");
-        self.measure("worker", given, options)
+        self.measure(what, given, options)
     }
 
     /// Runs the measuring program where no Ctrl-C reaches it, so that it and its workers end with us.
