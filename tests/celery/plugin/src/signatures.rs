@@ -1,6 +1,7 @@
 //! Tasks that make signatures, and one that looks at them. Nothing is called.
 
-use taskhost::{Signature, chain, chord, group, task};
+use serde_json::json;
+use taskhost::{Signature, TaskError, chain, chord, group, task};
 
 use crate::replacing::sig;
 
@@ -20,16 +21,29 @@ fn walk(signature: &Signature) {
     }
 }
 
+/// What Python's `chain(x)` is, which keeps what it is given alone; ours, like `chain([x])` there, takes it apart.
+fn chain_of(inner: &Signature) -> Result<Signature, TaskError> {
+    let chain = json!({
+        "task": "celery.chain",
+        "args": [],
+        "kwargs": {"tasks": [inner]},
+        "options": {},
+        "subtask_type": "chain",
+        "immutable": false,
+    });
+    Ok(serde_json::from_value(chain)?)
+}
+
 /// A chain of a chain.
 #[task(name = "t.integration.tasks.return_nested_signature_chain_chain")]
-pub(crate) fn return_nested_signature_chain_chain() -> Signature {
-    chain([chain([bare()])])
+pub(crate) fn return_nested_signature_chain_chain() -> Result<Signature, TaskError> {
+    chain_of(&chain([bare()]))
 }
 
 /// A chain of a group.
 #[task(name = "t.integration.tasks.return_nested_signature_chain_group")]
-pub(crate) fn return_nested_signature_chain_group() -> Signature {
-    chain([group([bare()])])
+pub(crate) fn return_nested_signature_chain_group() -> Result<Signature, TaskError> {
+    chain_of(&group([bare()]))
 }
 
 /// A chain of a chord.
@@ -44,10 +58,10 @@ pub(crate) fn return_nested_signature_group_chain() -> Signature {
     group([chain([bare()])])
 }
 
-/// A group of a group.
+/// A group of a group, which is a group of its members.
 #[task(name = "t.integration.tasks.return_nested_signature_group_group")]
 pub(crate) fn return_nested_signature_group_group() -> Signature {
-    group([group([bare()])])
+    group(group([bare()]).into_tasks())
 }
 
 /// A group of a chord.
@@ -56,16 +70,16 @@ pub(crate) fn return_nested_signature_group_chord() -> Signature {
     group([chord([bare()], bare())])
 }
 
-/// A chord after a chain.
+/// A chord after the tasks of a chain.
 #[task(name = "t.integration.tasks.return_nested_signature_chord_chain")]
 pub(crate) fn return_nested_signature_chord_chain() -> Signature {
-    chord([chain([bare()])], bare())
+    chord(chain([bare()]).into_tasks(), bare())
 }
 
-/// A chord after a group.
+/// A chord after the tasks of a group.
 #[task(name = "t.integration.tasks.return_nested_signature_chord_group")]
 pub(crate) fn return_nested_signature_chord_group() -> Signature {
-    chord([group([bare()])], bare())
+    chord(group([bare()]).into_tasks(), bare())
 }
 
 /// A chord after a chord.
