@@ -89,7 +89,7 @@ fn a_task_that_is_called_is_a_child_of_the_one_that_calls_it() {
         expect![[r#"
             to celery by /celery
             task "mail.send"
-            id "7fa4e215-bf18-5861-bbdd-015090e6ef53"
+            id "3373d674-80b8-5ef0-98ca-0bc1db49b0b2"
             retries 0
             timelimit [null, null]
             root_id "root"
@@ -97,7 +97,7 @@ fn a_task_that_is_called_is_a_child_of_the_one_that_calls_it() {
             origin "taskhost@box"
             replaced_task_nesting 0
             stamps {}
-            reply to ``, correlation `7fa4e215-bf18-5861-bbdd-015090e6ef53`, priority Some(0), mode Some(2)
+            reply to ``, correlation `3373d674-80b8-5ef0-98ca-0bc1db49b0b2`, priority Some(0), mode Some(2)
             [[1, NaN], {"x": "y"}, {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]
         "#]],
     );
@@ -159,7 +159,7 @@ fn a_replacement_takes_the_place_of_its_task_with_all_that_hangs_on_it() {
         stamped_headers ["tenant", "run"]
         stamps {"tenant": "acme", "run": "2"}
         reply to `client`, correlation `correlation`, priority Some(2), mode Some(2)
-        [[1], {}, {"callbacks": [{"task": "own"}, {"task": "done"}], "errbacks": [{"task": "failed"}], "chain": [{"task": "last", "args": [], "kwargs": {}, "options": {"task_id": "z", "replaced_task_nesting": 1}, "subtask_type": null, "immutable": false}, {"task": "celery.chord", "args": [], "kwargs": {"x": NaN}, "options": {"replaced_task_nesting": 1, "task_id": "90dc7e1c-4dd2-55c6-822c-c08118b8eedd"}, "subtask_type": null, "immutable": false}, {"task": "soon", "args": [], "kwargs": {}, "options": {"task_id": "dec8d5fd-7da3-55fe-ac03-79f50ef47889"}, "subtask_type": null, "immutable": false}], "chord": {"task": "body"}}]
+        [[1], {}, {"callbacks": [{"task": "own"}, {"task": "done"}], "errbacks": [{"task": "failed"}], "chain": [{"task": "last", "args": [], "kwargs": {}, "options": {"task_id": "z", "replaced_task_nesting": 1}, "subtask_type": null, "immutable": false}, {"task": "celery.chord", "args": [], "kwargs": {"x": NaN}, "options": {"replaced_task_nesting": 1, "task_id": "d55eae57-103a-51ab-9f09-4b2a9740922d"}, "subtask_type": null, "immutable": false}, {"task": "soon", "args": [], "kwargs": {}, "options": {"task_id": "1ab5bccf-1594-53c6-b663-0b35fa63aebe"}, "subtask_type": null, "immutable": false}], "chord": {"task": "body"}}]
     "#]];
     expected.assert_eq(&render(&step));
 }
@@ -305,7 +305,7 @@ fn what_joins_a_chord_is_counted_before_it_is_sent_if_the_store_counts() {
     let expected = expect![[r#"
         to celery by /celery
         task "tasks.other"
-        id "7fa4e215-bf18-5861-bbdd-015090e6ef53"
+        id "3373d674-80b8-5ef0-98ca-0bc1db49b0b2"
         group "group"
         group_index 3
         retries 0
@@ -315,7 +315,7 @@ fn what_joins_a_chord_is_counted_before_it_is_sent_if_the_store_counts() {
         origin "taskhost@box"
         replaced_task_nesting 0
         stamps {}
-        reply to ``, correlation `7fa4e215-bf18-5861-bbdd-015090e6ef53`, priority Some(0), mode Some(2)
+        reply to ``, correlation `3373d674-80b8-5ef0-98ca-0bc1db49b0b2`, priority Some(0), mode Some(2)
         [[], {}, {"callbacks": null, "errbacks": null, "chain": null, "chord": {"task": "body"}}]
     "#]];
     expected.assert_eq(&render(sent));
@@ -343,7 +343,8 @@ fn ids_follow_from_the_execution_and_its_number() {
     let retry = Request { retries: 1, ..request() };
     let replacement = Request { replaced_task_nesting: 1, ..request() };
     let other = Request { id: TaskId::parse("id-2").expect("an id"), ..request() };
-    let mut all = [first, ids(&retry), ids(&replacement), ids(&other)].concat();
+    let last_of_replacement = Request { parent_id: Some("step".to_owned()), ..request() };
+    let mut all = [first, ids(&retry), ids(&replacement), ids(&last_of_replacement), ids(&other)].concat();
     all.extend([Ids::of_errbacks("id-1"), Ids::of_chord("id-1")].map(|mut ids| ids.next_id()));
     assert_eq!(all.iter().collect::<std::collections::HashSet<_>>().len(), all.len());
     let mut drawn = Ids::of_chord("g");
@@ -504,7 +505,7 @@ fn options_that_mean_something_to_the_client_alone_break_nothing() {
         expect![[r#"
             to q by /q
             task "t"
-            id "7fa4e215-bf18-5861-bbdd-015090e6ef53"
+            id "3373d674-80b8-5ef0-98ca-0bc1db49b0b2"
             retries 0
             timelimit [null, null]
             root_id "root"
@@ -513,7 +514,7 @@ fn options_that_mean_something_to_the_client_alone_break_nothing() {
             replaced_task_nesting 0
             stamps {}
             mine 1
-            reply to ``, correlation `7fa4e215-bf18-5861-bbdd-015090e6ef53`, priority Some(0), mode Some(2)
+            reply to ``, correlation `3373d674-80b8-5ef0-98ca-0bc1db49b0b2`, priority Some(0), mode Some(2)
             [[], {}, {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]
         "#]],
     );

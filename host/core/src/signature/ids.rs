@@ -26,14 +26,12 @@ pub struct Ids {
 impl Ids {
     /// For what an execution sends as its number `index`.
     pub fn of_call(request: &Request, index: u32) -> Self {
-        let Request { id, retries, replaced_task_nesting, .. } = request;
-        Self::new(format!("{retries} {replaced_task_nesting} {index}"), id.as_str())
+        Self::of_execution(request, &index.to_string())
     }
 
     /// For what follows the success of an execution: callbacks, and the next step of a chain.
     pub fn of_callbacks(request: &Request) -> Self {
-        let Request { id, retries, replaced_task_nesting, .. } = request;
-        Self::new(format!("{retries} {replaced_task_nesting} callbacks"), id.as_str())
+        Self::of_execution(request, "callbacks")
     }
 
     /// For what follows the failure of a task, here or elsewhere.
@@ -43,13 +41,17 @@ impl Ids {
 
     /// For what takes the place of an execution.
     pub fn of_replacement(request: &Request) -> Self {
-        let Request { id, retries, replaced_task_nesting, .. } = request;
-        Self::new(format!("{retries} {replaced_task_nesting} replacement"), id.as_str())
+        Self::of_execution(request, "replacement")
     }
 
     /// For the body of a chord.
     pub fn of_chord(group: &str) -> Self {
         Self::new("chord".to_owned(), group)
+    }
+
+    fn of_execution(request: &Request, what: &str) -> Self {
+        let Request { retries, replaced_task_nesting, .. } = request;
+        Self::new(format!("{retries} {replaced_task_nesting} {what}"), &execution(request))
     }
 
     fn new(head: String, of: &str) -> Self {
@@ -85,11 +87,18 @@ pub fn was_sent_before(request: &Request, id: &TaskId, calls: u32) -> bool {
     if id.get_version_num() != DERIVED_VERSION {
         return false;
     }
-    let Request { id: of, replaced_task_nesting, .. } = request;
+    let (nesting, of) = (request.replaced_task_nesting, execution(request));
     let earlier = (0..request.retries).rev().take(EARLIER_MAX);
-    let name = |retries, index| format!("{retries} {replaced_task_nesting} {index}\n{of}");
+    let name = |retries, index| format!("{retries} {nesting} {index}\n{of}");
     let mut derived = earlier.flat_map(|retries| (0..calls).map(move |index| derived(&name(retries, index))));
     derived.any(|derived| derived == id)
+}
+
+/// What tells an execution from others, but for its numbers. A task that is replaced by a chord has its id run once more by
+/// the last task of that, without a higher nesting, and perhaps replaced in turn; but with another parent.
+fn execution(request: &Request) -> String {
+    let parent = request.parent_id.as_ref().map_or_else(String::new, |parent| format!("\n{parent}"));
+    format!("{}{parent}", request.id)
 }
 
 fn derived(name: &str) -> Uuid {
