@@ -35,6 +35,10 @@ pub struct ChordPart {
     pub index: Option<i64>,
     pub state: State,
     pub result: ResultValue,
+    /// No earlier delivery can have brought it. One of a chord that is over belongs to the next run of it, whose
+    /// size is told before the last member is published and maybe after this one (celery/canvas.py
+    /// `_apply_tasks`): it is kept for that run.
+    pub is_new: bool,
     /// The signature of the chord's body as the member's message carries it. Not stored.
     pub body: Json,
 }

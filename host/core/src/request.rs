@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::message::{DeliveryInfo, HeaderValue, Message};
+use crate::message::{DeliveryInfo, HeaderValue, Message, PUT_BACK_HEADER};
 use crate::name::{NameError, NodeName, TaskId, TaskName};
 use crate::protocol::codec::{BodyError, Codec};
 use crate::protocol::content::{Json, MapWriter};
@@ -48,6 +48,12 @@ impl Request {
             None | Some(HeaderValue::Null) => v1::decode(message, delivery, codec),
             Some(_) => v2::decode(message, delivery, codec),
         }
+    }
+
+    /// An earlier delivery of it may have been carried out, here or elsewhere.
+    pub fn may_have_come_before(&self) -> bool {
+        let headers = &self.message.headers;
+        self.delivery.redelivered || headers.delivery_count() > 0 || headers.get(PUT_BACK_HEADER).is_some()
     }
 
     /// The name to show: the task's, unless the client set another (`shadow`).

@@ -84,7 +84,7 @@ pub(super) fn fail_chain(
             // A part that has been counted before is not counted again.
             if let (Some(body), Some(group)) = (option("chord"), group_id) {
                 let index = option("group_index").and_then(|index| index.as_i64());
-                let part = ChordPart { group, task: id, index, state: State::Failure, result, body };
+                let part = ChordPart { group, task: id, index, state: State::Failure, result, is_new: false, body };
                 aftermath.chord.push(ChordStep::Count(part));
             }
         }

@@ -95,7 +95,8 @@ pub(crate) fn part(request: &Request, chord: Option<Json>, state: State, result:
         Some(HeaderValue::Int(index)) => Some(*index),
         _ => None,
     };
-    Some(ChordStep::Count(ChordPart { group, task: request.id.clone(), index, state, result, body }))
+    let is_new = !request.may_have_come_before();
+    Some(ChordStep::Count(ChordPart { group, task: request.id.clone(), index, state, result, is_new, body }))
 }
 
 /// As [`part`], of one that will not run, or was not wanted any more.

@@ -4,7 +4,7 @@
 //! Publishes nothing: the message is a step of a settlement, or goes out at once.
 
 use crate::chord::ChordStyle;
-use crate::message::{HeaderValue, Message, PUT_BACK_HEADER, Publication};
+use crate::message::{HeaderValue, Message, Publication};
 use crate::name::{NodeName, TaskId, TaskName};
 use crate::protocol::codec::Serializer;
 use crate::protocol::content::Json;
@@ -112,8 +112,7 @@ impl Sender<'_> {
 
     /// True if the execution may be one of several, of which others may have got as far as here.
     pub(crate) fn may_repeat(&self) -> bool {
-        let Request { delivery, message, .. } = self.request;
-        delivery.redelivered || message.headers.delivery_count() > 0 || message.headers.get(PUT_BACK_HEADER).is_some()
+        self.request.may_have_come_before()
     }
 
     fn root_id(&self) -> String {

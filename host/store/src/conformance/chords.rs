@@ -31,6 +31,7 @@ async fn native(store: &Arc<dyn ResultStore>) {
     a_claim_is_proved_by_its_token(&**store).await;
     a_chord_that_is_done_stays_done(&**store).await;
     a_chord_that_is_applied_anew_begins_anew(&**store).await;
+    a_new_part_of_a_chord_that_is_over_is_kept_for_its_next_run(&**store).await;
     a_chord_that_failed_is_not_claimed_again(&**store).await;
     a_chord_grows_once_for_each_member(&**store).await;
     a_chord_comes_with_the_shape_of_its_header(&**store).await;
@@ -73,6 +74,7 @@ pub(crate) fn part(group: &str, task: &TaskId, index: impl Into<Option<i64>>, re
         index: index.into(),
         state: State::Success,
         result: ResultValue::Json(json(result)),
+        is_new: false,
         body: Json::null(),
     }
 }
@@ -123,6 +125,17 @@ async fn the_last_part_claims_its_chord(store: &dyn ResultStore) {
         task,
     });
     assert_eq!(chord.parts, expected, "in the order of the header, and what has no place last");
+}
+
+/// A frozen chord that is applied again has the same ids, and its client sets the size before the last member only.
+async fn a_new_part_of_a_chord_that_is_over_is_kept_for_its_next_run(store: &dyn ResultStore) {
+    let (only, chord) = complete(store).await;
+    assert!(store.finish_chord(&only.group, &chord.token).await.expect("the store answers"));
+    assert_eq!(count(store, &only).await, Progress::Over, "it came before");
+    assert_eq!(count(store, &ChordPart { is_new: true, ..only.clone() }).await, Progress::Over);
+    size(store, &only.group, 2).await;
+    let other = ChordPart { is_new: true, ..part(&only.group, &fresh("other"), 1, "2") };
+    assert_eq!(values(&claimed(count(store, &other).await)), ["1", "2"]);
 }
 
 async fn values_and_exceptions_are_kept_as_they_were_written(store: &dyn ResultStore) {

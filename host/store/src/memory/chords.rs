@@ -70,12 +70,16 @@ impl Chords {
 
     pub(super) fn count(&mut self, part: &ChordPart) -> Progress {
         let group = self.group(&part.group);
-        if group.is_done {
+        if group.is_done && !part.is_new {
             return Progress::Over;
         }
         let again = !group.counted.insert((part.task.clone(), part.index));
         if !again {
             group.record(part);
+        }
+        if group.is_done {
+            // Kept for another run of the same chord, whose size has yet to come.
+            return Progress::Over;
         }
         if group.size.is_none_or(|size| group.parts.len() as u64 != size + group.extra) {
             return Progress::Waiting;
@@ -106,7 +110,10 @@ impl Chords {
 
     pub(super) fn finish(&mut self, name: &str, token: &str) -> bool {
         let group = self.group(name);
-        if !group.is_done && !group.held_by(token) {
+        if group.is_done {
+            return true;
+        }
+        if !group.held_by(token) {
             return false;
         }
         let result = group.result.take();

@@ -125,6 +125,7 @@ impl RedisStore {
             token.clone().into(),
             number(terms.claim_s),
             number(PARTS_READ_MAX as u64),
+            number(part.is_new.into()),
         ];
         let keys = keys.iter().map(|suffix| self.keys.of_group(&part.group, suffix)).collect();
         Counting { part, token, call: Call { script: &COUNT, keys, arguments } }

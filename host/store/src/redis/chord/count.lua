@@ -4,10 +4,11 @@ local parts, extra, size, counted, group, claim = unpack(KEYS)
 local member, part, score = ARGV[1], ARGV[2], ARGV[3]
 local expires, group_expires = tonumber(ARGV[4]), tonumber(ARGV[5])
 local token, claim_expires, page = ARGV[6], ARGV[7], tonumber(ARGV[8])
+local is_new = ARGV[9] == '1'
 local ordered = score ~= ''
 
 local holder = redis.call('GET', claim)
-if holder == 'done' then
+if holder == 'done' and not is_new then
     return {'over'}
 end
 
@@ -28,6 +29,11 @@ if expires > 0 then
     if group_expires > 0 then
         redis.call('EXPIRE', group, group_expires)
     end
+end
+
+if holder == 'done' then
+    -- Kept for another run of the same chord, whose size has yet to come.
+    return {'over'}
 end
 
 local wanted = redis.call('GET', size)

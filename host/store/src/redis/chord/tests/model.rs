@@ -73,7 +73,10 @@ async fn redis_does_what_maps_do() {
                     memory.let_claim_run_out(&group);
                     continue;
                 }
-                _ => Step::Count(part(&group, &tasks[task], index, &n.to_string())),
+                _ => {
+                    let is_new = n % 2 == 0;
+                    Step::Count(ChordPart { is_new, ..part(&group, &tasks[task], index, &n.to_string()) })
+                }
             };
             let [redis, memory] = both(&redis, &memory, &step, &mut tokens).await;
             steps.push(format!("{step:?}: {redis}"));
