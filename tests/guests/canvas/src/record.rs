@@ -19,11 +19,7 @@ const LENGTH_MAX: usize = 160;
 const LENGTH_CUT: usize = 120;
 
 /// Writes down that a task runs.
-pub(crate) fn keep<const N: usize>(
-    context: &Context,
-    label: &str,
-    facts: [(&str, Value); N],
-) -> Result<(), TaskError> {
+pub(crate) fn keep<const N: usize>(context: &Context, label: &str, facts: [(&str, Value); N]) -> Result<(), TaskError> {
     let request = context.request();
     let mut kept: Map<String, Value> = FACTS.iter().map(|name| (name.to_string(), request[*name].clone())).collect();
     for (name, value) in facts {
@@ -57,9 +53,8 @@ pub(crate) fn shown(value: &Value) -> String {
     if text.len() <= LENGTH_MAX {
         return text;
     }
-    let digest = text.bytes().fold(0x811c_9dc5_u32, |digest, byte| {
-        (digest ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-    });
+    let digest =
+        text.bytes().fold(0x811c_9dc5_u32, |digest, byte| (digest ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     format!("{}#{digest:08x}", &text[..LENGTH_CUT])
 }
 
