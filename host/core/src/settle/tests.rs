@@ -13,11 +13,12 @@ use crate::catalog::Catalog;
 use crate::control::Signal;
 use crate::dispatcher::fixture::{self, request, spec};
 use crate::message::VERSION_HEADER;
-use crate::outcome::{AttemptId, DeliveryId, RetryDelay, Trap};
+use crate::outcome::{AttemptId, DeliveryId, RetryDelay, RetryRequest, Trap};
 use crate::protocol::codec::Codec;
 use crate::protocol::content::JsonError;
 use crate::protocol::v2;
 use crate::record::ResultRecord;
+use crate::retry;
 use crate::task::{Disposition, PluginVersion, RetryKwargs, RetryOn, TaskOptions};
 use crate::usage::Usage;
 

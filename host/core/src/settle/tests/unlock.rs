@@ -3,6 +3,7 @@
 use super::*;
 use crate::builtin;
 use crate::flow::Broken;
+use crate::outcome::Unlocked;
 
 /// The task that looks after it, with the options that every worker gives it.
 fn looking() -> Attempt {
