@@ -83,3 +83,26 @@ pub(crate) mod config {
         runtime_path: "::taskhost::__private::wit_bindgen::rt",
     });
 }
+
+/// `wasi:logging`, for those who log with levels.
+#[cfg(feature = "log")]
+pub(crate) mod logging {
+    wit_bindgen::generate!({
+        inline: r#"
+            package taskhost:sdk;
+
+            world lines {
+                import wasi:logging/logging@0.1.0-draft;
+            }
+
+            package wasi:logging@0.1.0-draft {
+                interface logging {
+                    enum level { trace, debug, info, warn, error, critical }
+                    log: func(level: level, context: string, message: string);
+                }
+            }
+        "#,
+        generate_all,
+        runtime_path: "::taskhost::__private::wit_bindgen::rt",
+    });
+}

@@ -70,6 +70,8 @@ pub fn describe(tasks: &[Task]) -> Vec<TaskInfo> {
 pub fn run(tasks: &[Task], invocation: Invocation) -> Result<String, Failure> {
     let Invocation { id, task: name, args, kwargs, retries } = invocation;
     report_panics();
+    #[cfg(feature = "log")]
+    crate::logging::install();
     let Some(task) = find(tasks, &name) else {
         let error = TaskError::new("NotRegistered", &name).module("celery.exceptions");
         return Err(failure(error, "run"));

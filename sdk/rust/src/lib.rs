@@ -32,6 +32,11 @@
 //! `Option` of them as a whole keeps NaN and infinities (inside other results they are written as `null`). [`Json`] keeps
 //! everything, numbers of 300 digits included. An integer too large for its parameter's type is a `TypeError`.
 //!
+//! # Logging
+//!
+//! What a task prints is in the worker's log, with its id and name. With the feature `log`, so are the lines of the crate
+//! [`log`](https://docs.rs/log), with their level.
+//!
 //! # Panics
 //!
 //! A panic is a bug: it is written to stderr with its place, ends the instance with a trap, and is no exception of yours.
@@ -50,6 +55,8 @@ mod json;
 mod keyvalue;
 mod lenient;
 mod lent;
+#[cfg(feature = "log")]
+mod logging;
 mod outcome;
 mod result;
 mod retry;

@@ -172,6 +172,16 @@ impl Site {
         host::run(&self.binary, self.folder.path(), arguments)
     }
 
+    /// As [`Site::bare_command`], with what its hosts find in their environment.
+    #[track_caller]
+    pub fn environment_command(&self, arguments: &[&str]) -> Ended {
+        let mut command = host::command(&self.binary, self.folder.path());
+        command.args(arguments).envs(self.environment.iter().map(|(name, value)| (name, value)));
+        let mut process = Process::start(&format!("host {}", arguments.join(" ")), &mut command);
+        let status = process.wait();
+        Ended { status, out: process.written(Stream::Out), err: process.written(Stream::Err) }
+    }
+
     /// Starts a command of the binary that does not end by itself.
     #[track_caller]
     pub fn start_command(&self, arguments: &[&str]) -> Process {

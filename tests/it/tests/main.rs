@@ -52,6 +52,7 @@ mod commands;
 mod composing;
 mod configuration;
 mod connection;
+mod contract;
 mod control;
 mod crash;
 mod dead;
