@@ -14,6 +14,7 @@ mod chord;
 mod contender;
 mod drain;
 mod lane;
+mod languages;
 mod process;
 mod publish;
 mod sandbox;
@@ -36,6 +37,7 @@ struct CommandLine {
 #[derive(Debug, Subcommand)]
 enum Command {
     Sandbox(SandboxArgs),
+    Languages(LanguagesArgs),
     Worker(WorkerArgs),
     Canvas(CanvasArgs),
     Bare(BareArgs),
@@ -59,6 +61,20 @@ struct SandboxArgs {
     /// Where compiled code is kept while the plugins of a folder are loaded
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
+}
+
+/// Load and call the same plugin, written in each language, and print a table
+#[derive(Debug, Args)]
+struct LanguagesArgs {
+    /// The components
+    #[arg(value_name = "LANGUAGE=FILE", required = true)]
+    plugins: Vec<languages::Plugin>,
+    /// How many calls to measure
+    #[arg(long, value_name = "N", default_value_t = 2_000)]
+    calls: usize,
+    /// Print nothing but rows of the table, all from this process
+    #[arg(long)]
+    row: bool,
 }
 
 /// Drain a queue of no-op tasks with each worker in turn
@@ -125,6 +141,7 @@ struct BareArgs {
 fn main() -> ExitCode {
     let result = match CommandLine::parse().command {
         Command::Sandbox(args) => run(sandbox::measure(&args)),
+        Command::Languages(args) => run(languages::measure(&args)),
         Command::Worker(args) => run(worker::measure(&args)),
         Command::Canvas(args) => run(chord::measure(&args)),
         Command::Bare(args) => run(bare::serve(&args)),

@@ -14,17 +14,21 @@ use crate::servers::Kind;
 use crate::test::executable;
 use crate::{Result, group, plugins};
 
+/// The languages with an SDK, and the folder of each.
+const LANGUAGES: [(&str, &str); 5] =
+    [("Rust", "rust"), ("C", "c"), ("Go", "go"), ("TypeScript", "js"), ("Python", "python")];
+
 /// Builds nearly as fast as release, in a fraction of the time.
 const QUICK_BUILD: &str = "--quick-build";
 
-/// `cargo xtask bench [sandbox|worker|canvas|all|LANE] [--quick-build] [OPTION..]`: other options go to the measuring program.
+/// `cargo xtask bench [sandbox|languages|worker|canvas|all|LANE] [--quick-build] [OPTION..]`: other options go to the measuring program.
 pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     let named = arguments.first().filter(|first| !first.starts_with('-'));
     let mut options = arguments[usize::from(named.is_some())..].to_vec();
     let quick = options.iter().any(|option| option == QUICK_BUILD);
     options.retain(|option| option != QUICK_BUILD);
     let what = named.map_or("all", String::as_str);
-    if !["sandbox", "worker", "canvas", "all"].contains(&what) {
+    if !["sandbox", "languages", "worker", "canvas", "all"].contains(&what) {
         // Whether there is such a lane is known to the measuring program.
         options.extend(["--only".to_owned(), what.to_owned()]);
     }
@@ -37,7 +41,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
         let options = if what == "all" { &[] } else { &options[..] };
         code = programs.sandbox(options)?;
     }
-    if what == "canvas" {
+    if what == "languages" {
+        code = programs.languages(&root, &options)?;
+    } else if what == "canvas" {
         code = programs.worker("canvas", &options)?;
     } else if what != "sandbox" && code == ExitCode::SUCCESS {
         code = programs.worker("worker", &options)?;
@@ -79,6 +85,16 @@ impl Programs {
         say("measuring the sandbox");
         let given = ["--plugins".into(), self.plugins.clone().into(), "--noop".into(), self.noop.clone().into()];
         self.measure("sandbox", given.into(), options)
+    }
+
+    /// The plugin of the contract, in each language that could be built here.
+    fn languages(&self, root: &Path, options: &[String]) -> Result<ExitCode> {
+        plugins::run(&["contract".to_owned()])?;
+        let component = |language: &str| root.join("tests/guests/contract").join(language).join("contract.wasm");
+        let there = LANGUAGES.iter().filter(|(_, folder)| component(folder).exists());
+        let given = there.map(|(name, folder)| format!("{name}={}", component(folder).display()).into()).collect();
+        say("measuring the languages");
+        self.measure("languages", given, options)
     }
 
     /// Measures the worker, or it with canvases: both need the same.

@@ -36,7 +36,7 @@ Commands:
   plugins [NAME..]   build plugins/*, tests/guests/* and tests/celery/plugin (or only those named) to
                      WebAssembly components
   bench [WHAT] [OPTION..]
-                     measure `sandbox`, `worker`, `canvas` (chords), `all`, or only lanes of the worker whose names contain
+                     measure `sandbox`, `languages` (one plugin in each), `worker`, `canvas` (chords), `all`, or only lanes of the worker whose names contain
                      WHAT (`redis-results`, `classic-ignored-host`), in release builds, beside bare loops
                      and Celery; --quick-build builds without link-time optimisation; --tasks N, --rounds N
                      and others (`bench worker --help`) go to the measurement

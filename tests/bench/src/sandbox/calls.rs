@@ -130,7 +130,7 @@ fn spread(times: &[Duration]) -> Spread {
 }
 
 /// A sandbox for one attempt at a time.
-pub(super) fn config(grants: BTreeMap<PluginName, Grant>) -> Result<Config> {
+pub(crate) fn config(grants: BTreeMap<PluginName, Grant>) -> Result<Config> {
     let hostname = NodeName::parse("bench@localhost")?;
     Ok(Config { concurrency: 1, hostname, limits: Limits::default(), grants, cache: None, scratch_dir: None })
 }
@@ -145,7 +145,7 @@ pub(super) async fn call(sandbox: &Sandbox, attempt: &Attempt) -> Result<Duratio
 }
 
 /// An attempt of a task that was loaded, with the request of the one that does nothing.
-pub(super) fn attempt(loaded: &Loaded, task: &str) -> Result<Attempt> {
+pub(crate) fn attempt(loaded: &Loaded, task: &str) -> Result<Attempt> {
     let name = TaskName::parse(task)?;
     let spec = loaded.catalog.get(&name);
     let spec = spec.ok_or_else(|| format!("no plugin has {task}; refused: {:?}", loaded.refused))?;

@@ -11,7 +11,7 @@ use std::process::{Command, ExitCode};
 
 use crate::{Result, SandboxArgs, process};
 
-mod calls;
+pub(crate) mod calls;
 mod capabilities;
 mod load;
 mod small;
