@@ -59,9 +59,7 @@ pub(crate) static RUST: Language = Language { has_stacks: false, ..Language::new
 pub(crate) static PYTHON: Language = Language::new("TASKHOST_TEST_CONTRACT_PYTHON");
 pub(crate) static JS: Language = Language::new("TASKHOST_TEST_CONTRACT_JS");
 pub(crate) static GO: Language = Language::new("TASKHOST_TEST_CONTRACT_GO");
-/// An error of C is where it was made, and nothing else.
-pub(crate) static C: Language =
-    Language { has_stacks: false, has_causes: false, ..Language::new("TASKHOST_TEST_CONTRACT_C") };
+pub(crate) static C: Language = Language::new("TASKHOST_TEST_CONTRACT_C");
 
 /// A site whose only plugin is the one of the contract.
 pub(crate) struct Contract {
