@@ -1,0 +1,3 @@
+module taskhost.dev/taskhost
+
+go 1.25

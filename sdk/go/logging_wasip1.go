@@ -1,0 +1,7 @@
+package taskhost
+
+import "log/slog"
+
+func init() {
+	slog.SetDefault(slog.New(&LogHandler{}))
+}
