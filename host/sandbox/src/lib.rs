@@ -40,7 +40,7 @@ pub use engine::EngineError;
 pub use events::EventSink;
 pub use grant::{Calls, GRANT_OPTIONS, Grant, HttpPattern, Mode, Need, Power, Scope, SocketPattern};
 pub use limits::{Config, Limits};
-pub use manifest::ManifestError;
+pub use manifest::{ManifestError, name_and_component};
 pub use options::{FOR_CLIENTS, OptionError};
 pub use plugin::{Import, LoadError, PluginReport, TaskReport};
 pub use publish::{Outlet, PublishSink};

@@ -58,6 +58,11 @@ pub enum ManifestError {
     Content { path: PathBuf, line: usize, what: String },
 }
 
+/// What the plugin of a manifest is called and where its component goes, if the manifest is in order.
+pub fn name_and_component(path: &Path) -> Result<(PluginName, PathBuf), ManifestError> {
+    Manifest::read(path).map(|manifest| (manifest.name, manifest.component))
+}
+
 impl Manifest {
     /// Reads the file.
     pub(crate) fn read(path: &Path) -> Result<Self, ManifestError> {

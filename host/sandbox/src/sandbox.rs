@@ -15,7 +15,7 @@ use crate::capability::{ResultSource, Scratches, ValuesSource};
 use crate::engine::{Engine, EngineError};
 use crate::events::EventSink;
 use crate::folder;
-use crate::grant::Grant;
+use crate::grant::{self, Grant};
 use crate::limits::Config;
 use crate::plugin::{self, LoadError, Plugin, PluginReport, Source};
 use crate::publish::Outlet;
@@ -191,9 +191,30 @@ impl Sandbox {
                 return PluginReport { name, path: path.to_owned(), refused, ..PluginReport::default() };
             }
         };
-        let mut report = PluginReport::new(&source);
-        let loaded = match plugin::open(&self.config, &source, &mut report).await {
-            Ok(opened) => self.build(&source, opened, &mut report).await.map(drop),
+        self.examine(&source).await
+    }
+
+    /// Finds out everything about a component that was made for this manifest and is not beside it yet. That
+    /// something is not granted does not matter: whoever builds a plugin is not who runs it.
+    pub async fn check_built(&self, manifest: &Path, component: &Path) -> PluginReport {
+        let mut source = match Source::manifest(manifest) {
+            Ok(source) => source,
+            Err(error) => {
+                let (path, refused) = (component.to_owned(), Some(reason(&error)));
+                return PluginReport { path, refused, ..PluginReport::default() };
+            }
+        };
+        component.clone_into(&mut source.component);
+        let needs = source.manifest.as_mut().map(|manifest| std::mem::take(&mut manifest.needs)).unwrap_or_default();
+        let mut report = self.examine(&source).await;
+        report.powers = grant::side_by_side(&needs, &self.granted(&source.name).unwrap_or_default());
+        report
+    }
+
+    async fn examine(&self, source: &Source) -> PluginReport {
+        let mut report = PluginReport::new(source);
+        let loaded = match plugin::open(&self.config, source, &mut report).await {
+            Ok(opened) => self.build(source, opened, &mut report).await.map(drop),
             Err(error) => Err(error),
         };
         report.refused = loaded.err().map(|error| reason(&error));
