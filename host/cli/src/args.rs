@@ -3,6 +3,7 @@
 //! Values of settings stay text here; they are read together with file and environment, so that a
 //! mistake is reported the same way wherever it was made.
 
+mod authoring;
 mod remote;
 
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Flag};
 
+pub(crate) use authoring::{PluginBuildArgs, PluginNewArgs};
 pub(crate) use remote::{ControlArgs, EventsArgs, InspectArgs, MethodArgs, RemoteArgs, StatusArgs, method_list};
 
 /// Run sandboxed WebAssembly tasks for Celery clients.
@@ -254,9 +256,11 @@ Examples:
   host result my-id --wait=30s --json -r redis://localhost/0
       Exits with 1 if the task failed, or was not done in time.";
 
-/// Look into plugins, those of a folder or of a running worker
+/// Write plugins, and look into those of a folder or of a running worker
 #[derive(Debug, Subcommand)]
 pub(crate) enum PluginCommand {
+    New(PluginNewArgs),
+    Build(PluginBuildArgs),
     Check(PluginCheckArgs),
     List(PluginListArgs),
     Reload(PluginReloadArgs),

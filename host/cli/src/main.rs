@@ -3,6 +3,7 @@
 //! Decides nothing about tasks; says everything to the operator.
 
 mod args;
+mod build;
 mod command;
 mod config;
 mod desk;

@@ -35,7 +35,7 @@ fn help_of_host() {
                        its own
               call     Publish a task and print its id, or its result with --wait
               result   Show the state and the result of a task
-              plugin   Look into plugins, those of a folder or of a running worker
+              plugin   Write plugins, and look into those of a folder or of a running worker
               status   Show which workers are up, ours and Python's
               inspect  Ask workers what they have and do
               control  Tell workers what to do from now on
@@ -233,11 +233,13 @@ fn help_of_plugin() {
     check_help(
         &["plugin"],
         expect![[r#"
-            Look into plugins, those of a folder or of a running worker
+            Write plugins, and look into those of a folder or of a running worker
 
             Usage: host plugin <COMMAND>
 
             Commands:
+              new     Make a folder with a new plugin to start from
+              build   Make the component of a plugin from its sources, and check it
               check   Say whether a plugin can be loaded, and which tasks it has
               list    List plugins with their tasks, and those that are refused with the reason
               reload  Make the running worker load its plugins anew

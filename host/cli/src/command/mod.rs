@@ -10,6 +10,8 @@ mod events;
 mod grant;
 mod outcome;
 mod plugin;
+mod plugin_build;
+mod plugin_new;
 mod purge;
 mod remote;
 mod result;
@@ -30,6 +32,8 @@ pub(crate) fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Run(args) => run::run(&args),
         Command::Call(args) => call::run(&args),
         Command::Result(args) => result::run(&args),
+        Command::Plugin(PluginCommand::New(args)) => plugin_new::run(&args),
+        Command::Plugin(PluginCommand::Build(args)) => plugin_build::run(&args),
         Command::Plugin(PluginCommand::Check(args)) => plugin::check(&args),
         Command::Plugin(PluginCommand::List(args)) => plugin::list(&args),
         Command::Plugin(PluginCommand::Reload(args)) => plugin::reload(&args),
