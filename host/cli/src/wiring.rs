@@ -245,6 +245,7 @@ pub(crate) fn sandbox(config: &Config) -> Result<Arc<Sandbox>, Failure> {
         grants: config.grants.clone(),
         cache: config.plugins.cache.clone().map(|(dir, key)| CacheConfig { dir, key }),
         scratch_dir: config.sandbox.scratch_dir.clone(),
+        wasi_0_3: config.plugins.wasi_0_3,
     });
     Ok(Arc::new(sandbox.context("cannot set up the sandbox")?))
 }

@@ -37,6 +37,7 @@ async fn main() {
         grants: Default::default(),
         cache: None,
         scratch_dir: None,
+        wasi_0_3: false,
     })
     .expect("a sandbox");
     let loaded = sandbox.load_folder(dir.path()).await;

@@ -166,6 +166,21 @@ impl Patience {
     }
 }
 
+impl Patience {
+    /// Waits so long. False if that was cut short.
+    pub(crate) async fn sleep(&self, time: Duration) -> bool {
+        match self.wait(time, future::pending::<()>()).await {
+            Ok(()) | Err(Cut::Told) => false,
+            Err(Cut::Time(waited)) => waited >= time,
+        }
+    }
+
+    /// True once the guest should come to an end.
+    pub(crate) fn is_over(&self) -> bool {
+        self.deadlines.cancelled() || self.notice.as_ref().is_some_and(|notice| notice.is_given())
+    }
+}
+
 /// `wasi:clocks/monotonic-clock` in place of wasmtime's own: a sleep ends early at the soft deadline
 /// of a task that handles it, and when it is told to end, since a guest that sleeps cannot ask whether
 /// it is cancelled. Sleeps that begin after that are not cut short.

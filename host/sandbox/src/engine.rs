@@ -1,9 +1,11 @@
-//! One engine for the life of the process: compiler settings, the pool, the ticker and the linker.
+//! Engines for the life of the process: compiler settings, the pool, the ticker and the linker of each.
 //!
-//! Knows nothing of plugins or attempts.
+//! There are two at most. The sequential one is there from the start; the concurrent one runs asynchronous tasks, costs
+//! each call some microseconds more, and is made when the first plugin is loaded that needs it. Knows nothing of plugins
+//! or attempts.
 
 use std::error::Error;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 
 use tokio::sync::OwnedSemaphorePermit;
@@ -11,6 +13,7 @@ use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, Strategy, WasmFeatures};
 
 use crate::abi;
+use crate::asynchronous;
 use crate::cache::CompileCache;
 use crate::capability;
 use crate::clock::GuestClock;
@@ -20,6 +23,9 @@ use crate::reuse::Rooms;
 
 /// Instances beyond the configured concurrency, for loading and checking plugins meanwhile.
 const HEADROOM: usize = 8;
+/// Stacks for an instance that waits for several things at a time. One is the rule; it takes another when something
+/// has to be done for it while it stands in a call that blocks, and one for each of the components in it that does.
+const STACKS_PER_INSTANCE: u32 = 4;
 /// Room for the host's own record of an instance. Only a limit; big Python components need it.
 const INSTANCE_BYTES_MAX: usize = 16 << 20;
 /// How much of an instance's memory stays mapped between attempts, where the kernel tells which pages
@@ -38,6 +44,15 @@ pub enum EngineError {
     Pooling(String),
 }
 
+/// What the guests of an engine can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// One thing after the other.
+    Sequential,
+    /// Wait for several things at a time.
+    Concurrent,
+}
+
 /// Compiles and instantiates.
 pub(crate) struct Engine {
     pub(crate) wasm: wasmtime::Engine,
@@ -52,8 +67,26 @@ pub(crate) struct Engine {
     pub(crate) rooms: Rooms,
 }
 
-impl Engine {
-    /// Builds the engine, and the pool if the machine has the addresses for it.
+/// All engines of one sandbox.
+pub(crate) struct Engines {
+    settings: Settings,
+    sequential: Arc<Engine>,
+    concurrent: OnceLock<Arc<Engine>>,
+    /// Held by whoever makes it.
+    making: Mutex<()>,
+}
+
+/// What the engines have in common.
+struct Settings {
+    concurrency: usize,
+    stack_bytes: usize,
+    /// Whether there has to be a pool.
+    forced: Option<bool>,
+    wasi_0_3: bool,
+    cache: Option<Arc<CompileCache>>,
+}
+
+impl Engines {
     pub(crate) fn new(config: &limits::Config) -> Result<Self, EngineError> {
         let forced = match std::env::var("HOST_POOLING").ok().as_deref() {
             None | Some("") => None,
@@ -61,11 +94,6 @@ impl Engine {
             Some("1") => Some(true),
             Some(other) => return Err(EngineError::Pooling(other.to_owned())),
         };
-        let instances = config.concurrency.max(1).saturating_add(HEADROOM);
-        let (wasm, pooled) = build(instances, config.limits.stack_bytes, forced).map_err(EngineError::Setup)?;
-        start_ticker(&wasm).map_err(EngineError::Ticker)?;
-        let linker = link(&wasm).map_err(EngineError::Setup)?;
-        let rooms = Rooms::new(instances, config.concurrency.max(1));
         let cache = config.cache.as_ref().and_then(|config| match CompileCache::open(config) {
             Ok(cache) => Some(Arc::new(cache)),
             Err(error) => {
@@ -74,8 +102,59 @@ impl Engine {
                 None
             }
         });
+        let settings = Settings {
+            concurrency: config.concurrency.max(1),
+            stack_bytes: config.limits.stack_bytes,
+            forced,
+            wasi_0_3: config.wasi_0_3,
+            cache,
+        };
+        let sequential = Arc::new(Engine::new(Kind::Sequential, &settings)?);
+        Ok(Self { settings, sequential, concurrent: OnceLock::new(), making: Mutex::default() })
+    }
+
+    /// True if guests of the concurrent engine get WASI 0.3.
+    pub(crate) fn has_wasi_0_3(&self) -> bool {
+        self.settings.wasi_0_3
+    }
+
+    pub(crate) fn sequential(&self) -> &Arc<Engine> {
+        &self.sequential
+    }
+
+    /// The engine of that kind. Making one reserves addresses, which takes some milliseconds.
+    pub(crate) fn of(&self, kind: Kind) -> Result<Arc<Engine>, EngineError> {
+        if kind == Kind::Sequential {
+            return Ok(Arc::clone(&self.sequential));
+        }
+        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(engine) = self.concurrent.get() {
+            return Ok(Arc::clone(engine));
+        }
+        let engine = Arc::new(Engine::new(kind, &self.settings)?);
+        Ok(Arc::clone(self.concurrent.get_or_init(|| engine)))
+    }
+
+    /// Those that were made.
+    pub(crate) fn made(&self) -> impl Iterator<Item = &Engine> {
+        std::iter::once(&*self.sequential).chain(self.concurrent.get().map(|engine| &**engine))
+    }
+}
+
+impl Engine {
+    /// Builds the engine, and the pool if the machine has the addresses for it.
+    fn new(kind: Kind, settings: &Settings) -> Result<Self, EngineError> {
+        let instances = settings.concurrency.saturating_add(HEADROOM);
+        let (wasm, pooled) =
+            build(kind, instances, settings.stack_bytes, settings.forced).map_err(EngineError::Setup)?;
+        start_ticker(&wasm).map_err(EngineError::Ticker)?;
+        let mut linker = link(&wasm).map_err(EngineError::Setup)?;
+        if kind == Kind::Concurrent {
+            asynchronous::link(&mut linker, settings.wasi_0_3).map_err(EngineError::Setup)?;
+        }
+        let rooms = Rooms::new(instances, settings.concurrency);
         let compiler_threads = thread::available_parallelism().map_or(1, |cpus| cpus.get().div_ceil(2));
-        Ok(Self { wasm, linker, pooled, cache, compiler_threads, rooms })
+        Ok(Self { wasm, linker, pooled, cache: settings.cache.clone(), compiler_threads, rooms })
     }
 
     /// Waits until there is room for one more instance.
@@ -84,17 +163,23 @@ impl Engine {
     }
 }
 
-fn build(instances: usize, stack_bytes: usize, forced: Option<bool>) -> wasmtime::Result<(wasmtime::Engine, bool)> {
+fn build(
+    kind: Kind,
+    instances: usize,
+    stack_bytes: usize,
+    forced: Option<bool>,
+) -> wasmtime::Result<(wasmtime::Engine, bool)> {
+    let settings = || settings(kind, stack_bytes);
     if forced == Some(false) {
-        return Ok((wasmtime::Engine::new(&settings(stack_bytes))?, false));
+        return Ok((wasmtime::Engine::new(&settings())?, false));
     }
     // Building the engine reserves the addresses of the whole pool, so it is the probe as well: it
     // fails under `ulimit -v`, on 39-bit address spaces and in some containers.
-    match wasmtime::Engine::new(settings(stack_bytes).allocation_strategy(pool(instances))) {
+    match wasmtime::Engine::new(settings().allocation_strategy(pool(kind, instances))) {
         Ok(wasm) => Ok((wasm, true)),
         Err(error) if forced.is_none() => {
             tracing::warn!("no address space for a pool of instances, tasks start more slowly: {error:#}");
-            Ok((wasmtime::Engine::new(&settings(stack_bytes))?, false))
+            Ok((wasmtime::Engine::new(&settings())?, false))
         }
         Err(error) => Err(error),
     }
@@ -107,12 +192,12 @@ const UNWANTED: WasmFeatures = WasmFeatures::MEMORY64
     .union(WasmFeatures::EXCEPTIONS)
     .union(WasmFeatures::THREADS);
 
-fn settings(stack_bytes: usize) -> Config {
+fn settings(kind: Kind, stack_bytes: usize) -> Config {
     let mut config = Config::new();
     config
         .strategy(Strategy::Cranelift)
         .wasm_component_model(true)
-        .concurrency_support(false)
+        .concurrency_support(kind == Kind::Concurrent)
         .epoch_interruption(true)
         .wasm_features(UNWANTED, false)
         .shared_memory(false)
@@ -121,11 +206,15 @@ fn settings(stack_bytes: usize) -> Config {
     config
 }
 
-fn pool(instances: usize) -> InstanceAllocationStrategy {
+fn pool(kind: Kind, instances: usize) -> InstanceAllocationStrategy {
     let instances = u32::try_from(instances).unwrap_or(u32::MAX);
+    let stacks = match kind {
+        Kind::Sequential => instances,
+        Kind::Concurrent => instances.saturating_mul(STACKS_PER_INSTANCE),
+    };
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
-        .total_stacks(instances)
+        .total_stacks(stacks)
         .total_core_instances(instances.saturating_mul(CORE_INSTANCES_MAX))
         .total_memories(instances.saturating_mul(MEMORIES_MAX))
         .total_tables(instances.saturating_mul(TABLES_MAX))

@@ -15,6 +15,7 @@ use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
 use crate::abi::taskhost::task::context::{EventError, UpdateError};
 use crate::abi::taskhost::task::{context, types};
+use crate::asynchronous::Wasi03;
 use crate::calls::{self, Calls};
 use crate::capability::{self, Capabilities, CapabilityError, Http, Remarks, Scratch, Sockets, Traffic, TrafficMeter};
 use crate::clock::{Deadlines, Ending, Notice, Patience};
@@ -54,6 +55,8 @@ pub(crate) struct Guest {
     /// Counts what goes over the network, once something does.
     traffic: Option<Arc<TrafficMeter>>,
     table: ResourceTable,
+    /// What it has of WASI 0.3, once it uses that.
+    wasi_0_3: Option<Box<Wasi03>>,
 }
 
 impl Guest {
@@ -90,6 +93,7 @@ impl Guest {
             remarks: None,
             traffic: None,
             table,
+            wasi_0_3: None,
         }
     }
 
@@ -257,6 +261,15 @@ impl Guest {
             self.socket_rules().furnish(&mut builder);
         }
         Ok(builder.build())
+    }
+
+    /// Its WASI context, and what it has of WASI 0.3 apart from it.
+    pub(crate) fn wasi_0_3(&mut self) -> (&mut WasiCtx, &mut Wasi03) {
+        self.ctx();
+        let handles_max = self.limits.handles;
+        let Self { wasi, wasi_0_3, .. } = self;
+        let apart = wasi_0_3.get_or_insert_with(|| Box::new(Wasi03::new(handles_max)));
+        (wasi.as_mut().expect("it was made above"), apart)
     }
 
     /// Where the guest's words go.

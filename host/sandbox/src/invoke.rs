@@ -65,20 +65,20 @@ impl Sandbox {
         // Freed after the store, which is declared later.
         let mut room = None;
         let (mut store, mut instance, attempts_before);
-        match plugin.line.as_ref().and_then(|line| self.engine().rooms.take(line, covered)) {
+        match plugin.line.as_ref().and_then(|line| plugin.engine.rooms.take(line, covered)) {
             Some(used) => {
                 (store, instance, attempts_before) = (used.store, Some(used.instance), used.attempts);
                 room = Some(used.room);
                 guest.take_over(&mut store);
             }
             None => {
-                store = guest.into_store(self.engine(), plugin.limits.result_bytes.saturating_mul(2));
+                store = guest.into_store(&plugin.engine, plugin.limits.result_bytes.saturating_mul(2));
                 (instance, attempts_before) = (None, 0);
             }
         }
         let call = async {
             if room.is_none() {
-                room = Some(self.engine().room().await);
+                room = Some(plugin.engine.room().await);
             }
             run(&plugin, &mut store, &mut instance, &attempt).await
         };
@@ -118,7 +118,7 @@ impl Sandbox {
             scratch.remove().await;
         }
         if let Some((line, used)) = used {
-            self.engine().rooms.put(line, covered, used);
+            plugin.engine.rooms.put(line, covered, used);
         }
         let wall = started.elapsed();
         let (bytes_in, bytes_out) = (bytes_in + traffic.received_bytes, bytes_out + traffic.sent_bytes);

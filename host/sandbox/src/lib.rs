@@ -5,11 +5,13 @@
 
 mod abi;
 mod answer;
+mod asynchronous;
 mod cache;
 mod calls;
 mod capability;
 mod ceiling;
 mod clock;
+mod component;
 mod cpu;
 mod engine;
 mod events;

@@ -75,6 +75,8 @@ pub struct Config {
     pub grants: BTreeMap<PluginName, Grant>,
     /// Where compiled code is kept from one start to the next.
     pub cache: Option<CacheConfig>,
+    /// Whether asynchronous plugins get WASI 0.3, which wasmtime calls unfinished.
+    pub wasi_0_3: bool,
     /// Where attempts have their scratch folders; none is a folder of this user among the temporary ones.
     pub scratch_dir: Option<PathBuf>,
 }

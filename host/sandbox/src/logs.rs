@@ -3,11 +3,14 @@
 //! Does not decide where the log goes. Nothing is allocated before a guest touches WASI.
 
 use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use taskhost_core::{Attempt, PluginName};
-use tokio::io::{AsyncWrite, empty};
+use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
@@ -363,13 +366,35 @@ impl IsTerminal for Writer {
 
 impl StdoutStream for Writer {
     fn p2_stream(&self) -> Box<dyn OutputStream> {
-        self.output.state().streams += 1;
-        Box::new(Opened { output: self.output.clone(), stream: self.stream })
+        Box::new(self.open())
     }
 
-    // Only WASI 0.3 asks for this one, which is not linked.
+    // WASI 0.3 asks for this one.
     fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
-        Box::new(empty())
+        Box::new(self.open())
+    }
+}
+
+impl Writer {
+    fn open(&self) -> Opened {
+        self.output.state().streams += 1;
+        Opened { output: self.output.clone(), stream: self.stream }
+    }
+}
+
+impl AsyncWrite for Opened {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let bytes = &bytes[..bytes.len().min(WRITE_BYTES_MAX)];
+        self.output.state().write(self.stream, bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -15,12 +15,13 @@ use tokio::time::timeout;
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre};
 
 use crate::abi::exports::taskhost::task::tasks::TaskInfo;
-use crate::abi::{self, PluginPre};
+use crate::abi::{self, Answer, Invocation};
 use crate::answer;
 use crate::capability::{Capabilities, CapabilityError};
 use crate::ceiling;
 use crate::clock::Deadlines;
-use crate::engine::Engine;
+use crate::component::Outline;
+use crate::engine::{Engine, EngineError, Engines, Kind};
 use crate::grant::{self, Denial, Grant, Need, Needs, Power, advice};
 use crate::instance::Guest;
 use crate::invoke::{Broken, Ended, supervise};
@@ -38,6 +39,8 @@ type BoxError = Box<dyn Error + Send + Sync>;
 /// One version of a plugin that can run attempts. Its code is freed with the last attempt that has it.
 pub(crate) struct Plugin {
     pub(crate) version: PluginVersion,
+    /// The one that has compiled it.
+    pub(crate) engine: Arc<Engine>,
     pub(crate) pre: InstancePre<Guest>,
     /// The exported function `run`.
     pub(crate) run: ComponentExportIndex,
@@ -70,6 +73,8 @@ pub struct PluginReport {
     pub compile_time: Duration,
     /// Attempts that one instance may run, one after the other. Of nothing that was read: none.
     pub reuse: u32,
+    /// True if its tasks can wait for several things at a time.
+    pub is_async: bool,
     pub exports: Vec<String>,
     pub imports: Vec<Import>,
     /// What the plugin declares and what it is granted.
@@ -131,6 +136,18 @@ pub enum LoadError {
     CompilerPanicked,
     #[error("it imports {}, which this host does not have; `host plugin check` lists what it imports", join(unknown))]
     UnknownImports { unknown: Vec<String> },
+    #[error(
+        "it imports {}: this is WASI 0.3, which wasmtime calls unfinished; set `plugins.wasi_0_3 = true` in host.toml, or \
+         build it for WASI 0.2",
+        join(imports)
+    )]
+    Wasi03 { imports: Vec<String> },
+    #[error(
+        "it imports `{import}`, which only a component can use that exports `{}x` in place of `{}x`",
+        abi::TASKS_ASYNC_SERIES,
+        abi::TASKS_SERIES
+    )]
+    WaitingWithoutAsync { import: String },
     #[error("link its imports")]
     Link(#[source] BoxError),
     #[error(
@@ -140,12 +157,25 @@ pub enum LoadError {
     )]
     NoTasksExport { exports: Vec<String> },
     #[error(
+        "it exports both `{}x` and `{}x`, and it is not clear which of them runs a task: export one of the two (in \
+         the second, tasks that never wait are fine as well)",
+        abi::TASKS_SERIES,
+        abi::TASKS_ASYNC_SERIES
+    )]
+    BothTasks,
+    #[error(
         "it exports `{found}`, but this host offers `{}x`: rebuild it with an SDK of that version",
         abi::TASKS_SERIES
     )]
     OtherVersion { found: String },
-    #[error("its export `{}` is not the interface of this name", abi::TASKS_NAME)]
-    Interface(#[source] BoxError),
+    #[error("its export `{interface}` is not the interface of this name")]
+    Interface {
+        interface: &'static str,
+        #[source]
+        source: BoxError,
+    },
+    #[error("run asynchronous tasks")]
+    Engine(#[from] EngineError),
     #[error("it declares {}", advice(plugin, missing))]
     NotGranted { plugin: PluginName, missing: Vec<Need> },
     #[error("its grant in host.toml is for the component with sha256 {pinned}, and this one has {found}")]
@@ -263,7 +293,7 @@ pub(crate) async fn open(config: &Config, source: &Source, report: &mut PluginRe
 
 /// The rest of the way to a plugin. What is found out on it goes into the report.
 pub(crate) async fn load(
-    engine: &Engine,
+    engines: &Engines,
     grant: Option<&Grant>,
     surroundings: &Arc<Surroundings>,
     source: &Source,
@@ -275,16 +305,37 @@ pub(crate) async fn load(
 
     let capabilities = empower(grant, surroundings, source, report);
 
+    let outline = Outline::read(&bytes);
+    let kind = outline.kind();
+    let wasi_0_3 = engines.has_wasi_0_3();
+    let known = |name: &str| abi::is_linked(name, kind, wasi_0_3);
+    report.imports = outline.imports.into_iter().map(|name| Import { known: known(&name), name }).collect();
+    report.exports = outline.exports;
+    if !wasi_0_3 {
+        // An engine for these is not even made.
+        let imports: Vec<_> = report.imports.iter().filter(|import| abi::is_wasi_0_3(&import.name)).collect();
+        if !imports.is_empty() {
+            return Err(LoadError::Wasi03 { imports: imports.into_iter().map(|import| import.name.clone()).collect() });
+        }
+    }
+    let waiting = report.imports.iter().find(|import| import.name.starts_with(abi::WAITING_SERIES));
+    if let Some(import) = waiting
+        && !report.exports.iter().any(|name| name.starts_with(abi::TASKS_ASYNC_SERIES))
+    {
+        return Err(LoadError::WaitingWithoutAsync { import: import.name.clone() });
+    }
+    let engine = engines.of(kind)?;
+
     let started = Instant::now();
-    let component = compile(engine, bytes, &report.sha256, limits.compile_time).await?;
+    let component = compile(&engine, bytes, &report.sha256, limits.compile_time).await?;
     let component = component.map_err(|error| LoadError::Compile(error.into_boxed_dyn_error()))?;
     report.compile_time = started.elapsed();
 
-    let (pre, run) = link(engine, &component, report)?;
+    let linked = link(&engine, &component, report)?;
     let capabilities = capabilities?;
     let label = label(report);
     let speaker = Speaker::Plugin(source.name.clone(), Arc::clone(&label));
-    let infos = describe(engine, &pre, &limits, surroundings, speaker).await?;
+    let infos = describe(&engine, &linked, &limits, surroundings, speaker).await?;
     report.tasks = tasks::read(infos, source, &version, &mut report.warnings)?;
     for task in &mut report.tasks {
         task.spec.plugin_concurrency = limits.plugin_concurrency;
@@ -292,9 +343,18 @@ pub(crate) async fn load(
     let exception_modules =
         source.manifest.as_ref().map(|manifest| manifest.exception_modules.clone()).unwrap_or_default();
     let totals = Totals::new(report.tasks.iter().map(|task| task.spec.name.clone()));
+    if kind == Kind::Concurrent && report.reuse > 1 {
+        // What an attempt has begun and not waited for would go on in the next one.
+        report.warnings.push(format!(
+            "the manifest lets an instance run {} attempts, which is not for asynchronous tasks: each attempt has an \
+             instance of its own",
+            report.reuse
+        ));
+        report.reuse = 1;
+    }
     let line = (report.reuse > 1).then(|| engine.rooms.line(report.reuse));
-    let pre = pre.instance_pre().clone();
-    Ok(Plugin { version, pre, run, limits, label, exception_modules, capabilities, line, totals })
+    let Linked { pre, run, .. } = linked;
+    Ok(Plugin { version, engine, pre, run, limits, label, exception_modules, capabilities, line, totals })
 }
 
 /// Refuses what any user of the machine could replace.
@@ -420,38 +480,42 @@ fn check_kind(bytes: &[u8]) -> Result<(), LoadError> {
     Ok(())
 }
 
-fn link(
-    engine: &Engine,
-    component: &Component,
-    report: &mut PluginReport,
-) -> Result<(PluginPre<Guest>, ComponentExportIndex), LoadError> {
-    let kind = component.component_type();
-    report.exports = kind.exports(&engine.wasm).map(|(name, _)| name.to_owned()).collect();
-    report.imports = kind
-        .imports(&engine.wasm)
-        .map(|(name, _)| Import { name: name.to_owned(), known: abi::is_linked(name) })
-        .collect();
+/// A component that can be instantiated, and the functions that make it a plugin.
+struct Linked {
+    pre: InstancePre<Guest>,
+    describe: ComponentExportIndex,
+    run: ComponentExportIndex,
+}
 
+fn link(engine: &Engine, component: &Component, report: &mut PluginReport) -> Result<Linked, LoadError> {
     let exports = &report.exports;
-    if !exports.iter().any(|name| name.starts_with(abi::TASKS_SERIES)) {
-        let other = exports.iter().find(|name| name.split('@').next() == Some(abi::TASKS_NAME));
-        return Err(match other {
-            Some(found) => LoadError::OtherVersion { found: found.clone() },
-            None => LoadError::NoTasksExport { exports: exports.clone() },
-        });
-    }
+    let has = |series: &str| exports.iter().any(|name| name.starts_with(series));
+    let (interface, export) = match (has(abi::TASKS_SERIES), has(abi::TASKS_ASYNC_SERIES)) {
+        (true, false) => (abi::TASKS_NAME, abi::TASKS),
+        (false, true) => (abi::TASKS_ASYNC_NAME, abi::TASKS_ASYNC),
+        (true, true) => return Err(LoadError::BothTasks),
+        (false, false) => {
+            let ours = [abi::TASKS_NAME, abi::TASKS_ASYNC_NAME];
+            let other = exports.iter().find(|name| name.split('@').next().is_some_and(|name| ours.contains(&name)));
+            return Err(match other {
+                Some(found) => LoadError::OtherVersion { found: found.clone() },
+                None => LoadError::NoTasksExport { exports: exports.clone() },
+            });
+        }
+    };
+    report.is_async = export == abi::TASKS_ASYNC;
     let unknown: Vec<_> = report.imports.iter().filter(|import| !import.known).map(|i| i.name.clone()).collect();
     if !unknown.is_empty() {
         return Err(LoadError::UnknownImports { unknown });
     }
     let pre = engine.linker.instantiate_pre(component);
     let pre = pre.map_err(|error| LoadError::Link(error.into_boxed_dyn_error()))?;
-    let pre = PluginPre::new(pre).map_err(|error| LoadError::Interface(error.into_boxed_dyn_error()))?;
-    let run = component
-        .get_export_index(None, abi::TASKS)
-        .and_then(|tasks| component.get_export_index(Some(&tasks), "run"))
-        .ok_or_else(|| LoadError::Interface("it has no function `run`".into()))?;
-    Ok((pre, run))
+    let tasks = component.get_export_index(None, export);
+    let function = |name| {
+        let found = tasks.as_ref().and_then(|tasks| component.get_export_index(Some(tasks), name));
+        found.ok_or_else(|| LoadError::Interface { interface, source: format!("it has no function `{name}`").into() })
+    };
+    Ok(Linked { pre, describe: function("describe")?, run: function("run")? })
 }
 
 /// What log lines call this version: what the manifest does, if it does, and else the start of the hash.
@@ -467,7 +531,7 @@ fn label(report: &PluginReport) -> logs::Version {
 /// Calls `describe` in an instance of its own, under limits.
 async fn describe(
     engine: &Engine,
-    pre: &PluginPre<Guest>,
+    linked: &Linked,
     limits: &Limits,
     surroundings: &Arc<Surroundings>,
     speaker: Speaker,
@@ -479,8 +543,14 @@ async fn describe(
     let mut store = guest.into_store(engine, DESCRIBE_BYTES_MAX);
     let call = async {
         room = Some(engine.room().await);
-        let plugin = pre.instantiate_async(&mut store).await.map_err(Broken::Instantiate)?;
-        plugin.taskhost_task_tasks().call_describe(&mut store).await.map_err(Broken::Call)
+        let instance = linked.pre.instantiate_async(&mut store).await.map_err(Broken::Instantiate)?;
+        let describe = instance.get_typed_func::<(), (Vec<TaskInfo>,)>(&mut store, &linked.describe);
+        let describe = describe.map_err(Broken::Instantiate)?;
+        // Whether every attempt will find what it needs.
+        let run = instance.get_typed_func::<(Invocation<'_>,), (Answer,)>(&mut store, &linked.run);
+        let _ = run.map_err(Broken::Instantiate)?;
+        let (infos,) = describe.call_async(&mut store, ()).await.map_err(Broken::Call)?;
+        Ok(infos)
     };
     let (ended, _) = supervise(call, std::future::pending(), &deadlines, limits.cpu_time, None).await;
     store.data().finish_output();

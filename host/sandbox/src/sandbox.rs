@@ -12,7 +12,7 @@ use taskhost_core::{Catalog, NodeName, PluginName, PluginVersion};
 use tokio::sync::Mutex;
 
 use crate::capability::{ResultSource, Scratches, ValuesSource};
-use crate::engine::{Engine, EngineError};
+use crate::engine::{EngineError, Engines};
 use crate::events::EventSink;
 use crate::folder;
 use crate::grant::{self, Grant};
@@ -27,7 +27,7 @@ use crate::usage::PluginUsage;
 
 /// Loads plugins and runs attempts.
 pub struct Sandbox {
-    engine: Engine,
+    engines: Engines,
     config: Config,
     grants: RwLock<Arc<BTreeMap<PluginName, Grant>>>,
     surroundings: Arc<Surroundings>,
@@ -76,7 +76,7 @@ impl Refused {
 impl Sandbox {
     /// Sets up the engine, its pool and its ticker.
     pub fn new(config: Config) -> Result<Self, EngineError> {
-        let engine = Engine::new(&config)?;
+        let engines = Engines::new(&config)?;
         let scratches = Arc::new(Scratches::new(config.scratch_dir.clone()));
         let surroundings = Surroundings {
             reached: Reached::default(),
@@ -89,7 +89,7 @@ impl Sandbox {
             scratches,
         };
         Ok(Self {
-            engine,
+            engines,
             grants: RwLock::new(Arc::new(config.grants.clone())),
             config,
             surroundings: Arc::new(surroundings),
@@ -135,7 +135,7 @@ impl Sandbox {
     /// True if instances come from a pool, which is the fast way; false if the machine or
     /// `HOST_POOLING=0` does not let it.
     pub fn is_pooled(&self) -> bool {
-        self.engine.pooled
+        self.engines.sequential().pooled
     }
 
     /// Loads every `*.wasm` of a folder and every sub-folder with a `plugin.toml`, and serves them
@@ -244,11 +244,7 @@ impl Sandbox {
 
     /// How many instances wait for the next attempt of their plugin.
     pub fn idle_instances(&self) -> usize {
-        self.engine.rooms.idle()
-    }
-
-    pub(crate) fn engine(&self) -> &Engine {
-        &self.engine
+        self.engines.made().map(|engine| engine.rooms.idle()).sum()
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -275,7 +271,7 @@ impl Sandbox {
         report: &mut PluginReport,
     ) -> Result<Plugin, LoadError> {
         let grant = self.granted(&source.name);
-        plugin::load(&self.engine, grant.as_ref(), &self.surroundings, source, opened, report).await
+        plugin::load(&self.engines, grant.as_ref(), &self.surroundings, source, opened, report).await
     }
 
     fn serve(&self, shelf: &Shelf) {

@@ -170,6 +170,7 @@ mod tests {
             plugins.watch                              true                                    default
             plugins.cache                              none                                    default
             plugins.cache_key                          none                                    default
+            plugins.wasi_0_3                           false                                   default
             quarantine.violations                      10                                      default
             quarantine.window                          1m                                      default
             quarantine.pause                           1m                                      default

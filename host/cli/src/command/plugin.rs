@@ -109,6 +109,9 @@ fn describe(report: &PluginReport) -> String {
         let unknown = if import.known { "" } else { "  (this host does not have it)" };
         line(if index == 0 { "imports" } else { "" }, &format!("{}{unknown}", import.name));
     }
+    if report.is_async {
+        line("tasks", "asynchronous: an attempt that waits keeps no processor");
+    }
     if report.reuse > 1 {
         line(
             "instance",
@@ -179,6 +182,7 @@ mod tests {
             size_bytes: 70_000,
             compile_time: Duration::from_millis(80),
             reuse: 20,
+            is_async: false,
             exports: vec!["taskhost:task/tasks@0.1.0".to_owned()],
             imports: vec![import("wasi:cli/stdout@0.2.6", true), import("acme:gpu/device", false)],
             powers: vec![

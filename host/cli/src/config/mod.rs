@@ -287,6 +287,7 @@ pub(crate) struct PluginsConfig {
     pub(crate) watch: bool,
     /// Where compiled code is kept, and the key that seals it.
     pub(crate) cache: Option<(PathBuf, PathBuf)>,
+    pub(crate) wasi_0_3: bool,
 }
 
 /// Group `[log]`.
@@ -437,6 +438,7 @@ impl Config {
                     .optional_text("plugins.cache")
                     .zip(of.optional_text("plugins.cache_key"))
                     .map(|(dir, key)| (PathBuf::from(dir), PathBuf::from(key))),
+                wasi_0_3: of.bool("plugins.wasi_0_3"),
             },
             quarantine: of.optional_count("quarantine.violations").map(|violations| BreakerRule {
                 violations,

@@ -441,6 +441,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "file with the key that seals it, made if it is missing",
     ),
     fixed(
+        "plugins.wasi_0_3",
+        Kind::Bool,
+        "false",
+        "load plugins that import WASI 0.3, which wasmtime calls unfinished; without files, sockets and HTTP",
+    ),
+    fixed(
         "quarantine.violations",
         Kind::OptionalPositive,
         "10",
@@ -810,6 +816,8 @@ mod tests {
                       where compiled code is kept from one start to the next; none: nowhere [default: the user's cache folder, taskhost/compiled in it]
               plugins.cache_key
                       file with the key that seals it, made if it is missing [default: the user's state folder, taskhost/cache.key in it]
+              plugins.wasi_0_3
+                      load plugins that import WASI 0.3, which wasmtime calls unfinished; without files, sockets and HTTP [default: false]
               quarantine.violations
                       so many traps, time-outs or exhausted memories of a plugin park its tasks; none: never [default: 10]
               quarantine.window

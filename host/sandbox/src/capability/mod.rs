@@ -35,6 +35,7 @@ pub(crate) use keyvalue::VERSIONS as KEYVALUE_VERSIONS;
 pub use keyvalue::{Values, ValuesSource};
 pub(crate) use logging::VERSION as LOGGING_VERSION;
 pub(crate) use network::{Traffic, TrafficMeter};
+pub(crate) use publish::{Leaving, Partial};
 pub(crate) use remarks::Remarks;
 pub use results::ResultSource;
 pub(crate) use scratch::{Scratch, Scratches};

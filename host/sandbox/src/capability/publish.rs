@@ -14,7 +14,7 @@ use taskhost_core::signature::{Signature, SignatureError};
 use taskhost_core::{Child, Json, Outcome, TaskId, Timestamp, Trap};
 
 use crate::abi::taskhost::task::publish::{self, PublishError};
-use crate::clock::Cut;
+use crate::clock::{Cut, Patience};
 use crate::grant::Calls;
 use crate::instance::Guest;
 use crate::limits::PUBLISH_WAIT;
@@ -25,14 +25,13 @@ impl publish::Host for Guest {
     fn send(&mut self, signature: String) -> Result<String, PublishError> {
         let call = self.call(signature, Partial::default())?;
         let id = call.id();
-        self.keep(call);
+        let _ = self.keep(call);
         Ok(id)
     }
 
     async fn immediately(&mut self, signature: String) -> Result<String, PublishError> {
-        let call = self.call(signature, Partial::default())?;
-        let id = call.id();
-        self.leave(call).await?;
+        let (id, leaving) = self.publishing(signature)?;
+        self.leave(leaving).await?;
         Ok(id)
     }
 
@@ -43,28 +42,37 @@ impl publish::Host for Guest {
         kwargs: String,
         immediately: bool,
     ) -> Result<String, PublishError> {
-        let call = self.call(signature, Partial::read(args, kwargs)?)?;
-        self.hand_over(call, immediately).await
+        let partial = Partial::read(args, kwargs)?;
+        if immediately {
+            let (result, leaving) = self.applying(signature, partial)?;
+            self.leave(leaving).await?;
+            return Ok(result);
+        }
+        let call = self.call(signature, partial)?;
+        Ok(self.keep(call))
     }
 
     async fn add_to_chord(&mut self, signature: String, immediately: bool) -> Result<String, PublishError> {
-        let bytes = signature.len();
-        let canvas = self.admitted(signature, bytes)?;
-        let call = self.make(bytes, |sender, ids, now| sender.add_to_chord(canvas, ids, now))?;
-        self.hand_over(call, immediately).await
+        if immediately {
+            let (result, leaving) = self.adding_to_chord(signature)?;
+            self.leave(leaving).await?;
+            return Ok(result);
+        }
+        let call = self.chord_part(signature)?;
+        Ok(self.keep(call))
     }
 }
 
 /// Arguments that come before and over those of a signature.
 #[derive(Default)]
-struct Partial {
+pub(crate) struct Partial {
     args: Vec<Json>,
     kwargs: Option<Json>,
     bytes: usize,
 }
 
 impl Partial {
-    fn read(args: String, kwargs: String) -> Result<Self, PublishError> {
+    pub(crate) fn read(args: String, kwargs: String) -> Result<Self, PublishError> {
         let bytes = args.len() + kwargs.len();
         let typed = |what: &str, text: String, kind, expected: &str| match Json::parse(text) {
             Ok(json) if json.kind() == kind => Ok(json),
@@ -97,7 +105,56 @@ impl Call {
     }
 }
 
+/// What is on its way to the broker. It needs its guest no more until it has arrived.
+pub(crate) struct Leaving {
+    id: String,
+    steps: Vec<Step>,
+    children: Vec<Child>,
+    outlet: Arc<Outlet>,
+    patience: Patience,
+}
+
+impl Leaving {
+    /// Publishes it. The results that became children of the task.
+    pub(crate) async fn publish(self) -> Result<Vec<Child>, PublishError> {
+        let Self { id, steps, children, outlet, patience } = self;
+        let why = match patience.wait(PUBLISH_WAIT, outlet.sink.publish(steps)).await {
+            Ok(Ok(())) => return Ok(children),
+            Ok(Err(why)) => why,
+            Err(Cut::Time(waited)) => {
+                format!("the broker did not confirm task {id} within {} s", waited.as_secs_f64())
+            }
+            Err(Cut::Told) => format!("the task is to end; the broker has not confirmed task {id}"),
+        };
+        Err(PublishError::Unavailable(why))
+    }
+}
+
 impl Guest {
+    /// `immediately`: the id of the task, and what is to be published.
+    pub(crate) fn publishing(&mut self, signature: String) -> Result<(String, Leaving), PublishError> {
+        let call = self.call(signature, Partial::default())?;
+        Ok((call.id(), self.depart(call)?))
+    }
+
+    /// `apply`, at once: where the results will be, and what is to be published.
+    pub(crate) fn applying(&mut self, signature: String, partial: Partial) -> Result<(String, Leaving), PublishError> {
+        let call = self.call(signature, partial)?;
+        Ok((call.result.as_str().to_owned(), self.depart(call)?))
+    }
+
+    /// `add-to-chord`, at once: the same for it.
+    pub(crate) fn adding_to_chord(&mut self, signature: String) -> Result<(String, Leaving), PublishError> {
+        let call = self.chord_part(signature)?;
+        Ok((call.result.as_str().to_owned(), self.depart(call)?))
+    }
+
+    fn chord_part(&mut self, signature: String) -> Result<Call, PublishError> {
+        let bytes = signature.len();
+        let canvas = self.admitted(signature, bytes)?;
+        self.make(bytes, |sender, ids, now| sender.add_to_chord(canvas, ids, now))
+    }
+
     /// What a signature with these arguments comes to, if the plugin may publish it.
     fn call(&mut self, signature: String, partial: Partial) -> Result<Call, PublishError> {
         let bytes = signature.len() + partial.bytes;
@@ -175,42 +232,29 @@ impl Guest {
         PublishError::Limited(text)
     }
 
-    async fn hand_over(&mut self, call: Call, immediately: bool) -> Result<String, PublishError> {
-        let result = call.result.as_str().to_owned();
-        match immediately {
-            true => self.leave(call).await?,
-            false => self.keep(call),
-        }
-        Ok(result)
-    }
-
-    /// Keeps it until the end of the attempt.
-    fn keep(&mut self, call: Call) {
+    /// Keeps it until the end of the attempt, and says where its results will be.
+    fn keep(&mut self, call: Call) -> String {
         let sent = self.sent();
         sent.remember(call.made, Fate::Waits);
         sent.effects.extend(call.steps);
         sent.children.extend(call.children.into_iter().map(|result| Child { result, published: false }));
+        call.result.as_str().to_owned()
     }
 
-    /// Publishes it.
-    async fn leave(&mut self, call: Call) -> Result<(), PublishError> {
+    /// Gets it ready to be published.
+    fn depart(&mut self, call: Call) -> Result<Leaving, PublishError> {
         let id = call.id();
         self.sent().remember(call.made, Fate::Left);
-        let outlet = self.outlet()?;
-        let published = self.waiting().wait(PUBLISH_WAIT, outlet.sink.publish(call.steps)).await;
-        let why = match published {
-            Ok(Ok(())) => {
-                let children = call.children.into_iter().map(|result| Child { result, published: true });
-                self.sent().children.extend(children);
-                return Ok(());
-            }
-            Ok(Err(why)) => why,
-            Err(Cut::Time(waited)) => {
-                format!("the broker did not confirm task {id} within {} s", waited.as_secs_f64())
-            }
-            Err(Cut::Told) => format!("the task is to end; the broker has not confirmed task {id}"),
-        };
-        Err(PublishError::Unavailable(why))
+        let children = call.children.into_iter().map(|result| Child { result, published: true }).collect();
+        let (outlet, patience) = (self.outlet()?, self.waiting());
+        Ok(Leaving { id, steps: call.steps, children, outlet, patience })
+    }
+
+    /// Publishes it, while the guest waits.
+    async fn leave(&mut self, leaving: Leaving) -> Result<(), PublishError> {
+        let children = leaving.publish().await?;
+        self.sent().children.extend(children);
+        Ok(())
     }
 
     /// Whether the plugin may publish all of these; why not.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use taskhost_core::protocol::content::MapWriter;
 use taskhost_core::signature::was_sent_before;
-use taskhost_core::{State, StoredResult, TaskId};
+use taskhost_core::{Request, State, StoredResult, TaskId};
 use tokio::time::Instant;
 
 use crate::abi::taskhost::task::results::{self, ResultError};
@@ -30,32 +30,82 @@ pub trait ResultSource: Send + Sync {
 
 impl results::Host for Guest {
     async fn get(&mut self, id: String) -> Result<String, ResultError> {
-        let (id, source) = self.question(&id)?;
-        let stored = look_up(&self.waiting(), &source, &id).await?;
-        self.check_own(&source, &id, stored.as_ref()).await?;
-        Ok(meta(&id, stored.as_ref()))
+        self.question(&id)?.get().await
     }
 
     async fn wait(&mut self, id: String, timeout_ms: u64) -> Result<String, ResultError> {
-        let (id, source) = self.question(&id)?;
-        if self.sent().fate(&id) == Some(Fate::Waits) {
+        self.question_to_wait(&id)?.wait(Duration::from_millis(timeout_ms)).await
+    }
+}
+
+impl Guest {
+    /// What is asked, whom to ask, and whether the guest may see the answer.
+    pub(crate) fn question(&mut self, id: &str) -> Result<Question, ResultError> {
+        let id = TaskId::parse(id).map_err(|error| ResultError::Invalid(error.to_string()))?;
+        let scope = self.capabilities().and_then(|all| all.results);
+        let Some(scope) = scope else { return Err(ResultError::Denied(self.denied("results", "own"))) };
+        let Some(source) = self.surroundings().results.get().cloned() else {
+            return Err(ResultError::Unavailable("there is no result store".to_owned()));
+        };
+        let Speaker::Task(attempt, _) = self.speaker() else {
+            return Err(ResultError::Invalid("no task is running".to_owned()));
+        };
+        let (request, calls_max) = (Arc::clone(&attempt.request), self.limits().publish.min(DERIVED_MAX));
+        let may_see = scope == Scope::Any || id == request.id || self.sent().fate(&id).is_some();
+        let descent = (!may_see).then(|| Descent { request, calls_max, denied: self.denied("results", "any") });
+        Ok(Question { id, source, patience: self.waiting(), descent })
+    }
+
+    /// The same, if it makes sense to wait for the answer.
+    pub(crate) fn question_to_wait(&mut self, id: &str) -> Result<Question, ResultError> {
+        let question = self.question(id)?;
+        let id = &question.id;
+        if self.sent().fate(id) == Some(Fate::Waits) {
             return Err(ResultError::Unpublished(format!(
                 "task {id} is published when this one has succeeded, so waiting for it would never end; publish it \
                  with `immediately`"
             )));
         }
-        let timeout = Duration::from_millis(timeout_ms);
+        Ok(question)
+    }
+}
+
+/// A question with all that answering it takes: it needs its guest no more.
+pub(crate) struct Question {
+    id: TaskId,
+    source: Arc<dyn ResultSource>,
+    patience: Patience,
+    /// Whom the task has to descend from. None, if the guest may see its result anyway.
+    descent: Option<Descent>,
+}
+
+struct Descent {
+    request: Arc<Request>,
+    calls_max: u32,
+    /// What the guest is told.
+    denied: String,
+}
+
+impl Question {
+    pub(crate) async fn get(self) -> Result<String, ResultError> {
+        let stored = self.look_up(&self.id).await?;
+        self.check(stored.as_ref()).await?;
+        Ok(meta(&self.id, stored.as_ref()))
+    }
+
+    pub(crate) async fn wait(self, timeout: Duration) -> Result<String, ResultError> {
+        let Self { id, source, patience, .. } = &self;
         let deadline = Instant::now().checked_add(timeout);
         let mut pause = RESULT_PAUSE_MIN;
         let mut checked = false;
         loop {
-            let stored = look_up(&self.waiting(), &source, &id).await?;
+            let stored = self.look_up(id).await?;
             if !checked {
-                self.check_own(&source, &id, stored.as_ref()).await?;
+                self.check(stored.as_ref()).await?;
                 checked = true;
             }
             if stored.as_ref().is_some_and(|stored| stored.state.is_ready()) {
-                return Ok(meta(&id, stored.as_ref()));
+                return Ok(meta(id, stored.as_ref()));
             }
             let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
             if left.is_zero() {
@@ -63,9 +113,9 @@ impl results::Host for Guest {
                 return Err(ResultError::TimedOut(format!("task {id} was not done after {seconds} s")));
             }
             let wait = pause.min(left);
-            match self.waiting().wait(wait, source.changed(&id, wait)).await {
+            match patience.wait(wait, source.changed(id, wait)).await {
                 // The time of the pause is not that of the task.
-                Ok(()) | Err(Cut::Time(_)) if !self.is_cancelled() => {}
+                Ok(()) | Err(Cut::Time(_)) if !patience.is_over() => {}
                 Ok(()) | Err(Cut::Time(_) | Cut::Told) => {
                     return Err(ResultError::Cancelled(format!("this task is to end; task {id} is not done yet")));
                 }
@@ -73,67 +123,36 @@ impl results::Host for Guest {
             pause = pause.saturating_mul(2).min(RESULT_PAUSE_MAX);
         }
     }
-}
-
-impl Guest {
-    /// What is asked, and whom to ask.
-    fn question(&self, id: &str) -> Result<(TaskId, Arc<dyn ResultSource>), ResultError> {
-        let id = TaskId::parse(id).map_err(|error| ResultError::Invalid(error.to_string()))?;
-        if self.capabilities().is_none_or(|all| all.results.is_none()) {
-            return Err(ResultError::Denied(self.denied("results", "own")));
-        }
-        match self.surroundings().results.get() {
-            Some(source) => Ok((id, Arc::clone(source))),
-            None => Err(ResultError::Unavailable("there is no result store".to_owned())),
-        }
-    }
 
     /// Whether this result may be seen: any may, or it is of a task that this one called, or that one of
     /// those called.
-    async fn check_own(
-        &mut self,
-        source: &Arc<dyn ResultSource>,
-        id: &TaskId,
-        stored: Option<&StoredResult>,
-    ) -> Result<(), ResultError> {
-        let any = self.capabilities().is_some_and(|all| all.results == Some(Scope::Any));
-        let Speaker::Task(attempt, _) = self.speaker() else {
-            return Err(ResultError::Invalid("no task is running".to_owned()));
-        };
-        let (request, calls_max) = (Arc::clone(&attempt.request), self.limits().publish.min(DERIVED_MAX));
-        if any || *id == request.id || self.sent().fate(id).is_some() {
-            return Ok(());
-        }
-        let patience = self.waiting();
+    async fn check(&self, stored: Option<&StoredResult>) -> Result<(), ResultError> {
+        let Some(Descent { request, calls_max, denied }) = &self.descent else { return Ok(()) };
         let mut parent = stored.and_then(|stored| stored.parent_id.clone());
         for _ in 0..ANCESTORS_MAX {
             let Some(id) = parent.as_deref().and_then(|parent| TaskId::parse(parent).ok()) else { break };
             if id == request.id {
                 return Ok(());
             }
-            parent = look_up(&patience, source, &id).await?.and_then(|stored| stored.parent_id);
+            parent = self.look_up(&id).await?.and_then(|stored| stored.parent_id);
         }
         // What an earlier execution of this task called and has not begun yet is in no store.
-        if was_sent_before(&request, id, calls_max) {
+        if was_sent_before(request, &self.id, *calls_max) {
             return Ok(());
         }
-        let denied = self.denied("results", "any");
+        let id = &self.id;
         Err(ResultError::Denied(format!("task {id} is not known to descend from this one; {denied}")))
     }
-}
 
-async fn look_up(
-    patience: &Patience,
-    source: &Arc<dyn ResultSource>,
-    id: &TaskId,
-) -> Result<Option<StoredResult>, ResultError> {
-    match patience.wait(RESULT_WAIT, source.get(id)).await {
-        Ok(found) => found.map_err(ResultError::Unavailable),
-        Err(Cut::Time(waited)) => {
-            let seconds = waited.as_secs_f64();
-            Err(ResultError::Unavailable(format!("the result store did not answer within {seconds} s")))
+    async fn look_up(&self, id: &TaskId) -> Result<Option<StoredResult>, ResultError> {
+        match self.patience.wait(RESULT_WAIT, self.source.get(id)).await {
+            Ok(found) => found.map_err(ResultError::Unavailable),
+            Err(Cut::Time(waited)) => {
+                let seconds = waited.as_secs_f64();
+                Err(ResultError::Unavailable(format!("the result store did not answer within {seconds} s")))
+            }
+            Err(Cut::Told) => Err(ResultError::Cancelled("this task is to end".to_owned())),
         }
-        Err(Cut::Told) => Err(ResultError::Cancelled("this task is to end".to_owned())),
     }
 }
 

@@ -119,7 +119,7 @@ impl Guest {
     }
 
     pub(crate) fn wat(&self) -> String {
-        let mut data = Data { at: DATA_AT, fields: String::new() };
+        let mut data = Data::at(DATA_AT);
         let tasks = self.tasks.iter().map(|(name, options)| {
             let name = data.text(name);
             let options = options.iter().map(|(key, value)| [data.text(key), data.text(value)].concat());
@@ -186,13 +186,22 @@ impl Guest {
 }
 
 /// Static data of the core module.
-struct Data {
+pub(crate) struct Data {
     at: u32,
     fields: String,
 }
 
 impl Data {
-    fn put(&mut self, bytes: &[u8]) -> u32 {
+    pub(crate) fn at(at: u32) -> Self {
+        Self { at, fields: String::new() }
+    }
+
+    /// As fields of the module.
+    pub(crate) fn fields(&self) -> &str {
+        &self.fields
+    }
+
+    pub(crate) fn put(&mut self, bytes: &[u8]) -> u32 {
         let at = self.at;
         let escaped: String = bytes.iter().map(|byte| format!("\\{byte:02x}")).collect();
         writeln!(self.fields, "(data (i32.const {at}) \"{escaped}\")").expect("writing to a String");
@@ -201,18 +210,18 @@ impl Data {
     }
 
     /// Pointer and length of a text.
-    fn text(&mut self, text: &str) -> Vec<u8> {
+    pub(crate) fn text(&mut self, text: &str) -> Vec<u8> {
         self.list(text.as_bytes(), 1)
     }
 
     /// Pointer and number of elements.
-    fn list(&mut self, bytes: &[u8], element_bytes: usize) -> Vec<u8> {
+    pub(crate) fn list(&mut self, bytes: &[u8], element_bytes: usize) -> Vec<u8> {
         let count = u32::try_from(bytes.len() / element_bytes).expect("little data");
         [self.put(bytes).to_le_bytes(), count.to_le_bytes()].concat()
     }
 }
 
-const TYPES: &str = r#"
+pub(crate) const TYPES: &str = r#"
 (import "taskhost:task/types@0.1.0" (instance $types
   (type $error-def (record (field "exc-type" string) (field "exc-module" (option string))
     (field "arguments" string) (field "traceback" (option string))))
@@ -560,6 +569,14 @@ pub(crate) const CANVAS: Import = Import {
 (import "calls" "add-to-chord" (func $add-to-chord (param i32 i32 i32 i32)))
 (import "calls" "get" (func $get (param i32 i32 i32)))
 "#,
+};
+
+/// What only asynchronous tasks can use.
+pub(crate) const WAITING: Import = Import {
+    component: r#"(import "taskhost:task/waiting@0.1.0" (instance $waiting
+      (export "sleep" (func async (param "milliseconds" u64) (result bool)))))"#,
+    with: "",
+    core: "",
 };
 
 /// `$new` and `$drop` of a resource of the guest's own, whose destructor is this function.

@@ -376,6 +376,7 @@ async fn a_sandbox_without_a_pool_does_the_same() {
         grants: Default::default(),
         cache: None,
         scratch_dir: None,
+        wasi_0_3: false,
     };
     let sandbox = Sandbox::new(huge).expect("a sandbox, if not a pooled one");
     assert!(!sandbox.is_pooled());

@@ -1,5 +1,7 @@
 //! The sandbox against small guests, well-behaved and hostile.
 
+mod async_guest;
+mod asynchronous;
 mod calls;
 mod canvas;
 mod events;
@@ -21,4 +23,5 @@ mod scratch;
 mod server;
 mod sockets;
 mod states;
+mod wasi_0_3;
 mod world;

@@ -281,6 +281,7 @@ async fn start(dir: &Path, cache: &Path) -> Loaded {
         grants: BTreeMap::new(),
         cache: Some(CacheConfig { dir: cache.join("compiled"), key: cache.join("cache.key") }),
         scratch_dir: None,
+        wasi_0_3: false,
     });
     sandbox.expect("a sandbox").load_folder(dir).await
 }

@@ -61,7 +61,7 @@ impl World {
         let hostname = NodeName::parse("taskhost@test").expect("a name");
         let scratch = TempDir::new().expect("a temporary folder");
         let scratch_dir = Some(scratch.path().to_owned());
-        let config = Config { concurrency: 2, hostname, limits, grants, cache, scratch_dir };
+        let config = Config { concurrency: 2, hostname, limits, grants, cache, scratch_dir, wasi_0_3: true };
         let sandbox = Sandbox::new(config).expect("a sandbox");
         let loaded = sandbox.load_folder(dir.path()).await;
         Self { dir, scratch, sandbox, loaded }

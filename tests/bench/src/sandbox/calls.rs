@@ -132,7 +132,15 @@ fn spread(times: &[Duration]) -> Spread {
 /// A sandbox for one attempt at a time.
 pub(crate) fn config(grants: BTreeMap<PluginName, Grant>) -> Result<Config> {
     let hostname = NodeName::parse("bench@localhost")?;
-    Ok(Config { concurrency: 1, hostname, limits: Limits::default(), grants, cache: None, scratch_dir: None })
+    Ok(Config {
+        concurrency: 1,
+        hostname,
+        limits: Limits::default(),
+        grants,
+        cache: None,
+        scratch_dir: None,
+        wasi_0_3: false,
+    })
 }
 
 /// One call; how long the guest was being instantiated and ran.
