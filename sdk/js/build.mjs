@@ -1,0 +1,59 @@
+#!/usr/bin/env node
+// Builds a plugin: TypeScript or JavaScript with what it imports -> one module -> one component.
+//
+//   node build.mjs --project DIR --out FILE [--entry src/index.ts] [--name PLUGIN] [--wit DIR]
+//
+// Looks for its tools in the project's node_modules, in the folder that TASKHOST_NODE_MODULES names, and beside itself.
+// Downloads nothing.
+
+import fs from "node:fs";
+import path from "node:path";
+import process from "node:process";
+import { parseArgs } from "node:util";
+
+import { bundle } from "./build/bundle.mjs";
+import { componentize } from "./build/component.mjs";
+import { Failure } from "./build/failure.mjs";
+import { check } from "./build/types.mjs";
+import { Tools } from "./build/tools.mjs";
+
+const ENTRIES = ["src/index.ts", "src/index.js", "src/index.mts", "src/index.mjs", "index.ts", "index.js", "index.mjs"];
+
+async function main() {
+  const { values } = parseArgs({
+    options: {
+      project: { type: "string", default: "." },
+      out: { type: "string" },
+      entry: { type: "string" },
+      name: { type: "string" },
+      wit: { type: "string" },
+      "skip-types": { type: "boolean", default: false },
+    },
+  });
+  const project = path.resolve(values.project);
+  const entry = values.entry ?? ENTRIES.find((file) => fs.existsSync(path.join(project, file)));
+  if (entry === undefined) throw new Failure(`${values.project} has none of ${ENTRIES.slice(0, 2).join(", ")}; name the main file: entry = "..." under [build] in plugin.toml`);
+  if (!fs.existsSync(path.join(project, entry))) throw new Failure(`there is no ${entry} in ${values.project}`);
+  const sdk = import.meta.dirname ?? path.dirname(new URL(import.meta.url).pathname);
+  const wit = values.wit ?? [path.join(sdk, "wit"), path.join(sdk, "../../wit")].find((folder) => fs.existsSync(path.join(folder, "sdk.wit")));
+  if (wit === undefined) throw new Failure("the WIT files of Taskhost are not here; name their folder: --wit DIR");
+  const name = values.name ?? path.basename(project);
+  const tools = new Tools(project, sdk);
+  tools.require("esbuild", "componentize-qjs");
+  const work = path.join(project, ".taskhost");
+  fs.mkdirSync(work, { recursive: true });
+  if (!values["skip-types"]) check(project, tools);
+  const bundled = await bundle({ project, entry, name, sdk, work, esbuild: await tools.load("esbuild") });
+  const component = await componentize({ ...bundled, wit, work, entry, qjs: await tools.load("componentize-qjs") });
+  const out = path.resolve(values.out ?? path.join(project, `${name}.wasm`));
+  fs.writeFileSync(`${out}.new`, component);
+  fs.renameSync(`${out}.new`, out);
+}
+
+try {
+  await main();
+} catch (error) {
+  if (!(error instanceof Failure) && error?.code !== "ERR_PARSE_ARGS_UNKNOWN_OPTION") throw error;
+  process.stderr.write(`${error.message.trimEnd()}\n`);
+  process.exitCode = 1;
+}
