@@ -11,11 +11,11 @@ import path from "node:path";
 import process from "node:process";
 import { parseArgs } from "node:util";
 
-import { bundle } from "./build/bundle.mjs";
-import { componentize } from "./build/component.mjs";
-import { Failure } from "./build/failure.mjs";
-import { check } from "./build/types.mjs";
-import { Tools } from "./build/tools.mjs";
+import { bundle } from "./builder/bundle.mjs";
+import { componentize } from "./builder/component.mjs";
+import { Failure } from "./builder/failure.mjs";
+import { check } from "./builder/types.mjs";
+import { Tools } from "./builder/tools.mjs";
 
 const ENTRIES = ["src/index.ts", "src/index.js", "src/index.mts", "src/index.mjs", "index.ts", "index.js", "index.mjs"];
 

@@ -9,8 +9,8 @@ import path from "node:path";
 import process from "node:process";
 import { parseArgs } from "node:util";
 
-import { Failure } from "./build/failure.mjs";
-import { Tools } from "./build/tools.mjs";
+import { Failure } from "./builder/failure.mjs";
+import { Tools } from "./builder/tools.mjs";
 
 async function main() {
   const { values, tokens } = parseArgs({ options: { project: { type: "string", default: "." } }, strict: false, allowPositionals: true, tokens: true });
