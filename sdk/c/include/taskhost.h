@@ -138,7 +138,7 @@ void th_register(th_entry *entry);
         static th_entry entry = {&th_task_of_##function, function, #function, __FILE__, __LINE__, NULL};               \
         th_register(&entry);                                                                                           \
     }                                                                                                                  \
-    static th_result function(th_call *call)
+    static th_result function(__attribute__((unused)) th_call *call)
 
 /* ---- Arguments -------------------------------------------------------------------------------------------------- */
 

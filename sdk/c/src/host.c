@@ -1,6 +1,7 @@
 /* The host's side of the interface, by the component model's canonical ABI: what it imports, and what is imported of it. */
-#ifdef __wasm__
 #include "internal.h"
+
+#ifdef __wasm__
 
 #include <stdlib.h>
 #include <string.h>
@@ -111,6 +112,9 @@ IMPORT(CONTEXT, "remaining-ms") uint64_t context_remaining_ms(void);
 IMPORT(CONTEXT, "update-state") void context_update_state(const char *, size_t, const char *, size_t, told *);
 IMPORT(CONTEXT, "send-event") void context_send_event(const char *, size_t, const char *, size_t, told *);
 IMPORT(LOGGING, "log") void logging_log(int, const char *, size_t, const char *, size_t);
+IMPORT("wasi:cli/stderr@0.2.0", "get-stderr") uint32_t stderr_get(void);
+IMPORT("wasi:io/streams@0.2.0", "[method]output-stream.blocking-write-and-flush")
+void stream_write(uint32_t, const char *, size_t, void *);
 IMPORT(CLOCK, "subscribe-duration") uint32_t clock_subscribe_duration(uint64_t);
 IMPORT(POLL, "[method]pollable.block") void pollable_block(uint32_t);
 IMPORT(POLL, "[resource-drop]pollable") void pollable_drop(uint32_t);
@@ -155,6 +159,21 @@ answer host_send_event(th_call *call, text kind, text fields) {
 }
 
 void host_log(th_level level, text message) { logging_log((int)level, "", 0, message.data, message.length); }
+
+/* Of stderr the host puts the last lines behind a trap, so that whoever sees that it ended sees why. */
+void host_die(text message) {
+    struct {
+        uint8_t is_error;
+        struct {
+            uint8_t which;
+            uint32_t error;
+        } is;
+    } written;
+    uint32_t stream = stderr_get();
+    stream_write(stream, message.data, message.length, &written);
+    stream_write(stream, "\n", 1, &written);
+    __builtin_trap();
+}
 
 /* ---- Other tasks ------------------------------------------------------------------------------------------------ */
 

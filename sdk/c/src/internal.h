@@ -156,6 +156,10 @@ th_json json_text(th_call *call, const char *data, size_t length);
 size_t write_int(uint64_t value, bool is_negative, char out[24]);
 /** The digits of a number, as a text. */
 const char *digits(th_call *call, uint64_t value);
+/** The float that is next to a number of JSON. */
+double read_double(const char *text, size_t length);
+/** The shortest digits of a float above zero; `0.digits * 10 ** power`. */
+size_t shortest(double value, char out[20], int *power);
 /** The digits of a float as Python writes them. */
 size_t write_double(double value, char out[32]);
 
@@ -175,6 +179,8 @@ bool host_sleep(th_call *call, uint64_t nanoseconds);
 answer host_update_state(th_call *call, text state, text meta);
 answer host_send_event(th_call *call, text kind, text fields);
 void host_log(th_level level, text message);
+/** Says on stderr why, and ends. */
+_Noreturn void host_die(text message);
 answer host_send(th_call *call, text signature, bool now);
 answer host_apply(th_call *call, text signature, bool now);
 answer host_add_to_chord(th_call *call, text signature);

@@ -7,7 +7,6 @@
 #include "internal.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 static bool is_space(char c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; }
@@ -136,19 +135,7 @@ bool th_json_double(th_json json, double *out) {
         *out = json.text[0] == '-' ? -(double)INFINITY : (double)INFINITY;
         return true;
     }
-    char small[64], *digits = small;
-    if (json.length >= sizeof small) {
-        digits = malloc(json.length + 1);
-        if (digits == NULL) {
-            panic("out of memory: %zu bytes", json.length);
-        }
-    }
-    memcpy(digits, json.text, json.length);
-    digits[json.length] = 0;
-    *out = strtod(digits, NULL);
-    if (digits != small) {
-        free(digits);
-    }
+    *out = read_double(json.text, json.length);
     return true;
 }
 

@@ -2,8 +2,6 @@
 #include "internal.h"
 
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define DEPTH_MAX (sizeof((th_writer *)0)->is_object * 8)
@@ -123,24 +121,9 @@ size_t write_double(double value, char out[32]) {
         memcpy(out + length, ".0", 2);
         return length + 2;
     }
-    /* The shortest digits that are read as the same number. */
-    char text[32], figures[18];
-    for (int precision = 14; precision < 17; precision++) {
-        snprintf(text, sizeof text, "%.*e", precision, value);
-        if (strtod(text, NULL) == value) {
-            break;
-        }
-    }
-    const char *exponent_text = strchr(text, 'e');
-    int count = 0, exponent = atoi(exponent_text + 1);
-    for (const char *at = text; at < exponent_text; at++) {
-        if (*at >= '0' && *at <= '9') {
-            figures[count++] = *at;
-        }
-    }
-    while (count > 1 && figures[count - 1] == '0') {
-        count--;
-    }
+    char figures[20];
+    int exponent, count = (int)shortest(value, figures, &exponent);
+    exponent--;
     if (exponent < -4 || exponent >= 16) {
         out[length++] = figures[0];
         if (count > 1) {
@@ -150,7 +133,7 @@ size_t write_double(double value, char out[32]) {
         }
         out[length++] = 'e';
         out[length++] = exponent < 0 ? '-' : '+';
-        unsigned size = (unsigned)abs(exponent);
+        unsigned size = (unsigned)(exponent < 0 ? -exponent : exponent);
         if (size < 10) {
             out[length++] = '0';
         }

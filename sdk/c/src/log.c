@@ -4,10 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#ifndef __wasm__
-#include <stdlib.h>
-#endif
-
 #define LINE_MAX_LENGTH 4096
 
 /* The host takes UTF-8 alone, and there may be no memory to mend it in. */
@@ -51,12 +47,7 @@ void panic(const char *format, ...) {
     write_plain(line, sizeof line, format, list);
     va_end(list);
     blank(line);
-    host_log(TH_LOG_CRITICAL, text_of(line));
-#ifdef __wasm__
-    __builtin_trap();
-#else
-    abort();
-#endif
+    host_die(text_of(line));
 }
 
 void th_log(th_level level, const char *format, ...) {
