@@ -4,6 +4,9 @@ use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use taskhost_core::PluginName;
+
+use crate::grant::Need;
 use crate::manifest;
 use crate::plugin::{LoadError, Source};
 
@@ -55,6 +58,25 @@ pub(crate) fn source_of(path: &Path) -> Result<Source, LoadError> {
         }
     }
     Source::bare(path)
+}
+
+/// What the plugin at this path is called, its component and what it declares; nothing is loaded for that.
+#[derive(Debug, Clone)]
+pub struct Declared {
+    pub name: PluginName,
+    /// The component, which need not be there.
+    pub component: PathBuf,
+    pub needs: Vec<Need>,
+}
+
+impl Declared {
+    /// Reads the manifest, given the component, the manifest or the folder. A component without one declares
+    /// nothing.
+    pub fn read(path: &Path) -> Result<Self, LoadError> {
+        let Source { name, component, manifest, .. } = source_of(path)?;
+        let needs = manifest.map(|manifest| manifest.needs.into_iter().collect()).unwrap_or_default();
+        Ok(Self { name, component, needs })
+    }
 }
 
 /// What tells a file that was changed, without reading it.

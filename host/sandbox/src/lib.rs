@@ -40,6 +40,7 @@ pub use cache::CacheConfig;
 pub use capability::{CapabilityError, ResultSource, Values, ValuesSource};
 pub use engine::EngineError;
 pub use events::EventSink;
+pub use folder::Declared;
 pub use grant::{Calls, GRANT_OPTIONS, Grant, HttpPattern, Mode, Need, Power, Scope, SocketPattern};
 pub use limits::{Config, Limits};
 pub use manifest::{ManifestError, name_and_component};

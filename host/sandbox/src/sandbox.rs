@@ -151,6 +151,15 @@ impl Sandbox {
         refreshed.loaded
     }
 
+    /// Loads one plugin, given its component, its manifest or its folder, and serves it alone.
+    pub async fn load_one(&self, path: &Path) -> Loaded {
+        let mut shelf = self.shelf.lock().await;
+        *shelf = Shelf::default();
+        let loaded = shelf.load_one(self, path).await;
+        self.serve(&shelf);
+        loaded
+    }
+
     /// Looks at a folder again, and loads what has changed beside what runs. What cannot be loaded is refused
     /// with a reason, and the version before it goes on serving; what is gone is not served any more. Attempts
     /// that run end on the version that they have.

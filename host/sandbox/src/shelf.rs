@@ -107,6 +107,15 @@ impl Shelf {
         Refreshed { loaded: self.loaded(), changed: round.changed, look_again: round.look_again }
     }
 
+    /// Loads what is at this path and nothing else.
+    pub(crate) async fn load_one(&mut self, sandbox: &Sandbox, path: &Path) -> Loaded {
+        let source = folder::source_of(path);
+        let origin = source.as_ref().map_or_else(|_| path.to_owned(), |source| source.origin.clone());
+        let mut round = Round { changed: false, look_again: None };
+        self.look_through(sandbox, vec![(origin, source)], Look::Now, &mut round).await;
+        self.loaded()
+    }
+
     async fn look_through(
         &mut self,
         sandbox: &Sandbox,
