@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Flag};
 
-pub(crate) use authoring::{PluginBuildArgs, PluginNewArgs};
+pub(crate) use authoring::{PluginBuildArgs, PluginNewArgs, PluginRunArgs, PluginTestArgs, RehearsalArgs};
 pub(crate) use remote::{ControlArgs, EventsArgs, InspectArgs, MethodArgs, RemoteArgs, StatusArgs, method_list};
 
 /// Run sandboxed WebAssembly tasks for Celery clients.
@@ -261,6 +261,8 @@ Examples:
 pub(crate) enum PluginCommand {
     New(PluginNewArgs),
     Build(PluginBuildArgs),
+    Run(PluginRunArgs),
+    Test(PluginTestArgs),
     Check(PluginCheckArgs),
     List(PluginListArgs),
     Reload(PluginReloadArgs),

@@ -37,6 +37,12 @@ impl Failure {
         self
     }
 
+    /// Says where the mistake is.
+    pub(crate) fn at(mut self, place: &str) -> Self {
+        self.error = anyhow::anyhow!("{place}: {}", self.error);
+        self
+    }
+
     /// The code of this failure.
     pub(crate) fn code(&self) -> ExitCode {
         ExitCode::from(self.code)

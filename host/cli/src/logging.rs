@@ -11,6 +11,7 @@ use tracing::field::{Field, Visit};
 use tracing::{Event, Level as TracingLevel, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::writer::MakeWriter;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
@@ -28,6 +29,27 @@ pub(crate) fn start(config: LogConfig) {
         .with_env_filter(filter(config.level))
         .with_writer(std::io::stderr)
         .with_ansi(colour());
+    match config.format {
+        Format::Text => builder.event_format(TextFormat).init(),
+        Format::Json => builder.json().flatten_event(true).with_span_list(false).init(),
+    }
+}
+
+/// Sends what guests say, and what goes wrong, to `writer` from now on: for commands that run tasks themselves and
+/// tell in their own words what becomes of them. To be called once.
+pub(crate) fn start_for_guests<W>(config: LogConfig, writer: W)
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let filter = match config.level {
+        Level::Debug => filter(Level::Debug),
+        level => {
+            let ours = if level == Level::Info { "info" } else { "warn" };
+            let ours = if matches!(level, Level::Error | Level::Critical) { "error" } else { ours };
+            EnvFilter::new(format!("warn,lapin=off,worker::log=off,{GUEST}={ours}"))
+        }
+    };
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(colour());
     match config.format {
         Format::Text => builder.event_format(TextFormat).init(),
         Format::Json => builder.json().flatten_event(true).with_span_list(false).init(),

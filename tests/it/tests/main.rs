@@ -73,6 +73,8 @@ mod metrics;
 mod mixed;
 mod network;
 mod node;
+mod plugin_run;
+mod plugin_test;
 mod progress;
 mod quarantine;
 mod queues;

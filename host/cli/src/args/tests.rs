@@ -240,6 +240,8 @@ fn help_of_plugin() {
             Commands:
               new     Make a folder with a new plugin to start from
               build   Make the component of a plugin from its sources, and check it
+              run     Run one task of a plugin here, with no broker and no worker
+              test    Run the cases of a plugin: calls with what is to come of them
               check   Say whether a plugin can be loaded, and which tasks it has
               list    List plugins with their tasks, and those that are refused with the reason
               reload  Make the running worker load its plugins anew
@@ -812,5 +814,119 @@ fn help_of_events() {
           host events -E --json | jq 'select(.type == "task-failed")'
               Ctrl-C ends it.
     "#]],
+    );
+}
+
+#[test]
+fn help_of_plugin_run() {
+    check_help(
+        &["plugin", "run"],
+        expect![[r#"
+            Run one task of a plugin here, with no broker and no worker
+
+            Usage: host plugin run [OPTIONS] <FILE|DIR> <TASK> [ARG]...
+
+            Arguments:
+              <FILE|DIR>  A .wasm file, or a folder with a plugin.toml
+              <TASK>      Name of the task, such as images.resize
+              [ARG]...    Arguments: JSON, or else text; NAME=VALUE is a keyword argument, and -
+                          is what stdin has
+
+            Options:
+              -a, --args <JSON>             Positional arguments before those: a JSON array
+                                            [default: []]
+              -k, --kwargs <JSON>           Keyword arguments beside those: a JSON object
+                                            [default: {}]
+                  --json                    Print one JSON object instead: state, result,
+                                            traceback, retries, states, calls, events, usage
+                  --wait                    Wait for countdowns, ETAs and delays of retries;
+                                            without it nothing waits
+                  --no-follow               Only show which tasks it calls, even if the plugin
+                                            has them
+                  --grant <OPTION=ENTRY>    Grant this besides what host.toml grants, such as
+                                            config=region=eu; may be repeated
+                  --time-limit <TIME>       Stop a task after this time, such as 90 (seconds),
+                                            5m or 1h [default: none]
+                  --soft-time-limit <TIME>  Tell a task to finish after this time; a task that
+                                            does not listen is stopped [default: none]
+              -l, --loglevel <LEVEL>        How much to log: debug, info, warning, error or
+                                            critical [default: info]
+                  --config <FILE>           Configuration file [default: host.toml, if there is
+                                            one]
+                  --set <NAME=VALUE>        Any setting by its name, such as
+                                            task_acks_late=false; may be repeated. `host config
+                                            --help` lists them
+              -h, --help                    Print help
+
+            Examples:
+              host plugin run plugins/images images.resize in/cat.png 80 format=webp
+                  Prints the result; logs, states, calls and what was used go to stderr.
+              host plugin run tasks.wasm tasks.add --args '[2, 2]'
+              host plugin run tasks.wasm tasks.echo '"80"' note='"a=b"'
+                  A text that looks like JSON, or like a keyword, is written as JSON.
+              host plugin run tasks.wasm tasks.index - --grant fs=/in=./data < page.html
+
+            Sandbox, limits and grants are those of a worker, from host.toml; broker, results
+            and values are in memory. A plugin without [grants.NAME] there has what stays in
+            memory: publish, results, keyvalue and scratch.
+
+            Exit codes: 0 the task succeeded, ignored its message, or was replaced by a task of
+            another plugin, 1 it failed or was rejected, 2 wrong options, 130 interrupted.
+        "#]],
+    );
+}
+
+#[test]
+fn help_of_plugin_test() {
+    check_help(
+        &["plugin", "test"],
+        expect![[r#"
+            Run the cases of a plugin: calls with what is to come of them
+
+            Usage: host plugin test [OPTIONS] [DIR|FILE]
+
+            Arguments:
+              [DIR|FILE]  A folder with a plugin.toml, or a .wasm file [default: .]
+
+            Options:
+                  --cases <FILE>            File with the cases, a JSON object a line [default:
+                                            cases.jsonl beside the plugin]
+                  --filter <TEXT>           Only cases whose name or task has this text in it
+                  --grant <OPTION=ENTRY>    Grant this besides what host.toml grants, such as
+                                            config=region=eu; may be repeated
+                  --time-limit <TIME>       Stop a task after this time, such as 90 (seconds),
+                                            5m or 1h [default: none]
+                  --soft-time-limit <TIME>  Tell a task to finish after this time; a task that
+                                            does not listen is stopped [default: none]
+              -l, --loglevel <LEVEL>        How much to log: debug, info, warning, error or
+                                            critical [default: info]
+                  --config <FILE>           Configuration file [default: host.toml, if there is
+                                            one]
+                  --set <NAME=VALUE>        Any setting by its name, such as
+                                            task_acks_late=false; may be repeated. `host config
+                                            --help` lists them
+              -h, --help                    Print help
+
+            Examples:
+              host plugin test
+                  Runs the cases of the plugin in this folder. Exits with 1 if one fails.
+              host plugin test plugins/images --filter resize -l debug
+
+            A case is one line, with a task and what is to come of it; all else may be left out:
+              {"name": "adds", "task": "tasks.add", "args": [1, 2], "result": 3}
+              {"task": "tasks.add", "kwargs": {"x": 1}, "error": "TypeError"}
+              {"task": "tasks.get", "error": {"type": "KeyError", "message": "no such"}}
+              {"task": "tasks.index", "retries": 1, "states": ["PROGRESS", "DONE"]}
+                  What the task reports; {"state": "PROGRESS", "meta": {..}} compares more.
+              {"task": "tasks.crawl", "publishes": [{"task": "a.b", "queue": "slow"}]}
+                  What it calls; a call is run if the plugin has it and there is no "follow":
+                  false.
+              {"task": "tasks.x", "state": "REJECTED"}
+                  Or IGNORED, or REPLACED by a task of another plugin.
+              {"task": "tasks.y", "config": {"region": "eu"}, "secrets": {"key": "sesame"}}
+                  Granted for this case; so is "grant": {"env": ["LANG=C"]}.
+            Numbers are compared as numbers, objects in any order, messages by a part of them.
+            Nothing waits. Empty lines, and lines that begin with # or //, are passed over.
+        "#]],
     );
 }

@@ -168,7 +168,7 @@ fn expires(text: &str, start: Timestamp, now: Timestamp) -> Result<Timestamp, Fa
     Ok(expires)
 }
 
-fn json(option: &str, text: &str, kind: Kind, expected: &str) -> Result<Json, Failure> {
+pub(super) fn json(option: &str, text: &str, kind: Kind, expected: &str) -> Result<Json, Failure> {
     let value = Json::parse(text.to_owned())
         .map_err(|error| Failure::usage(anyhow!("{option}: expected {expected}: {error}")))?;
     if value.kind() != kind {

@@ -12,7 +12,10 @@ mod outcome;
 mod plugin;
 mod plugin_build;
 mod plugin_new;
+mod plugin_run;
+mod plugin_test;
 mod purge;
+mod rehearsal;
 mod remote;
 mod result;
 mod run;
@@ -34,6 +37,8 @@ pub(crate) fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Result(args) => result::run(&args),
         Command::Plugin(PluginCommand::New(args)) => plugin_new::run(&args),
         Command::Plugin(PluginCommand::Build(args)) => plugin_build::run(&args),
+        Command::Plugin(PluginCommand::Run(args)) => plugin_run::run(&args),
+        Command::Plugin(PluginCommand::Test(args)) => plugin_test::run(&args),
         Command::Plugin(PluginCommand::Check(args)) => plugin::check(&args),
         Command::Plugin(PluginCommand::List(args)) => plugin::list(&args),
         Command::Plugin(PluginCommand::Reload(args)) => plugin::reload(&args),

@@ -312,7 +312,11 @@ fn warn_of_options(config: &Config, catalog: &Catalog) {
 }
 
 /// With Celery's own tasks beside those of plugins. The operator's options come last and win.
-fn adjusted(tasks: &BTreeMap<TaskName, TaskOverrides>, chord_retry_interval: Duration, catalog: &Catalog) -> Catalog {
+pub(super) fn adjusted(
+    tasks: &BTreeMap<TaskName, TaskOverrides>,
+    chord_retry_interval: Duration,
+    catalog: &Catalog,
+) -> Catalog {
     catalog.clone().with_builtins(builtin::specs(chord_retry_interval)).map(|spec| {
         let mut spec = TaskSpec::clone(spec);
         if let Some(overrides) = tasks.get(&spec.name) {
@@ -353,7 +357,7 @@ fn announce(config: &Config, loaded: &Loaded) -> Result<(), Failure> {
     Ok(())
 }
 
-fn limits(config: &Config, sending: Arc<SendSettings>, look_up: bool, journals: bool) -> Limits {
+pub(super) fn limits(config: &Config, sending: Arc<SendSettings>, look_up: bool, journals: bool) -> Limits {
     let started_meta = Json::object([
         ("pid", Json::int(i64::from(std::process::id()))),
         ("hostname", Json::text(config.worker.hostname.as_str())),
