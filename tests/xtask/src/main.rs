@@ -19,6 +19,7 @@ mod python;
 mod serve;
 mod servers;
 mod test;
+mod tools;
 mod wasm_toolchain;
 
 const HELP: &str = "\
@@ -33,8 +34,10 @@ Commands:
                      name contains FILTER), and count them; options for libtest follow `--`
   celery [FILTER]    run Celery's own integration tests against the host, on RabbitMQ and on Redis (or those
                      whose name contains FILTER), and count them
-  plugins [NAME..]   build plugins/*, tests/guests/* and tests/celery/plugin (or only those named) to
+  plugins [NAME..]   build the plugins of plugins/, examples/, tests/guests/ and tests/celery/ (or only those named) to
                      WebAssembly components
+  tools [LANGUAGE]   print what `host plugin build` needs to find the tools of all languages on this
+                     machine, for `eval` in a shell
   bench [WHAT] [OPTION..]
                      measure `sandbox`, `languages` (one plugin in each), `worker`, `canvas` (chords), `all`, or only lanes of the worker whose names contain
                      WHAT (`redis-results`, `classic-ignored-host`), in release builds, beside bare loops
@@ -56,7 +59,8 @@ fn main() -> ExitCode {
         "demo" => demo::run(rest),
         "test" => test::run(rest),
         "celery" => celery::run(rest),
-        "plugins" => plugins::run(rest).map(|()| ExitCode::SUCCESS),
+        "plugins" => plugins::run(rest).map(|_| ExitCode::SUCCESS),
+        "tools" => tools::run(rest).map(|()| ExitCode::SUCCESS),
         "bench" => bench::run(rest),
         // The next two are for this program's own use.
         "guard" => group::guard(rest),

@@ -1,177 +1,102 @@
-//! Builds the plugins and test guests that are written in Rust, and puts each component where the host looks for it.
+//! Builds plugins and test guests of every language, and puts each component where the host looks for it.
 //!
-//! What needs rebuilding is cargo's decision; a component that did not change keeps its file untouched, so that
-//! a host which watches the folder does not reload.
+//! Those in Rust cargo builds, and it decides what needs rebuilding; all others `host plugin build` does. A component that
+//! did not change keeps its file untouched, so that a host which watches the folder does not reload.
 
 use std::env;
-use std::ffi::OsString;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use crate::Result;
-use crate::wasm_toolchain::{self, TARGET, Toolchain};
+use crate::tools::{self, Found, Tools};
+use crate::{Result, cargo};
 
-/// The first eight bytes of every component (version 0x0d, layer 1).
-const COMPONENT_PREAMBLE: [u8; 8] = *b"\0asm\x0d\0\x01\0";
+mod find;
+mod rust;
 
-/// One folder to build and the file it becomes.
-struct Guest {
-    name: String,
-    folder: PathBuf,
-    component: PathBuf,
-}
+pub(crate) use find::Guest;
 
-/// `cargo xtask plugins [NAME..]`.
-pub(crate) fn run(names: &[String]) -> Result<()> {
+/// `cargo xtask plugins [NAME..]`: gives those that could be built on this machine.
+pub(crate) fn run(names: &[String]) -> Result<Vec<Guest>> {
     let root = crate::root()?;
-    let mut guests = find(&root)?;
+    let mut guests = find::all(&root)?;
     if let Some(unknown) = names.iter().find(|name| !guests.iter().any(|guest| guest.name == **name)) {
         let known: Vec<_> = guests.iter().map(|guest| guest.name.as_str()).collect();
-        return Err(format!("no Rust plugin or guest is called `{unknown}`; there are: {}", known.join(", ")));
+        return Err(format!("no plugin or guest is called `{unknown}`; there are: {}", known.join(", ")));
     }
     if !names.is_empty() {
         guests.retain(|guest| names.contains(&guest.name));
     }
-    let toolchain = Toolchain::obtain()?;
-    let target_dir = target_dir(&root)?.join("guests");
-    eprintln!("plugins: {} to build with {}", guests.len(), toolchain.version);
-    for guest in &guests {
-        let started = Instant::now();
-        let built = build(guest, &root, &toolchain, &target_dir)?;
-        let (state, bytes) = place(&built, &guest.component)?;
-        let path = guest.component.strip_prefix(&root).unwrap_or(&guest.component);
-        let seconds = started.elapsed().as_secs_f32();
-        eprintln!("plugins: {} {state}: {} ({} KiB, {seconds:.1} s)", guest.name, path.display(), bytes / 1024);
+    let (ours, others): (Vec<_>, Vec<_>) = guests.into_iter().partition(|guest| guest.language == "rust");
+    if !ours.is_empty() {
+        rust::build(&root, &ours)?;
+    }
+    let mut built = ours;
+    if !others.is_empty() {
+        build_with_host(&root, others, &mut built)?;
+    }
+    Ok(built)
+}
+
+/// Has the host build those whose tools can be had, language by language.
+fn build_with_host(root: &Path, mut guests: Vec<Guest>, built: &mut Vec<Guest>) -> Result<()> {
+    guests.sort_by(|a, b| a.language.cmp(&b.language));
+    let mut host: Option<PathBuf> = None;
+    for of_one in guests.chunk_by(|a, b| a.language == b.language) {
+        let language = &of_one[0].language;
+        let found = match tools::obtain(language)? {
+            Tools::Ready(found) => found,
+            Tools::Missing(reason) => {
+                for guest in of_one {
+                    say(&format!("skipped: {} ({language}): {reason}", shown(&guest.folder, root)));
+                }
+                continue;
+            }
+        };
+        let host = match &host {
+            Some(host) => host.clone(),
+            None => {
+                say("building the host, which builds the rest (the first time takes some minutes)");
+                host.insert(cargo::build_host(root)?).clone()
+            }
+        };
+        for guest in of_one {
+            host_builds(&host, guest, &found, root)?;
+            built.push(guest.clone());
+        }
     }
     Ok(())
 }
 
-/// A plugin is a folder of `plugins` with a `plugin.toml`, or the one of `tests/celery`, a guest any folder of
-/// `tests/guests`; only those with a `Cargo.toml` are ours. Each is called as its component is.
-fn find(root: &Path) -> Result<Vec<Guest>> {
-    let mut guests = Vec::new();
-    for (parent, needs_manifest) in [("plugins", true), ("tests/guests", false), ("tests/celery", true)] {
-        let Ok(entries) = fs::read_dir(root.join(parent)) else { continue };
-        for entry in entries.flatten() {
-            let folder = entry.path();
-            let manifest = folder.join("plugin.toml");
-            if !folder.join("Cargo.toml").exists() || (needs_manifest && !manifest.exists()) {
-                continue;
-            }
-            let name = entry.file_name();
-            let component = component_name(&manifest)?.unwrap_or_else(|| format!("{}.wasm", name.to_string_lossy()));
-            let name = component.strip_suffix(".wasm").unwrap_or(&component).to_owned();
-            guests.push(Guest { component: folder.join(component), name, folder });
+fn host_builds(host: &Path, guest: &Guest, tools: &Found, root: &Path) -> Result<()> {
+    let started = Instant::now();
+    let mut command = Command::new(host);
+    command.args(["plugin", "build"]).arg(&guest.folder).current_dir(root).stdin(Stdio::null());
+    // Its own configuration is not this machine's user's; what it compiles tests find where they look.
+    for (name, _) in env::vars_os() {
+        if name.to_string_lossy().starts_with("HOST_") {
+            command.env_remove(name);
         }
     }
-    guests.sort_by(|a, b| a.folder.cmp(&b.folder));
-    Ok(guests)
+    command.env("HOST_PLUGINS_CACHE", host.with_file_name("it-cache").join("taskhost/compiled"));
+    command.env("HOST_PLUGINS_CACHE_KEY", host.with_file_name("it-state").join("taskhost/cache.key"));
+    // Python's takes long where much else is built.
+    command.env("HOST_LIMITS_COMPILE_TIME", "10m");
+    command.env_remove("LD_LIBRARY_PATH");
+    tools.equip(&mut command);
+    let status = command.status().map_err(|error| format!("start {}: {error}", host.display()))?;
+    let folder = shown(&guest.folder, root);
+    if !status.success() {
+        return Err(format!("cannot build {folder}: `host plugin build` ended with {status}"));
+    }
+    say(&format!("{folder} ({}) is built ({:.1} s)", guest.language, started.elapsed().as_secs_f32()));
+    Ok(())
 }
 
-/// The `component` of a manifest, which stands before its first table. The host reads the rest of it properly.
-fn component_name(manifest: &Path) -> Result<Option<String>> {
-    if !manifest.exists() {
-        return Ok(None);
-    }
-    let text = fs::read_to_string(manifest).map_err(|error| format!("read {}: {error}", manifest.display()))?;
-    for line in text.lines().take_while(|line| !line.trim_start().starts_with('[')) {
-        let Some((key, value)) = line.split_once('=') else { continue };
-        if key.trim() != "component" {
-            continue;
-        }
-        let name = value.trim().strip_prefix('"').and_then(|rest| rest.split('"').next());
-        return match name {
-            Some(name) => Ok(Some(name.to_owned())),
-            None => Err(format!("{}: `component` must be a file name in quotes", manifest.display())),
-        };
-    }
-    Ok(None)
+fn shown(path: &Path, root: &Path) -> String {
+    path.strip_prefix(root).unwrap_or(path).display().to_string()
 }
 
-/// Cargo marks its target folder, and this program lies in it.
-fn target_dir(root: &Path) -> Result<PathBuf> {
-    let program = env::current_exe().map_err(|error| format!("find this program: {error}"))?;
-    let marked = program.ancestors().find(|folder| folder.join("CACHEDIR.TAG").exists());
-    Ok(marked.map_or_else(|| root.join("target"), Path::to_owned))
-}
-
-/// Runs cargo in the guest's folder and gives the file it made.
-fn build(guest: &Guest, root: &Path, toolchain: &Toolchain, target_dir: &Path) -> Result<PathBuf> {
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    wasm_toolchain::isolate(&mut command);
-    command
-        .args(["build", "--release", "--target", TARGET, "--message-format", "json-render-diagnostics", "--target-dir"])
-        .arg(target_dir)
-        .current_dir(&guest.folder)
-        .env("RUSTC", &toolchain.rustc)
-        .env("PATH", toolchain.path())
-        .env("CARGO_ENCODED_RUSTFLAGS", remapped(root))
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit());
-    let output = command.output().map_err(|error| format!("start cargo: {error}"))?;
-    if !output.status.success() {
-        return Err(format!("cannot build {}: cargo ended with {}", guest.folder.display(), output.status));
-    }
-    let messages = String::from_utf8_lossy(&output.stdout);
-    artifact(&messages).ok_or_else(|| {
-        let manifest = guest.folder.join("Cargo.toml");
-        format!("{} builds no component: it needs `[lib]` with `crate-type = [\"cdylib\"]`", manifest.display())
-    })
-}
-
-/// Panics name source files; without this a component would depend on where the checkout and cargo's folder lie.
-fn remapped(root: &Path) -> OsString {
-    let mut flags = OsString::from("--remap-path-prefix=");
-    flags.push(root);
-    flags.push("=.");
-    let cargo_home = env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(env::home_dir()?.join(".cargo")));
-    if let Some(folder) = cargo_home {
-        flags.push("\u{1f}--remap-path-prefix=");
-        flags.push(folder);
-        flags.push("=cargo");
-    }
-    flags
-}
-
-/// The last `.wasm` among cargo's messages, one JSON object a line.
-fn artifact(messages: &str) -> Option<PathBuf> {
-    let artifacts = messages.lines().filter(|line| line.contains(r#""reason":"compiler-artifact""#));
-    let mut files = artifacts.flat_map(|line| line.split('"')).filter(|word| word.ends_with(".wasm"));
-    files.next_back().map(|file| PathBuf::from(file.replace(r"\\", r"\")))
-}
-
-/// Copies the component, in one step and only if it differs, and says what happened and how large it is.
-fn place(built: &Path, component: &Path) -> Result<(&'static str, usize)> {
-    let bytes = fs::read(built).map_err(|error| format!("read {}: {error}", built.display()))?;
-    if !bytes.starts_with(&COMPONENT_PREAMBLE) {
-        return Err(format!("{} is not a WebAssembly component", built.display()));
-    }
-    if fs::read(component).is_ok_and(|present| present == bytes) {
-        return Ok(("unchanged", bytes.len()));
-    }
-    let temporary = component.with_extension(format!("wasm.tmp{}", std::process::id()));
-    fs::write(&temporary, &bytes).map_err(|error| format!("write {}: {error}", temporary.display()))?;
-    fs::rename(&temporary, component).map_err(|error| {
-        let _ = fs::remove_file(&temporary);
-        format!("replace {}: {error}", component.display())
-    })?;
-    Ok(("built", bytes.len()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_component_is_the_last_wasm_file_that_cargo_names() {
-        let messages = r#"{"reason":"compiler-artifact","filenames":["/t/release/libtaskhost.rlib"]}
-{"reason":"build-script-executed","out_dir":"/t/x.wasm"}
-{"reason":"compiler-artifact","filenames":["C:\\t\\demo.wasm"],"executable":null}
-{"reason":"build-finished","success":true}"#;
-        assert_eq!(artifact(messages), Some(PathBuf::from(r"C:\t\demo.wasm")));
-        assert_eq!(artifact(""), None);
-    }
+fn say(message: &str) {
+    eprintln!("plugins: {message}");
 }

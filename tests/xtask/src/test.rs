@@ -53,11 +53,10 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     let kinds = install_servers(&[Kind::RabbitMq, Kind::Redis])?;
 
     let root = crate::root()?;
-    plugins::run(&[])?;
-    environment.set("TASKHOST_TEST_DEMO", root.join("plugins/demo/demo.wasm"));
-    environment.set("TASKHOST_TEST_CANVAS", root.join("tests/guests/canvas/canvas.wasm"));
-    environment.set("TASKHOST_TEST_FILES", root.join("tests/guests/files/files.wasm"));
-    environment.set("TASKHOST_TEST_NET", root.join("tests/guests/net/net.wasm"));
+    // A guest is named by its folder: TASKHOST_TEST_DEMO, TASKHOST_TEST_CONTRACT_GO, TASKHOST_TEST_EXAMPLES_..
+    for guest in plugins::run(&[])? {
+        environment.set(format!("TASKHOST_TEST_{}", guest.variable(&root)), guest.component);
+    }
     environment.set(FUZZ_SECONDS, env::var_os(FUZZ_SECONDS).unwrap_or_else(|| FUZZ_SECONDS_HERE.into()));
     say("building the host (the first time takes some minutes)");
     environment.set("TASKHOST_TEST_HOST", cargo::build_host(&root)?);
@@ -93,11 +92,11 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
 
 /// What tests find in their environment.
 #[derive(Default)]
-struct Environment(Vec<(&'static str, OsString)>);
+struct Environment(Vec<(String, OsString)>);
 
 impl Environment {
-    fn set(&mut self, name: &'static str, value: impl Into<OsString>) {
-        self.0.push((name, value.into()));
+    fn set(&mut self, name: impl Into<String>, value: impl Into<OsString>) {
+        self.0.push((name.into(), value.into()));
     }
 }
 

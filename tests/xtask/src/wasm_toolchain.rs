@@ -26,7 +26,7 @@ const ADVICE: &str = "With rustup: `rustup target add wasm32-wasip2`, then try a
 pub(crate) struct Toolchain {
     pub(crate) rustc: PathBuf,
     pub(crate) version: String,
-    linkers: Vec<PathBuf>,
+    pub(crate) linkers: Vec<PathBuf>,
 }
 
 impl Toolchain {
