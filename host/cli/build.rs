@@ -16,7 +16,7 @@ const PARTS: [(&str, &str, bool); 4] = [
 ];
 
 /// Folders that tools make.
-const MADE: [&str; 6] = ["target", "node_modules", "__pycache__", "dist", "build", "zig-cache"];
+const MADE: [&str; 4] = ["target", "node_modules", "__pycache__", "dist"];
 
 fn main() {
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"));

@@ -187,6 +187,25 @@ impl Outline {
     }
 }
 
+/// The module without what only debuggers read, which may be most of it. Traps name functions all the same.
+fn without_debugging(module: &[u8]) -> anyhow::Result<Vec<u8>> {
+    const HEADER: usize = 8;
+    let mut kept = module[..HEADER].to_vec();
+    let mut end = HEADER;
+    for payload in Parser::new(0).parse_all(module) {
+        let payload = payload?;
+        let Some((_, range)) = payload.as_section() else { continue };
+        let next = usize::try_from(range.end)?;
+        let debugging = matches!(&payload, Payload::CustomSection(section) if section.name().starts_with(".debug_"));
+        // A section's kind and length are in front of its content.
+        if !debugging {
+            kept.extend_from_slice(&module[end..next]);
+        }
+        end = next;
+    }
+    Ok(kept)
+}
+
 fn list(names: &[&str]) -> String {
     const SHOWN: usize = 5;
     let shown: Vec<_> = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
@@ -203,7 +222,7 @@ pub(crate) fn componentise(mut module: Vec<u8>, world: &World) -> anyhow::Result
         embed_component_metadata(&mut module, &world.resolve, world.id, StringEncoding::UTF8)?;
     }
     let mut encoder = ComponentEncoder::default();
-    encoder.validate(true).module(&module)?;
+    encoder.validate(true).module(&without_debugging(&module)?)?;
     if outline.imports.iter().any(|(module, _)| module == WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME) {
         encoder.adapter(WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER)?;
     }

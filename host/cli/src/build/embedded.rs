@@ -36,6 +36,11 @@ pub(crate) fn write(path: &Path, content: &[u8]) -> Result<(), Failure> {
     Ok(std::fs::write(path, content).with_context(|| format!("cannot write {}", path.display()))?)
 }
 
+/// Writes the interface into a folder as tools of WIT expect it: `task.wit`, `sdk.wit` and `deps/`.
+pub(crate) fn write_wit(to: &Path) -> Result<(), Failure> {
+    folder("wit").try_for_each(|(name, content)| write(&to.join(name), content))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

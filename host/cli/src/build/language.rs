@@ -89,14 +89,17 @@ impl Language {
         Err(Failure::from(anyhow!("{}: {problem}", dir.display())).hint(hint))
     }
 
-    /// Where a project of this language has its sources, unless it says otherwise.
+    /// Where a project of this language has its sources, unless it says otherwise: files, folders, all files with an ending, or all
+    /// folders with such files in them.
     pub(crate) fn sources(self) -> &'static [&'static str] {
         match self {
             Self::Rust => &["src", "Cargo.toml", "Cargo.lock", "build.rs", ".cargo", "wit"],
-            Self::Python => &["*.py", "pyproject.toml", "wit"],
-            Self::Js => &["src", "*.js", "*.ts", "package.json", "tsconfig.json", "wit"],
-            Self::Go => &["*.go", "go.mod", "go.sum", "wit"],
-            Self::C => &["*.c", "*.h", "wit"],
+            Self::Python => &["*.py", "*/*.py", "pyproject.toml", "wit"],
+            Self::Js => {
+                &["src", "*.js", "*.mjs", "*.ts", "*.mts", "package.json", "package-lock.json", "tsconfig.json", "wit"]
+            }
+            Self::Go => &["*.go", "*/*.go", "go.mod", "go.sum", "wit"],
+            Self::C => &["*.c", "*.cc", "*.cpp", "*.cxx", "*.h", "*.hpp", "src", "wit"],
         }
     }
 

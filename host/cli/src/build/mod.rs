@@ -2,10 +2,12 @@
 //!
 //! What each language's tools are and how they are called its own file knows; this one does what all have in common.
 
+mod c;
 mod componentise;
 mod custom;
 mod embedded;
 mod go;
+mod js;
 mod language;
 mod project;
 mod rust;
@@ -155,7 +157,9 @@ impl Stages {
 fn compile(project: &Project, say: &mut dyn FnMut(&str)) -> Result<Vec<u8>, Failure> {
     match project.language {
         Language::Rust => rust::build(project, say),
+        Language::Js => js::build(project, say),
         Language::Go => go::build(project, say),
+        Language::C => c::build(project, say),
         other => Err(anyhow!("{} cannot be built yet", other.title()).into()),
     }
 }
@@ -184,5 +188,7 @@ fn check(project: &Project, component: &Path, config: &Config) -> Result<PluginR
     Err(failure)
 }
 
+#[cfg(test)]
+mod testing;
 #[cfg(test)]
 mod tests;

@@ -82,13 +82,45 @@ impl Project {
         self.settings.entry.clone().unwrap_or_else(|| default.into())
     }
 
+    /// The folder of the SDK, which is there, as seen from the project's.
+    pub(crate) fn sdk(&self) -> Result<&Path, Failure> {
+        let named = self.settings.sdk.as_deref();
+        let sdk = named.unwrap_or(Path::new(SDK));
+        let path = self.dir.join(sdk);
+        if path.is_dir() {
+            return Ok(sdk);
+        }
+        let hint = match named {
+            Some(_) => "it is named by `sdk` under [build] in plugin.toml".to_owned(),
+            None => format!(
+                "`host plugin new --lang {} NAME` writes one, to be copied from there; or name another folder as `sdk` under [build] \
+                 in plugin.toml",
+                self.language.name()
+            ),
+        };
+        Err(Failure::from(anyhow!("the SDK is not there: no folder {}", path.display())).hint(hint))
+    }
+
+    /// The folder with WIT for tools that want one: the project's own, or ours, written down for them. And the world, if the
+    /// project names one.
+    pub(crate) fn wit(&self) -> Result<(PathBuf, Option<&str>), Failure> {
+        let world = self.settings.world.as_deref();
+        if let Some(own) = &self.settings.wit {
+            return Ok((self.dir.join(own), world));
+        }
+        let folder = self.scratch()?.join("wit");
+        embedded::write_wit(&folder)?;
+        Ok((folder, world))
+    }
+
     /// Everything that the component is made from, as far as it is there: files and folders.
     pub(crate) fn sources(&self) -> Vec<PathBuf> {
         let mut found = vec![self.manifest()];
         for pattern in self.language.sources() {
-            match pattern.strip_prefix("*.") {
-                Some(extension) => found.extend(with_extension(&self.dir, extension)),
-                None => found.push(self.dir.join(pattern)),
+            match (pattern.strip_prefix("*."), pattern.strip_prefix("*/*.")) {
+                (Some(extension), _) => found.extend(with_extension(&self.dir, extension)),
+                (None, Some(extension)) => found.extend(folders_with(&self.dir, extension)),
+                (None, None) => found.push(self.dir.join(pattern)),
             }
         }
         found.push(self.dir.join(self.settings.sdk.as_deref().unwrap_or(Path::new(SDK))));
@@ -100,10 +132,27 @@ impl Project {
     }
 }
 
-fn with_extension(dir: &Path, extension: &str) -> Vec<PathBuf> {
+/// The files of a folder, and not those deeper, with this ending.
+pub(crate) fn with_extension(dir: &Path, extension: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let files = entries.map(|entry| entry.path());
     let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|found| found == extension)).collect();
     files.sort();
     files
+}
+
+/// Folders in which somewhere a file has this ending; none of those that tools make.
+fn folders_with(dir: &Path, extension: &str) -> Vec<PathBuf> {
+    const NOT: [&str; 5] = [SDK, "node_modules", "target", "__pycache__", "venv"];
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let folders = entries.filter(|entry| {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        entry.path().is_dir() && !name.starts_with('.') && !NOT.contains(&&*name)
+    });
+    let mut folders: Vec<_> = folders.map(|entry| entry.path()).collect();
+    folders
+        .retain(|folder| !with_extension(folder, extension).is_empty() || !folders_with(folder, extension).is_empty());
+    folders.sort();
+    folders
 }

@@ -69,6 +69,18 @@ fn what_was_written_for_preview_1_gets_an_adapter() {
 }
 
 #[test]
+fn what_only_debuggers_read_is_left_out() {
+    let plain = module("", TASKS);
+    let mut debuggable = plain.clone();
+    debuggable.extend(b"\0\x10\x0b.debug_infoABCD");
+    debuggable.extend(b"\0\x07\x05extraX");
+    let mut expected = plain.clone();
+    expected.extend(b"\0\x07\x05extraX");
+    assert_eq!(without_debugging(&debuggable).unwrap(), expected);
+    assert_eq!(without_debugging(&plain).unwrap(), plain);
+}
+
+#[test]
 fn a_module_without_an_sdk_is_told_what_it_lacks() {
     check_refused(
         module("", r#"(memory (export "memory") 1) (func (export "add") (result i32) unreachable)"#),
