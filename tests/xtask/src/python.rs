@@ -54,7 +54,7 @@ pub(crate) fn obtain_with(packages: &Packages) -> Result<Python> {
         Ok(base) => base,
         Err(reason) => return Ok(Python::Missing(reason)),
     };
-    make(base, &folder, requirements)?;
+    make(base, &folder, packages)?;
     fs::write(&marker, "").map_err(|error| format!("write {}: {error}", marker.display()))?;
     Ok(Python::Ready(interpreter))
 }
@@ -74,17 +74,18 @@ fn base() -> Result<std::result::Result<&'static str, String>> {
     Ok(find().ok_or_else(|| "the machine's Python is older than 3.10".to_owned()))
 }
 
-fn make(base: &str, folder: &Path, packages: &str) -> Result<()> {
+fn make(base: &str, folder: &Path, packages: &Packages) -> Result<()> {
     let started = Instant::now();
-    let count = packages.lines().filter(|line| line.contains("==")).count();
-    eprintln!("test: making a Python environment with Celery (once; pip downloads {count} packages)");
+    let Packages { name, requirements, .. } = packages;
+    let count = requirements.lines().filter(|line| line.contains("==")).count();
+    eprintln!("test: making the Python environment `{name}` (once; pip downloads {count} packages)");
     let _ = fs::remove_dir_all(folder); // what an interrupted process left behind
     run(Command::new(base).args(["-m", "venv"]).arg(folder))?;
-    let requirements = folder.join("requirements.txt");
-    fs::write(&requirements, packages).map_err(|error| format!("write {}: {error}", requirements.display()))?;
+    let file = folder.join("requirements.txt");
+    fs::write(&file, requirements).map_err(|error| format!("write {}: {error}", file.display()))?;
     let mut pip = Command::new(folder.join("bin/python"));
     pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--retries", "5", "--requirement"]);
-    run(pip.arg(&requirements))?;
+    run(pip.arg(&file))?;
     eprintln!("test: ready in {} s: {}", started.elapsed().as_secs(), folder.display());
     Ok(())
 }

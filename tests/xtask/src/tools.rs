@@ -2,6 +2,8 @@
 //!
 //! How a guest is built is the business of `host plugin build`.
 
+mod python;
+
 use std::collections::BTreeMap;
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -48,6 +50,7 @@ impl Found {
 pub(crate) fn obtain(language: &str) -> Result<Tools> {
     match language {
         "rust" => rust(),
+        "python" => python::obtain(),
         "go" if debian::in_path("go") => Ok(Tools::Ready(Found::default())),
         other => Ok(Tools::Missing(format!("nothing is known here about tools for {other}"))),
     }
