@@ -16,7 +16,7 @@ pub mod site;
 
 pub use client::Client;
 pub use host::Host;
-pub use process::{PATIENCE, Process};
+pub use process::{COMPILER_PATIENCE, PATIENCE, Process};
 pub use proxy::{End, Fault, Proxy};
 pub use redis::Redis;
 pub use server::Server;

@@ -11,6 +11,8 @@ use crate::settings;
 
 /// How long a test waits for anything: generous, since a busy machine is no failure.
 pub const PATIENCE: Duration = Duration::from_secs(90);
+/// How long one may take that compiles, beside other tests that do.
+pub const COMPILER_PATIENCE: Duration = Duration::from_secs(900);
 const POLL: Duration = Duration::from_millis(10);
 
 /// Which of its outputs a process wrote a line to.

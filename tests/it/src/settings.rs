@@ -55,7 +55,8 @@ pub fn required_path(name: &str) -> Option<PathBuf> {
     Some(path)
 }
 
+/// Says that a test cannot run here.
 #[expect(clippy::print_stdout, reason = "libtest shows it and `cargo xtask test` counts it")]
-fn skip(reason: &str) {
+pub fn skip(reason: &str) {
     println!("skipped: {reason}");
 }

@@ -172,13 +172,13 @@ impl Site {
         host::run(&self.binary, self.folder.path(), arguments)
     }
 
-    /// As [`Site::bare_command`], with what its hosts find in their environment.
+    /// As [`Site::bare_command`], with what its hosts find in their environment, and with the time that a compiler may need.
     #[track_caller]
     pub fn environment_command(&self, arguments: &[&str]) -> Ended {
         let mut command = host::command(&self.binary, self.folder.path());
         command.args(arguments).envs(self.environment.iter().map(|(name, value)| (name, value)));
         let mut process = Process::start(&format!("host {}", arguments.join(" ")), &mut command);
-        let status = process.wait();
+        let status = process.wait_within(crate::process::COMPILER_PATIENCE);
         Ended { status, out: process.written(Stream::Out), err: process.written(Stream::Err) }
     }
 

@@ -83,6 +83,7 @@ mod remote;
 mod results;
 mod retries;
 mod scratch;
+mod sdks;
 mod sharing;
 mod shutdown;
 mod signatures;

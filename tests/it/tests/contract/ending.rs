@@ -47,8 +47,7 @@ emit([traceback("own"), traceback("chained")])
     // As Python writes it, so that editors and Flower find it.
     assert!(own.lines().any(|line| line.starts_with("  File \"") && line.contains("\", line ")), "{own}");
     assert_eq!(own.contains("deeper"), contract.language.has_stacks, "{own}");
-    assert!(chained.contains("outer"), "{chained}");
-    assert_eq!(chained.contains("inner"), contract.language.has_causes, "{chained}");
+    assert!(chained.contains("outer") && chained.contains("inner"), "{chained}");
 }
 
 fn a_bug_is_a_failure_and_nothing_else(contract: &Contract) {
