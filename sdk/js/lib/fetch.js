@@ -155,10 +155,13 @@ export function fetch(input, init) {
     const { signal } = request;
     signal?.throwIfAborted();
     const steps = follow(request);
+    const called = new Error("fetch");
     let waiting;
     let alarm;
     const finish = (act, value) => {
       clearTimeout(alarm);
+      // What happens later is shown where it was asked for.
+      if (value instanceof Error) value.stack = called.stack;
       act(value);
     };
     const advance = (method, value) => {
@@ -253,8 +256,7 @@ function* exchange(request) {
       yield* ready(future, resources);
       found = future.get();
     }
-    const result = unwrap(found.val ?? found, request);
-    const response = resources.hold(result);
+    const response = resources.hold(unwrap(found, request));
     const fields = resources.hold(response.headers());
     const decoder = new TextDecoder("latin1");
     const headers = new Headers(fields.entries().map(([name, value]) => [name, decoder.decode(value)]));
