@@ -10,6 +10,7 @@ import process from "node:process";
 import { parseArgs } from "node:util";
 
 import { Failure } from "./builder/failure.mjs";
+import { signatures } from "./builder/signatures.mjs";
 import { Tools } from "./builder/tools.mjs";
 
 async function main() {
@@ -39,6 +40,7 @@ async function main() {
       sourcemap: "inline",
       logLevel: "silent",
       alias: { taskhost: sdk },
+      plugins: [signatures(project, sdk, fs, path)],
     });
   } catch (error) {
     if (!Array.isArray(error.errors)) throw error;

@@ -7,6 +7,7 @@ import process from "node:process";
 
 import { Failure } from "./failure.mjs";
 import { compact, segments } from "./map.mjs";
+import { signatures } from "./signatures.mjs";
 
 export const BUNDLE = "bundle.js";
 /** Source lines are shown in tracebacks; what is longer is not. */
@@ -41,7 +42,7 @@ export async function bundle({ project, entry, name, sdk, work, esbuild }) {
     alias: { taskhost: sdk },
     define: { "process.env.NODE_ENV": '"production"' },
     external: ["wasi:*", "wqjs:*", "taskhost:*"],
-    plugins: [builtins],
+    plugins: [builtins, signatures(project, sdk, fs, path)],
     nodePaths: [process.env.TASKHOST_NODE_MODULES].filter(Boolean),
   };
   let built;

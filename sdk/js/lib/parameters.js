@@ -2,27 +2,28 @@
 
 import { Json } from "./json.js";
 
-/** What the build has read of the types in the source, if it has. */
-export const own = (fn) => fn.taskhostParams;
-
 /**
  * The parameters of a function. `declared` is nothing, a list of names, or a map of names to types; `kwargs` is the name
  * of the parameter that takes all further keyword arguments.
  */
 export function parameters(fn, declared, kwargs, task) {
   const where = task ? `task ${task}` : "a task";
-  const read = fromText(Function.prototype.toString.call(fn));
-  const types = new Map();
+  // The bundler may have renamed what the text names; what the build has read of the source knows types as well.
+  const text = fromText(Function.prototype.toString.call(fn));
+  const source = fn.taskhostParams;
+  const read = source !== undefined && (text === undefined || text.length === source.length) ? source : text;
+  const types = new Map((read ?? []).map(({ name, type }) => [name, type]));
   let found = read;
   if (declared !== undefined) {
     const entries = Array.isArray(declared) ? declared.map((name) => [name, undefined]) : Object.entries(declared);
-    for (const [name, type] of entries) types.set(name.replace(/^\.\.\./, ""), type);
+    const plain = entries.map(([name, type]) => [name.replace(/^\.\.\./, "").replace(/\?$/, ""), type]);
+    for (const [name, type] of plain) types.set(name, type);
     if (read === undefined || read.some(({ name }) => name === undefined) || Array.isArray(declared)) {
       found = entries.map(([name], index) => ({ ...read?.[index], ...listed(name) }));
     } else {
-      const wrong = [...types.keys()].find((name) => !read.some((parameter) => parameter.name === name));
+      const wrong = plain.find(([name]) => !read.some((parameter) => parameter.name === name));
       if (wrong !== undefined) {
-        throw new TypeError(`${where}: params names '${wrong}', but the function takes (${read.map(({ name }) => name).join(", ")})`);
+        throw new TypeError(`${where}: params names '${wrong[0]}', but the function takes (${read.map(({ name }) => name).join(", ")})`);
       }
     }
   }

@@ -2,7 +2,7 @@
 
 import { Signature } from "./canvas.js";
 import { Json, elements, members, parse } from "./json.js";
-import { own, parameters } from "./parameters.js";
+import { parameters } from "./parameters.js";
 
 const registered = [];
 
@@ -47,8 +47,7 @@ export class Definition {
     this.options = Object.entries(options)
       .filter(([name, value]) => !OWN.includes(name) && value !== undefined)
       .map(([name, value]) => [name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`), plain(value)]);
-    const declared = options.params ?? own(fn);
-    this.parameters = parameters(fn, declared, options.kwargs, this.name ?? fn.name);
+    this.parameters = parameters(fn, options.params, options.kwargs, this.name ?? fn.name);
   }
 
   named() {

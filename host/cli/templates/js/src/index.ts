@@ -2,9 +2,9 @@
 
 import { Retry, TaskError, context, task } from "taskhost";
 
-/** Arguments are checked against the types that are named: a client that gives others gets a TypeError. */
+/** Arguments are checked against these types: a client that gives others gets a TypeError. */
 export const add = task(
-  { name: "{{name}}.add", summary: "Adds two numbers.", timeLimit: 30, params: { x: "number", y: "number" } },
+  { name: "{{name}}.add", summary: "Adds two numbers.", timeLimit: 30 },
   (x: number, y: number) => x + y,
 );
 
@@ -13,7 +13,6 @@ export const letters = task(
     name: "{{name}}.letters",
     summary: "Counts the letters of words, and says after each how far it is.",
     maxRetries: 3,
-    params: { words: "array" },
   },
   (words: string[]) => {
     if (words.length === 0) {

@@ -31,14 +31,11 @@ export const add = task((x: number | bigint, y: number | bigint) => {
   return isWhole && !Number.isSafeInteger(sum) ? BigInt(x) + BigInt(y) : sum;
 });
 
-export const echo = task({ params: { value: "json" } }, (value: Json) => value);
+export const echo = task((value: Json) => value);
 
 export const parsed = task((value: JsonValue) => value);
 
-export const greet = task(
-  { params: { name: "string", greeting: "string", punctuation: "string" } },
-  (name: string, greeting = "Hello", punctuation = "!") => `${greeting}, ${name}${punctuation}`,
-);
+export const greet = task((name: string, greeting = "Hello", punctuation = "!") => `${greeting}, ${name}${punctuation}`);
 
 export const collect = task({ kwargs: "kwargs" }, (kwargs: Record<string, JsonValue>, ...args: JsonValue[]) => ({ args, kwargs }));
 
