@@ -3,6 +3,7 @@
 //! Checks and splits without building a tree: a body may hold NaN, Infinity, numbers of any size and
 //! lone surrogate escapes, all of which a strict parser refuses, and nobody here needs the values.
 
+mod cursor;
 mod header;
 mod scan;
 mod split;
@@ -13,6 +14,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
+pub use cursor::Cursor;
 pub(crate) use header::header_value;
 pub use scan::DEPTH_MAX;
 pub(crate) use scan::WRAPPED_DEPTH_MAX;

@@ -166,7 +166,7 @@ impl<'a> Pieces<'a> {
     }
 }
 
-fn skip_value(text: &[u8], start: usize) -> usize {
+pub(super) fn skip_value(text: &[u8], start: usize) -> usize {
     match text[start] {
         b'"' => skip_string(text, start),
         b'[' | b'{' => skip_container(text, start),
@@ -177,7 +177,7 @@ fn skip_value(text: &[u8], start: usize) -> usize {
     }
 }
 
-fn skip_string(text: &[u8], start: usize) -> usize {
+pub(super) fn skip_string(text: &[u8], start: usize) -> usize {
     let mut at = start + 1;
     loop {
         at = scan::find_special(text, at);
@@ -211,7 +211,7 @@ fn skip_container(text: &[u8], start: usize) -> usize {
 }
 
 /// Resolves the escapes. A lone surrogate is U+FFFD if `lossy`, else the end of it.
-fn unescape(inside: &str, lossy: bool) -> Option<String> {
+pub(super) fn unescape(inside: &str, lossy: bool) -> Option<String> {
     let mut decoded = String::with_capacity(inside.len());
     let mut rest = inside;
     while let Some(at) = rest.find('\\') {
