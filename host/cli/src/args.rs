@@ -277,6 +277,9 @@ pub(crate) struct PluginCheckArgs {
     /// A .wasm file, or a folder with a plugin.toml
     #[arg(value_name = "FILE|DIR")]
     pub(crate) path: PathBuf,
+    /// Print one JSON object, with each task's signature and the JSON Schema of its arguments
+    #[arg(long)]
+    pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) settings: SettingsArgs,
 }

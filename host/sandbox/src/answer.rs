@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use taskhost_core::exception::SANDBOX_MODULE;
 use taskhost_core::protocol::content::Kind;
 use taskhost_core::{Exception, Json, Outcome, RetryDelay, RetryRequest, Timestamp, Trap};
 use wasmtime::WasmBacktrace;
@@ -19,19 +20,37 @@ use crate::invoke::Broken;
 use crate::limits::{Limits, TABLE_ELEMENTS_MAX};
 use crate::memory::Denied;
 use crate::plugin::Plugin;
+use crate::typed::Reply;
 
 /// Modules that every plugin may speak for.
 const MODULES: &[&str] = &["builtins", "celery.exceptions"];
 /// How many frames of a backtrace are shown.
 const FRAMES_MAX: usize = 5;
 
+/// What a call gives back.
+pub(crate) enum Returned {
+    /// Of `run`.
+    Answer(Answer),
+    /// Of a function of the plugin's own.
+    Reply(Reply),
+}
+
 /// The outcome of a call that came back.
-pub(crate) fn outcome(answer: Answer, plugin: &Plugin, guest: &Guest) -> Outcome {
+pub(crate) fn outcome(returned: Returned, plugin: &Plugin, guest: &Guest) -> Outcome {
     let limit_bytes = plugin.limits.result_bytes;
-    if bytes(&answer) > limit_bytes {
+    if bytes(&returned) > limit_bytes {
         return Outcome::Trapped(Trap::ResultTooLarge { limit_bytes: limit_bytes as u64 });
     }
-    let outcome = match answer {
+    let outcome = match returned {
+        Returned::Answer(answer) => answered(answer, plugin, guest),
+        Returned::Reply(Reply::Value(text)) => json("result", text).map(Outcome::Success),
+        Returned::Reply(Reply::Error(text)) => text.map(|text| json("error", text)).transpose().map(task_error),
+    };
+    outcome.unwrap_or_else(|what| Outcome::Trapped(Trap::InvalidResult(what)))
+}
+
+fn answered(answer: Answer, plugin: &Plugin, guest: &Guest) -> Result<Outcome, String> {
+    match answer {
         Ok(result) => json("result", result).map(Outcome::Success),
         Err(Failure::Failed(error)) => {
             exception(error, plugin).map(|(exception, traceback)| Outcome::Failure(exception, traceback))
@@ -40,16 +59,25 @@ pub(crate) fn outcome(answer: Answer, plugin: &Plugin, guest: &Guest) -> Outcome
         Err(Failure::Reject(requeue)) => Ok(Outcome::Rejected { requeue }),
         Err(Failure::Ignore) => Ok(Outcome::Ignored),
         Err(Failure::Replace(signature)) => Ok(guest.replaced(signature)),
-    };
-    outcome.unwrap_or_else(|what| Outcome::Trapped(Trap::InvalidResult(what)))
+    }
 }
 
-/// Size of all texts of an answer together.
-pub(crate) fn bytes(answer: &Answer) -> usize {
+/// What a function fails with that gives back an `err`.
+fn task_error(value: Option<Json>) -> Outcome {
+    Outcome::Failure(Exception::new(SANDBOX_MODULE, "TaskError", value), None)
+}
+
+/// Size of all texts together.
+pub(crate) fn bytes(returned: &Returned) -> usize {
     let error = |error: &types::Error| {
         let optional = [&error.exc_module, &error.traceback];
         let optional: usize = optional.into_iter().flatten().map(String::len).sum();
         error.exc_type.len() + error.arguments.len() + optional
+    };
+    let answer = match returned {
+        Returned::Answer(answer) => answer,
+        Returned::Reply(Reply::Value(text)) => return text.len(),
+        Returned::Reply(Reply::Error(text)) => return text.as_ref().map_or(0, String::len),
     };
     match answer {
         Ok(text) | Err(Failure::Replace(text)) => text.len(),

@@ -197,6 +197,7 @@ fn settings(kind: Kind, stack_bytes: usize) -> Config {
     config
         .strategy(Strategy::Cranelift)
         .wasm_component_model(true)
+        .wasm_component_model_map(true)
         .concurrency_support(kind == Kind::Concurrent)
         .epoch_interruption(true)
         .wasm_features(UNWANTED, false)

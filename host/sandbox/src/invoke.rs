@@ -14,18 +14,19 @@ use std::time::{Duration, Instant};
 use taskhost_core::{Attempt, Finished, Limit, Outcome, Trap, Usage};
 use tokio::time::{Sleep, sleep_until};
 use wasmtime::Store;
-use wasmtime::component::Instance;
+use wasmtime::component::{ComponentExportIndex, Instance};
 
 use crate::abi::{Answer, Invocation};
-use crate::answer;
+use crate::answer::{self, Returned};
 use crate::clock::{Deadlines, Notice};
 use crate::cpu::CpuMeter;
 use crate::instance::Guest;
 use crate::limits::CANCEL_GRACE;
 use crate::logs::Speaker;
-use crate::plugin::Plugin;
+use crate::plugin::{Entry, Plugin};
 use crate::reuse::Used;
 use crate::sandbox::Sandbox;
+use crate::typed::{self, Arguments, Reply};
 
 impl Sandbox {
     /// Runs the task. When `cancel` resolves first, the attempt is interrupted; a task that handles its soft
@@ -44,6 +45,19 @@ impl Sandbox {
             attempt.soft_time_limit,
             attempt.spec.options.handles_soft_limit,
         );
+        let arguments = match &plugin.entry {
+            Entry::Run(_) => None,
+            Entry::Typed(functions) => match typed::arguments(functions, &attempt, &plugin.limits).await {
+                Ok(arguments) => Some(arguments),
+                Err(outcome) => {
+                    let usage = Usage { wall: started.elapsed(), bytes_in, ..Usage::default() };
+                    let finished = Finished::alone(outcome, usage);
+                    plugin.totals.add(&attempt.spec.name, &finished);
+                    self.surroundings().reached.count_outcome(&attempt.spec.plugin, &finished.outcome);
+                    return finished;
+                }
+            },
+        };
         let attempt = Arc::new(attempt);
         let speaker = Speaker::Task(Arc::clone(&attempt), Arc::clone(&plugin.label));
         let granted = plugin.capabilities.clone();
@@ -80,15 +94,15 @@ impl Sandbox {
             if room.is_none() {
                 room = Some(plugin.engine.room().await);
             }
-            run(&plugin, &mut store, &mut instance, &attempt).await
+            run(&plugin, &mut store, &mut instance, &attempt, arguments).await
         };
         let (ended, cpu) = supervise(call, cancel, &deadlines, plugin.limits.cpu_time, notice.as_deref()).await;
         let mut bytes_out = 0;
         let returned = matches!(ended, Ended::Returned(Ok(_)));
         let outcome = match ended {
-            Ended::Returned(Ok(answer)) => {
-                bytes_out = answer::bytes(&answer) as u64;
-                answer::outcome(answer, &plugin, store.data())
+            Ended::Returned(Ok(returned)) => {
+                bytes_out = answer::bytes(&returned) as u64;
+                answer::outcome(returned, &plugin, store.data())
             }
             Ended::Returned(Err(error)) => Outcome::Trapped(answer::trap(&error, store.data(), &plugin.limits)),
             Ended::Soft => Outcome::TimedOut(Limit::Soft(attempt.soft_time_limit.unwrap_or_default())),
@@ -149,7 +163,21 @@ async fn run(
     store: &mut Store<Guest>,
     instance: &mut Option<Instance>,
     attempt: &Attempt,
-) -> Result<Answer, Broken> {
+    arguments: Option<(ComponentExportIndex, Arguments)>,
+) -> Result<Returned, Broken> {
+    let instance = match *instance {
+        Some(used) => used,
+        None => {
+            let made = plugin.pre.instantiate_async(&mut *store).await.map_err(Broken::Instantiate)?;
+            *instance.insert(made)
+        }
+    };
+    if let Some((function, arguments)) = arguments {
+        let function =
+            instance.get_typed_func::<Arguments, Reply>(&mut *store, function).map_err(Broken::Instantiate)?;
+        return function.call_async(store, arguments).await.map(Returned::Reply).map_err(Broken::Call);
+    }
+    let Entry::Run(run) = &plugin.entry else { unreachable!("a function has arguments") };
     let request = &attempt.request;
     let invocation = Invocation {
         id: request.id.as_str(),
@@ -158,18 +186,9 @@ async fn run(
         kwargs: request.kwargs.as_str(),
         retries: request.retries,
     };
-    let instance = match *instance {
-        Some(used) => used,
-        None => {
-            let made = plugin.pre.instantiate_async(&mut *store).await.map_err(Broken::Instantiate)?;
-            *instance.insert(made)
-        }
-    };
-    let run = instance
-        .get_typed_func::<(Invocation<'_>,), (Answer,)>(&mut *store, &plugin.run)
-        .map_err(Broken::Instantiate)?;
+    let run = instance.get_typed_func::<(Invocation<'_>,), (Answer,)>(&mut *store, run).map_err(Broken::Instantiate)?;
     let (answer,) = run.call_async(store, (invocation,)).await.map_err(Broken::Call)?;
-    Ok(answer)
+    Ok(Returned::Answer(answer))
 }
 
 /// How a call into a guest ended.

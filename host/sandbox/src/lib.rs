@@ -30,9 +30,11 @@ mod reached;
 mod reuse;
 mod sandbox;
 mod shelf;
+mod signature;
 mod size;
 mod states;
 mod tasks;
+mod typed;
 mod usage;
 mod watch;
 

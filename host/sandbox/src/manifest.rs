@@ -45,6 +45,8 @@ pub(crate) struct Manifest {
     pub(crate) exception_modules: Vec<String>,
     /// Attempts that one instance may run, one after the other.
     pub(crate) reuse: u32,
+    /// Which exported functions are which tasks, where that is not what they are called.
+    pub(crate) exports: BTreeMap<String, TaskName>,
     /// Options by task, in the order of their names.
     pub(crate) tasks: BTreeMap<TaskName, Vec<(String, Json)>>,
 }
@@ -112,6 +114,14 @@ impl Manifest {
                 }
             }
         }
+        let mut exports = BTreeMap::new();
+        for (export, task) in file.exports {
+            let name = TaskName::parse(task.get_ref()).map_err(|error| wrong(task.span(), error.to_string()))?;
+            if exports.values().any(|earlier| *earlier == name) {
+                return Err(wrong(task.span(), format!("two exports are the task `{name}`")));
+            }
+            exports.insert(export, name);
+        }
         let mut tasks = BTreeMap::new();
         for (task, table) in file.tasks {
             let name = TaskName::parse(task.get_ref()).map_err(|error| wrong(task.span(), error.to_string()))?;
@@ -127,6 +137,7 @@ impl Manifest {
             needs,
             exception_modules: file.exception_modules,
             reuse: file.instance.reuse.map_or(1, NonZeroU32::get),
+            exports,
             tasks,
         })
     }
@@ -187,6 +198,8 @@ struct File {
     needs: BTreeMap<Spanned<String>, Vec<Spanned<String>>>,
     #[serde(default)]
     exception_modules: Vec<String>,
+    #[serde(default)]
+    exports: BTreeMap<String, Spanned<String>>,
     #[serde(default)]
     tasks: BTreeMap<Spanned<String>, Table>,
 }
@@ -259,6 +272,7 @@ const KEYS: &[&str] = &[
     "max_failure_rate",
     "needs",
     "exception_modules",
+    "exports",
     "tasks",
     "memory",
     "result",

@@ -2,6 +2,7 @@
 //!
 //! Touches no catalog: a plugin that cannot be loaded is an error with a reason, and nothing else.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use taskhost_core::builtin;
 use taskhost_core::{NameError, PluginName, PluginVersion, RolloutTerms, TaskName, TaskSpec, Trap};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
+use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre};
 
 use crate::abi::exports::taskhost::task::tasks::TaskInfo;
@@ -27,11 +29,12 @@ use crate::instance::Guest;
 use crate::invoke::{Broken, Ended, supervise};
 use crate::limits::{Config, DESCRIBE_BYTES_MAX, Limits};
 use crate::logs::{self, Speaker};
-use crate::manifest::{Manifest, ManifestError};
+use crate::manifest::{self, Manifest, ManifestError};
 use crate::options::OptionError;
 use crate::reuse::Line;
 use crate::sandbox::Surroundings;
 use crate::tasks;
+use crate::typed;
 use crate::usage::Totals;
 
 type BoxError = Box<dyn Error + Send + Sync>;
@@ -42,8 +45,7 @@ pub(crate) struct Plugin {
     /// The one that has compiled it.
     pub(crate) engine: Arc<Engine>,
     pub(crate) pre: InstancePre<Guest>,
-    /// The exported function `run`.
-    pub(crate) run: ComponentExportIndex,
+    pub(crate) entry: Entry,
     pub(crate) limits: Limits,
     /// The version as its log lines have it.
     pub(crate) label: logs::Version,
@@ -54,6 +56,14 @@ pub(crate) struct Plugin {
     pub(crate) line: Option<Line>,
     /// What its attempts have used.
     pub(crate) totals: Totals,
+}
+
+/// What is called for an attempt.
+pub(crate) enum Entry {
+    /// The exported function `run`, for all tasks.
+    Run(ComponentExportIndex),
+    /// For each task a function of its own.
+    Typed(typed::Functions),
 }
 
 /// What is known about a plugin, for people. Of a refused one: as much as was found out before.
@@ -98,6 +108,10 @@ pub struct Import {
 pub struct TaskReport {
     /// The task with its effective options.
     pub spec: TaskSpec,
+    /// Its arguments and, where it is known, its result, in one line; none, if the plugin does not say them.
+    pub signature: Option<String>,
+    /// The definitions of types that have a name in it.
+    pub types: Vec<String>,
     /// JSON Schema of the arguments, as the plugin wrote it.
     pub schema: Option<String>,
     /// The options that were set, by `describe` or the manifest, as JSON.
@@ -151,11 +165,38 @@ pub enum LoadError {
     #[error("link its imports")]
     Link(#[source] BoxError),
     #[error(
-        "it exports no `{}x`, which makes a component a plugin: {}; build it with a Taskhost SDK",
+        "it exports neither `{}x` nor functions of an interface that has a package, one of which makes a component a \
+         plugin: {}; build it with a Taskhost SDK, export an interface such as `acme:images/thumbnails`, or say under \
+         [exports] in {} which functions are tasks",
         abi::TASKS_SERIES,
-        exported(exports)
+        exported(exports),
+        manifest::FILE_NAME
     )]
     NoTasksExport { exports: Vec<String> },
+    #[error("none of the functions that it exports can be a task: {why}")]
+    NoTypedTasks { why: String },
+    #[error(
+        "its exports `{first}` and `{second}` are both the task `{task}`: give one of them another name under [exports] in {}",
+        manifest::FILE_NAME
+    )]
+    SameTaskOfTwoExports { task: TaskName, first: String, second: String },
+    #[error("{} names the export `{key}`, and its functions are: {}", manifest::FILE_NAME, join(exports))]
+    NoSuchExport { key: String, exports: Vec<String> },
+    #[error(
+        "{} names the export `{key}`, of which there are two versions: add the version, as in `a:b/c@1.0.0.d`",
+        manifest::FILE_NAME
+    )]
+    ExportOfTwoVersions { key: String },
+    #[error("{} has [exports], which only a component without `{}` can have", manifest::FILE_NAME, abi::TASKS_NAME)]
+    ExportsOfTasks,
+    #[error(
+        "it has functions of its own for tasks, and also `async` functions or imports of WASI 0.3, which only a component \
+         with `{}` may have",
+        abi::TASKS_ASYNC_NAME
+    )]
+    TypedAndConcurrent,
+    #[error("instantiate it: {0}")]
+    Instantiate(String),
     #[error(
         "it exports both `{}x` and `{}x`, and it is not clear which of them runs a task: export one of the two (in \
          the second, tasks that never wait are fine as well)",
@@ -331,12 +372,28 @@ pub(crate) async fn load(
     let component = component.map_err(|error| LoadError::Compile(error.into_boxed_dyn_error()))?;
     report.compile_time = started.elapsed();
 
-    let linked = link(&engine, &component, report)?;
+    let no_exports = BTreeMap::new();
+    let renamed = source.manifest.as_ref().map_or(&no_exports, |manifest| &manifest.exports);
+    let linked = link(&engine, &component, kind, renamed, report)?;
     let capabilities = capabilities?;
     let label = label(report);
     let speaker = Speaker::Plugin(source.name.clone(), Arc::clone(&label));
-    let infos = describe(&engine, &linked, &limits, surroundings, speaker).await?;
+    let described = describe(&engine, &linked, &limits, surroundings, speaker).await?;
+    let infos = match &linked.interface {
+        Interface::Ours { .. } => described,
+        Interface::Own(functions) => functions.iter().map(|(name, function)| function.describe(name)).collect(),
+    };
     report.tasks = tasks::read(infos, source, &version, &mut report.warnings)?;
+    let entry = match linked.interface {
+        Interface::Ours { run, .. } => Entry::Run(run),
+        Interface::Own(functions) => {
+            for (task, (_, function)) in report.tasks.iter_mut().zip(&functions) {
+                task.signature = Some(function.signature());
+                task.types = function.types();
+            }
+            Entry::Typed(functions.into_iter().map(|(name, function)| (name, Arc::new(function))).collect())
+        }
+    };
     for task in &mut report.tasks {
         task.spec.plugin_concurrency = limits.plugin_concurrency;
     }
@@ -353,8 +410,8 @@ pub(crate) async fn load(
         report.reuse = 1;
     }
     let line = (report.reuse > 1).then(|| engine.rooms.line(report.reuse));
-    let Linked { pre, run, .. } = linked;
-    Ok(Plugin { version, engine, pre, run, limits, label, exception_modules, capabilities, line, totals })
+    let pre = linked.pre;
+    Ok(Plugin { version, engine, pre, entry, limits, label, exception_modules, capabilities, line, totals })
 }
 
 /// Refuses what any user of the machine could replace.
@@ -483,39 +540,77 @@ fn check_kind(bytes: &[u8]) -> Result<(), LoadError> {
 /// A component that can be instantiated, and the functions that make it a plugin.
 struct Linked {
     pre: InstancePre<Guest>,
-    describe: ComponentExportIndex,
-    run: ComponentExportIndex,
+    interface: Interface,
 }
 
-fn link(engine: &Engine, component: &Component, report: &mut PluginReport) -> Result<Linked, LoadError> {
+/// Where those functions are.
+enum Interface {
+    /// In one of ours.
+    Ours { describe: ComponentExportIndex, run: ComponentExportIndex },
+    /// In one of its own, each for a task.
+    Own(Vec<(TaskName, typed::Function)>),
+}
+
+fn link(
+    engine: &Engine,
+    component: &Component,
+    kind: Kind,
+    renamed: &BTreeMap<String, TaskName>,
+    report: &mut PluginReport,
+) -> Result<Linked, LoadError> {
     let exports = &report.exports;
     let has = |series: &str| exports.iter().any(|name| name.starts_with(series));
-    let (interface, export) = match (has(abi::TASKS_SERIES), has(abi::TASKS_ASYNC_SERIES)) {
-        (true, false) => (abi::TASKS_NAME, abi::TASKS),
-        (false, true) => (abi::TASKS_ASYNC_NAME, abi::TASKS_ASYNC),
+    let ours = match (has(abi::TASKS_SERIES), has(abi::TASKS_ASYNC_SERIES)) {
+        (true, false) => Some((abi::TASKS_NAME, abi::TASKS)),
+        (false, true) => Some((abi::TASKS_ASYNC_NAME, abi::TASKS_ASYNC)),
         (true, true) => return Err(LoadError::BothTasks),
-        (false, false) => {
-            let ours = [abi::TASKS_NAME, abi::TASKS_ASYNC_NAME];
-            let other = exports.iter().find(|name| name.split('@').next().is_some_and(|name| ours.contains(&name)));
-            return Err(match other {
-                Some(found) => LoadError::OtherVersion { found: found.clone() },
-                None => LoadError::NoTasksExport { exports: exports.clone() },
-            });
-        }
+        (false, false) => None,
     };
-    report.is_async = export == abi::TASKS_ASYNC;
+    let mut found = typed::Found::default();
+    if ours.is_none() {
+        let ours = [abi::TASKS_NAME, abi::TASKS_ASYNC_NAME];
+        let other = exports.iter().find(|name| name.split('@').next().is_some_and(|name| ours.contains(&name)));
+        if let Some(found) = other {
+            return Err(LoadError::OtherVersion { found: found.clone() });
+        }
+        found = typed::find(&engine.wasm, component, renamed)?;
+        if found.functions.is_empty() {
+            return Err(LoadError::NoTasksExport { exports: exports.clone() });
+        }
+        if kind == Kind::Concurrent {
+            return Err(LoadError::TypedAndConcurrent);
+        }
+        report.warnings.extend(found.warnings);
+    } else if !renamed.is_empty() {
+        return Err(LoadError::ExportsOfTasks);
+    }
+    report.is_async = ours.is_some_and(|(_, export)| export == abi::TASKS_ASYNC);
+    for import in report.imports.iter_mut().filter(|import| !import.known) {
+        import.known = has_only_types(engine, component, &import.name);
+    }
     let unknown: Vec<_> = report.imports.iter().filter(|import| !import.known).map(|i| i.name.clone()).collect();
     if !unknown.is_empty() {
         return Err(LoadError::UnknownImports { unknown });
     }
     let pre = engine.linker.instantiate_pre(component);
     let pre = pre.map_err(|error| LoadError::Link(error.into_boxed_dyn_error()))?;
+    let Some((interface, export)) = ours else {
+        return Ok(Linked { pre, interface: Interface::Own(found.functions) });
+    };
     let tasks = component.get_export_index(None, export);
     let function = |name| {
         let found = tasks.as_ref().and_then(|tasks| component.get_export_index(Some(tasks), name));
         found.ok_or_else(|| LoadError::Interface { interface, source: format!("it has no function `{name}`").into() })
     };
-    Ok(Linked { pre, describe: function("describe")?, run: function("run")? })
+    Ok(Linked { pre, interface: Interface::Ours { describe: function("describe")?, run: function("run")? } })
+}
+
+/// True for an imported interface whose types are used and that has nothing to call: it needs nobody who has it.
+fn has_only_types(engine: &Engine, component: &Component, import: &str) -> bool {
+    let import = component.component_type().get_import(&engine.wasm, import).map(|import| import.ty);
+    let Some(ComponentItem::ComponentInstance(interface)) = import else { return false };
+    let mut parts = interface.exports(&engine.wasm).peekable();
+    parts.peek().is_some() && parts.all(|(_, part)| matches!(part.ty, ComponentItem::Type(_)))
 }
 
 /// What log lines call this version: what the manifest does, if it does, and else the start of the hash.
@@ -528,7 +623,8 @@ fn label(report: &PluginReport) -> logs::Version {
     }
 }
 
-/// Calls `describe` in an instance of its own, under limits.
+/// Calls `describe` in an instance of its own, under limits. Of a plugin that has no such function only the instance is
+/// made, which shows whether that can be done.
 async fn describe(
     engine: &Engine,
     linked: &Linked,
@@ -544,10 +640,11 @@ async fn describe(
     let call = async {
         room = Some(engine.room().await);
         let instance = linked.pre.instantiate_async(&mut store).await.map_err(Broken::Instantiate)?;
-        let describe = instance.get_typed_func::<(), (Vec<TaskInfo>,)>(&mut store, &linked.describe);
+        let Interface::Ours { describe, run } = &linked.interface else { return Ok(Vec::new()) };
+        let describe = instance.get_typed_func::<(), (Vec<TaskInfo>,)>(&mut store, describe);
         let describe = describe.map_err(Broken::Instantiate)?;
         // Whether every attempt will find what it needs.
-        let run = instance.get_typed_func::<(Invocation<'_>,), (Answer,)>(&mut store, &linked.run);
+        let run = instance.get_typed_func::<(Invocation<'_>,), (Answer,)>(&mut store, run);
         let _ = run.map_err(Broken::Instantiate)?;
         let (infos,) = describe.call_async(&mut store, ()).await.map_err(Broken::Call)?;
         Ok(infos)
@@ -558,7 +655,11 @@ async fn describe(
         Ended::Returned(Ok(infos)) => Ok(infos),
         Ended::Returned(Err(broken)) => {
             let limits = Limits { result_bytes: DESCRIBE_BYTES_MAX, ..*limits };
-            Err(LoadError::Describe(answer::words(&answer::trap(&broken, store.data(), &limits))))
+            let words = answer::words(&answer::trap(&broken, store.data(), &limits));
+            Err(match linked.interface {
+                Interface::Ours { .. } => LoadError::Describe(words),
+                Interface::Own(_) => LoadError::Instantiate(words),
+            })
         }
         Ended::CpuTime(limit) => Err(LoadError::Describe(answer::words(&Trap::CpuTimeLimit { limit }))),
         Ended::Soft | Ended::Hard | Ended::Cancelled => Err(LoadError::DescribeTimedOut { limit }),

@@ -8,6 +8,7 @@ use taskhost_core::{Arity, Json, PluginVersion, TaskName, TaskOptions, TaskSpec}
 use crate::abi::exports::taskhost::task::tasks::TaskInfo;
 use crate::options::{self, Effect};
 use crate::plugin::{LoadError, Source, TaskReport};
+use crate::signature;
 
 /// Longest summary that is kept, in characters: it is a line in a list.
 const SUMMARY_CHARS_MAX: usize = 200;
@@ -81,10 +82,11 @@ fn task(
         warnings.push(format!("task `{name}` takes the place of the worker's own task of this name"));
     }
     let takes = schema.as_ref().and_then(Arity::of_schema);
+    let signature = schema.as_ref().and_then(|schema| signature::of_schema(&name, schema));
     let schema = schema.map(|schema| schema.as_str().to_owned());
     let (plugin, version) = (source.name.clone(), version.clone());
     let spec = TaskSpec { name, plugin, version, plugin_concurrency: None, summary, takes, options };
-    Ok(TaskReport { spec, schema, options: set })
+    Ok(TaskReport { spec, signature, types: Vec::new(), schema, options: set })
 }
 
 #[cfg(test)]

@@ -287,6 +287,8 @@ fn help_of_plugin() {
               <FILE|DIR>  A .wasm file, or a folder with a plugin.toml
 
             Options:
+                  --json              Print one JSON object, with each task's signature and the
+                                      JSON Schema of its arguments
                   --config <FILE>     Configuration file [default: host.toml, if there is one]
                   --set <NAME=VALUE>  Any setting by its name, such as task_acks_late=false; may
                                       be repeated. `host config --help` lists them

@@ -98,7 +98,7 @@ mod tests {
             takes: None,
             options: TaskOptions::default(),
         };
-        TaskReport { spec, schema: None, options: Vec::new() }
+        TaskReport { spec, signature: None, types: Vec::new(), schema: None, options: Vec::new() }
     }
 
     #[track_caller]

@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 use anyhow::anyhow;
 use sandbox::{Loaded, PluginReport, Power, Sandbox};
+use taskhost_core::Json;
+use taskhost_core::protocol::content::MapWriter;
 
 use super::wiring;
 use crate::args::{PluginCheckArgs, PluginListArgs, PluginReloadArgs};
@@ -21,7 +23,7 @@ pub(crate) fn check(args: &PluginCheckArgs) -> Result<ExitCode, Failure> {
     }
     let sandbox = wiring::sandbox(&config)?;
     let report = wiring::client_runtime()?.block_on(sandbox.check(&args.path));
-    print(&describe(&report))?;
+    print(&if args.json { format!("{}\n", as_json(&report)) } else { describe(&report) })?;
     Ok(if report.refused.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
@@ -132,8 +134,14 @@ fn describe(report: &PluginReport) -> String {
         if !task.spec.summary.is_empty() {
             text.push_str(&format!("  {}\n", task.spec.summary));
         }
+        for line in task.signature.iter().chain(&task.types) {
+            text.push_str(&format!("  {line}\n"));
+        }
         for (option, value) in &task.options {
             text.push_str(&format!("  {option} = {value}\n"));
+        }
+        if let Some(schema) = &task.schema {
+            text.push_str(&format!("  schema {}\n", schema.split('\n').map(str::trim).collect::<Vec<_>>().join(" ")));
         }
     }
     if !report.warnings.is_empty() {
@@ -147,6 +155,47 @@ fn describe(report: &PluginReport) -> String {
         None => text.push_str("\nok: a worker would load this plugin\n"),
     }
     text
+}
+
+/// The same for programs.
+fn as_json(report: &PluginReport) -> Json {
+    // What was checked when the plugin was loaded.
+    let raw = |text: &String| Json::parse(text.clone()).unwrap_or(Json::null());
+    let imports = report.imports.iter().map(|import| {
+        let mut map = MapWriter::new();
+        map.put("name", &import.name).put("known", &import.known);
+        map.finish()
+    });
+    let powers = report.powers.iter().map(|power| {
+        let mut map = MapWriter::new();
+        map.put("need", &power.need.to_string()).put("declared", &power.declared).put("granted", &power.granted);
+        map.finish()
+    });
+    let tasks = report.tasks.iter().map(|task| {
+        let mut map = MapWriter::new();
+        map.put("name", task.spec.name.as_str())
+            .put("summary", &task.spec.summary)
+            .put("signature", &task.signature)
+            .put("types", &Json::array(&task.types))
+            .put("options", &Json::object(task.options.iter().map(|(name, value)| (name, raw(value)))))
+            .put("schema", &task.schema.as_ref().map(raw));
+        map.finish()
+    });
+    let mut map = MapWriter::new();
+    map.put("name", &report.name)
+        .put("version", &report.version)
+        .put("path", &report.path.display().to_string())
+        .put("size_bytes", &report.size_bytes)
+        .put("sha256", &report.sha256)
+        .put("compile_seconds", &report.compile_time.as_secs_f64())
+        .put("reuse", &report.reuse)
+        .put("exports", &Json::array(&report.exports))
+        .put("imports", &Json::array(imports))
+        .put("powers", &Json::array(powers))
+        .put("tasks", &Json::array(tasks))
+        .put("warnings", &Json::array(&report.warnings))
+        .put("refused", &report.refused);
+    map.finish()
 }
 
 #[cfg(test)]
@@ -190,7 +239,13 @@ mod tests {
                 Power { need: Need::Secret("key".to_owned()), declared: true, granted: false },
                 Power { need: Need::Directory("/out".to_owned(), Mode::ReadWrite), declared: false, granted: true },
             ],
-            tasks: vec![TaskReport { spec, schema: None, options }],
+            tasks: vec![TaskReport {
+                spec,
+                signature: Some("resize(url: string, size: size) -> result<string, string>".to_owned()),
+                types: vec!["record size { width: u16 }".to_owned()],
+                schema: Some("{\n  \"type\":\n  \"object\"}".to_owned()),
+                options,
+            }],
             warnings: vec!["task `images.resize`: unknown option `colour` is ignored".to_owned()],
             refused: Some("it imports acme:gpu/device, which this host does not have".to_owned()),
         };
@@ -209,12 +264,27 @@ mod tests {
 
             task images.resize
               Makes a picture smaller.
+              resize(url: string, size: size) -> result<string, string>
+              record size { width: u16 }
               max_retries = 5
+              schema { "type": "object"}
 
             warning: task `images.resize`: unknown option `colour` is ignored
 
             refused: it imports acme:gpu/device, which this host does not have
         "#]]
         .assert_eq(&describe(&report));
+        let json = as_json(&report);
+        let task = json.get("tasks").and_then(|tasks| tasks.elements().next()).expect("it is there");
+        expect![[r#"
+            {"name": "images.resize", "summary": "Makes a picture smaller.", "signature": "resize(url: string, size: size) -> result<string, string>", "types": ["record size { width: u16 }"], "options": {"max_retries": 5}, "schema": {
+              "type":
+              "object"}}"#]]
+        .assert_eq(task.as_str());
+        let keys: Vec<String> = json.members().map(|(key, _)| key.into_owned()).collect();
+        expect![
+            "name version path size_bytes sha256 compile_seconds reuse exports imports powers tasks warnings refused"
+        ]
+        .assert_eq(&keys.join(" "));
     }
 }

@@ -11,7 +11,7 @@ const KEYWORDS: [&str; 35] = [
 ];
 
 /// Names that the module needs for itself.
-const NEEDED: [&str; 8] = ["NotImplementedError", "app", "bool", "dict", "float", "int", "list", "str"];
+const NEEDED: [&str; 9] = ["NotImplementedError", "app", "bool", "bytes", "dict", "float", "int", "list", "str"];
 
 /// The functions of a module.
 #[derive(Default)]

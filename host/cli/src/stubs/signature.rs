@@ -149,6 +149,8 @@ fn typed(name: &str, schema: &Value, of: impl Fn(&Value) -> String) -> String {
         "boolean" => "bool".to_owned(),
         "null" => "None".to_owned(),
         "array" => format!("list[{}]", part("items")),
+        // As kombu writes them.
+        "object" if schema.pointer("/properties/__type__").is_some() => "bytes".to_owned(),
         "object" => format!("dict[str, {}]", part("additionalProperties")),
         _ => ANY.to_owned(),
     }

@@ -16,7 +16,7 @@ fn task(name: &str, summary: &str, schema: Option<&str>, options: &[(&str, &str)
         options: TaskOptions::default(),
     };
     let options = options.iter().map(|(name, json)| ((*name).to_owned(), (*json).to_owned())).collect();
-    TaskReport { spec, schema: schema.map(str::to_owned), options }
+    TaskReport { spec, signature: None, types: Vec::new(), schema: schema.map(str::to_owned), options }
 }
 
 fn module(tasks: Vec<TaskReport>) -> String {
@@ -124,6 +124,10 @@ fn schemas_become_types() {
         (r#"{"type": "array", "items": {"type": "array"}}"#, "list[list[_Any]]"),
         (r#"{"type": "array", "prefixItems": [{}], "items": false}"#, "list[_Any]"),
         (r#"{"type": "object", "additionalProperties": {"type": "boolean"}}"#, "dict[str, bool]"),
+        (
+            r#"{"anyOf": [{"type": "array", "items": {"type": "integer"}}, {"type": "object", "properties": {"__type__": {}}}]}"#,
+            "list[int] | bytes",
+        ),
         (r#"{"enum": ["a\"b", 1, null]}"#, r#"_Literal["a\"b", 1, None]"#),
         (r#"{"enum": [1.5]}"#, "_Any"),
         (r#"{"oneOf": [{"type": "string"}, {"type": "colour"}]}"#, "_Any"),

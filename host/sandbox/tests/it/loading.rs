@@ -27,7 +27,7 @@ async fn files_that_are_no_components_are_refused_with_words() {
     let whole = Guest::echo("t").build();
     for length in [5, 8, 9, whole.len() / 2, whole.len() - 1] {
         let reason = refusal(whole[..length].to_vec()).await;
-        assert!(reason.starts_with("compile it: ") || reason.starts_with("it exports no"), "{length}: {reason}");
+        assert!(reason.starts_with("compile it: ") || reason.starts_with("it exports neither"), "{length}: {reason}");
     }
     let mut flipped = whole.clone();
     flipped[whole.len() / 2] ^= 0xff;
@@ -53,8 +53,9 @@ async fn a_component_beyond_the_size_limit_is_refused() {
 async fn a_component_without_the_export_is_told_what_makes_a_plugin() {
     assert_eq!(
         refusal(wat("(component)")).await,
-        "it exports no `taskhost:task/tasks@0.1.x`, which makes a component a plugin: it exports nothing; \
-         build it with a Taskhost SDK"
+        "it exports neither `taskhost:task/tasks@0.1.x` nor functions of an interface that has a package, one of which makes a \
+         component a plugin: it exports nothing; build it with a Taskhost SDK, export an interface such as \
+         `acme:images/thumbnails`, or say under [exports] in plugin.toml which functions are tasks"
     );
     let other = wat("(component (instance $i) (export \"wasi:cli/run@0.2.0\" (instance $i)))");
     assert!(refusal(other).await.contains("it exports `wasi:cli/run@0.2.0`"));

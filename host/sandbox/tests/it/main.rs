@@ -23,5 +23,6 @@ mod scratch;
 mod server;
 mod sockets;
 mod states;
+mod typed;
 mod wasi_0_3;
 mod world;
