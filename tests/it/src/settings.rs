@@ -9,6 +9,8 @@ pub const HOST: &str = "TASKHOST_TEST_HOST";
 pub const DEMO: &str = "TASKHOST_TEST_DEMO";
 /// The component of the guest that talks to the network.
 pub const NET: &str = "TASKHOST_TEST_NET";
+/// The component without an SDK.
+pub const TYPED: &str = "TASKHOST_TEST_TYPED";
 /// The component of the guest that works with files.
 pub const FILES: &str = "TASKHOST_TEST_FILES";
 /// The component of the guest with the tasks of the differential test; its manifest lies beside it.

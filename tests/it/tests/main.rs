@@ -92,6 +92,7 @@ mod structure;
 mod stubs;
 mod timing;
 mod traces;
+mod typed;
 mod values;
 
 /// Runs a scenario, unless this machine lacks what it needs.
