@@ -2,6 +2,7 @@
 //!
 //! How a guest is built is the business of `host plugin build`.
 
+mod js;
 mod python;
 
 use std::collections::BTreeMap;
@@ -50,6 +51,7 @@ impl Found {
 pub(crate) fn obtain(language: &str) -> Result<Tools> {
     match language {
         "rust" => rust(),
+        "js" => js::obtain(),
         "python" => python::obtain(),
         "go" if debian::in_path("go") => Ok(Tools::Ready(Found::default())),
         other => Ok(Tools::Missing(format!("nothing is known here about tools for {other}"))),
