@@ -16,8 +16,9 @@ use crate::exit::Failure;
 const ZIG_VERSION_MIN: [u32; 2] = [0, 13];
 
 const FLAGS: [&str; 5] = ["-Os", "-g", "-Wall", "-Wextra", "-Werror=return-type"];
-/// The stack is in front of everything else, so that it cannot overflow into data; Zig puts it there by itself.
-const LINK: [&str; 3] = ["-mexec-model=reactor", "-Wl,-z,stack-size=524288", "-Wl,--stack-first"];
+const LINK: [&str; 2] = ["-mexec-model=reactor", "-Wl,-z,stack-size=524288"];
+/// So that the stack cannot overflow into data; Zig does that by itself, and does not take the flag.
+const STACK_FIRST: &str = "-Wl,--stack-first";
 const CPP: [&str; 2] = ["-std=c++20", "-fno-exceptions"];
 const CPP_EXTENSIONS: [&str; 3] = ["cc", "cpp", "cxx"];
 
@@ -55,6 +56,9 @@ pub(crate) fn build(project: &Project, say: &mut dyn FnMut(&str)) -> Result<Vec<
     let module = scratch.join(format!("{}.wasm", project.name));
     let mut command = compiler.command("cc", &project.dir);
     command.args(LINK).args(FLAGS).args(&include).args(inputs).args(own);
+    if matches!(compiler.kind, Kind::WasiSdk(_)) {
+        command.arg(STACK_FIRST);
+    }
     if is_cpp {
         command.arg("-lc++");
     }

@@ -28,11 +28,10 @@ pub(crate) fn build(project: &Project, say: &mut dyn FnMut(&str)) -> Result<Vec<
     }
     say(&format!("compiling with Node.js {version}"));
     let sdk = project.dir.join(project.sdk()?);
-    let (wit, _) = project.wit()?;
     let out = project.scratch()?.join("js.wasm");
     let mut node = Command::new("node");
     node.arg(sdk.join("build.mjs")).arg("--project").arg(&project.dir).args(["--name", &project.name]);
-    node.arg("--wit").arg(wit).arg("--out").arg(&out);
+    node.arg("--wit").arg(project.our_wit()?).arg("--out").arg(&out);
     if let Some(entry) = &project.settings.entry {
         node.arg("--entry").arg(entry);
     }

@@ -60,7 +60,7 @@ impl Language {
         for language in Self::ALL {
             let marks = match language {
                 Self::Rust => there("Cargo.toml"),
-                Self::Python => there("pyproject.toml"),
+                Self::Python => there("pyproject.toml") || there("requirements.txt"),
                 Self::Js => there("package.json"),
                 Self::Go => there("go.mod"),
                 Self::C => false,
@@ -77,8 +77,8 @@ impl Language {
         }
         let problem = match *found {
             [language] => return Ok(language),
-            [] => "cannot tell which language it is written in: there is no Cargo.toml, pyproject.toml, package.json, go.mod, \
-                   *.py or *.c"
+            [] => "cannot tell which language it is written in: there is no Cargo.toml, pyproject.toml, \
+                   requirements.txt, package.json, go.mod, *.py or *.c"
                 .to_owned(),
             _ => {
                 let names: Vec<_> = found.iter().map(|language| language.name()).collect();
@@ -94,7 +94,7 @@ impl Language {
     pub(crate) fn sources(self) -> &'static [&'static str] {
         match self {
             Self::Rust => &["src", "Cargo.toml", "Cargo.lock", "build.rs", ".cargo", "wit"],
-            Self::Python => &["*.py", "*/*.py", "pyproject.toml", "wit"],
+            Self::Python => &["*.py", "*/*.py", "pyproject.toml", "requirements.txt", "wit"],
             Self::Js => {
                 &["src", "*.js", "*.mjs", "*.ts", "*.mts", "package.json", "package-lock.json", "tsconfig.json", "wit"]
             }
@@ -167,7 +167,7 @@ mod tests {
         check(
             &["README.md"],
             expect![[r#"
-                error: DIR: cannot tell which language it is written in: there is no Cargo.toml, pyproject.toml, package.json, go.mod, *.py or *.c
+                error: DIR: cannot tell which language it is written in: there is no Cargo.toml, pyproject.toml, requirements.txt, package.json, go.mod, *.py or *.c
                 hint: say it in plugin.toml, such as
                 [build]
                 language = "rust"

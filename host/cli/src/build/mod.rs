@@ -6,10 +6,12 @@ mod c;
 mod componentise;
 mod custom;
 mod embedded;
+mod fingerprint;
 mod go;
 mod js;
 mod language;
 mod project;
+mod python;
 mod rust;
 pub(crate) mod scaffold;
 mod settings;
@@ -29,6 +31,7 @@ use crate::wiring;
 use componentise::{Kind, World};
 pub(crate) use language::Language;
 use project::Project;
+use settings::Settings;
 
 /// A component that a worker would load.
 #[derive(Debug)]
@@ -155,12 +158,24 @@ impl Stages {
 
 /// Makes a component or a core module with the tools of the language.
 fn compile(project: &Project, say: &mut dyn FnMut(&str)) -> Result<Vec<u8>, Failure> {
+    let Settings { wit, world, .. } = &project.settings;
+    if matches!(project.language, Language::Rust | Language::Js) && (wit.is_some() || world.is_some()) {
+        let error = anyhow!(
+            "`wit` and `world` under [build] in plugin.toml say nothing to the tools of {}",
+            project.language.title()
+        );
+        let hint = match project.language {
+            Language::Rust => "the world is the one that the sources name, in `wit_bindgen::generate!`",
+            _ => "the world is that of the SDK",
+        };
+        return Err(Failure::usage(error).hint(hint));
+    }
     match project.language {
         Language::Rust => rust::build(project, say),
+        Language::Python => python::build(project, say),
         Language::Js => js::build(project, say),
         Language::Go => go::build(project, say),
         Language::C => c::build(project, say),
-        other => Err(anyhow!("{} cannot be built yet", other.title()).into()),
     }
 }
 

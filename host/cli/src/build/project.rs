@@ -101,16 +101,11 @@ impl Project {
         Err(Failure::from(anyhow!("the SDK is not there: no folder {}", path.display())).hint(hint))
     }
 
-    /// The folder with WIT for tools that want one: the project's own, or ours, written down for them. And the world, if the
-    /// project names one.
-    pub(crate) fn wit(&self) -> Result<(PathBuf, Option<&str>), Failure> {
-        let world = self.settings.world.as_deref();
-        if let Some(own) = &self.settings.wit {
-            return Ok((self.dir.join(own), world));
-        }
+    /// A folder with the interface, written down for tools that want one.
+    pub(crate) fn our_wit(&self) -> Result<PathBuf, Failure> {
         let folder = self.scratch()?.join("wit");
         embedded::write_wit(&folder)?;
-        Ok((folder, world))
+        Ok(folder)
     }
 
     /// Everything that the component is made from, as far as it is there: files and folders.
