@@ -28,7 +28,7 @@ var _ context.Context = (*Context)(nil)
 // NewContext is the context of a call. Outside of a host, as in a test, the request is empty, nothing is cancelled and
 // time has no end, unless package taskhosttest says otherwise.
 func NewContext(id, task string, retries int) *Context {
-	return &Context{id: id, task: task, retries: retries, over: make(chan struct{})}
+	return &Context{id: id, task: task, retries: retries}
 }
 
 // ID is the task id that the client chose.
@@ -131,18 +131,18 @@ func (c *Context) Done() <-chan struct{} {
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
 	if c.done == nil {
-		c.done = make(chan struct{})
-		go c.watch(c.done)
+		c.done, c.over = make(chan struct{}), make(chan struct{})
+		go c.watch(c.done, c.over)
 	}
 	return c.done
 }
 
-func (c *Context) watch(done chan struct{}) {
+func (c *Context) watch(done, over chan struct{}) {
 	ticks := time.NewTicker(doneInterval)
 	defer ticks.Stop()
 	for {
 		select {
-		case <-c.over:
+		case <-over:
 			return
 		default:
 		}
@@ -151,7 +151,7 @@ func (c *Context) watch(done chan struct{}) {
 			return
 		}
 		select {
-		case <-c.over:
+		case <-over:
 			return
 		case <-ticks.C:
 		}
@@ -171,5 +171,10 @@ func (c *Context) Value(any) any { return nil }
 
 // end stops whoever watches: an instance may have other attempts after this one.
 func (c *Context) end() {
-	close(c.over)
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	if c.over != nil {
+		close(c.over)
+		c.over = nil
+	}
 }

@@ -115,11 +115,19 @@ func (c *cursor) value() (string, bool) {
 			return "", false
 		}
 	default:
-		for c.at < len(c.text) && !strings.ContainsRune(",:]}\" \n\r\t", rune(c.text[c.at])) {
+		for c.at < len(c.text) && !endsScalar(c.text[c.at]) {
 			c.at++
 		}
 	}
 	return c.text[start:c.at], c.at > start
+}
+
+func endsScalar(char byte) bool {
+	switch char {
+	case ',', ':', ']', '}', '"':
+		return true
+	}
+	return isSpace(char)
 }
 
 func (c *cursor) skipString() bool {

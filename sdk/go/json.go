@@ -70,7 +70,7 @@ func decode(text string, target reflect.Value) error {
 			target.Set(reflect.ValueOf(signature))
 		}
 		return err
-	case kind == reflect.Pointer && !target.Type().Implements(unmarshaler):
+	case kind == reflect.Pointer && !readsItself(target.Type()):
 		if text == "null" {
 			target.SetZero()
 			return nil
@@ -81,7 +81,7 @@ func decode(text string, target reflect.Value) error {
 		}
 		target.Set(value)
 		return nil
-	case target.CanAddr() && (target.Addr().Type().Implements(unmarshaler) || target.Addr().Type().Implements(textReader)):
+	case target.CanAddr() && readsItself(target.Type()):
 	case kind == reflect.Slice && target.Type().Elem() == jsonType, kind == reflect.Map && target.Type().Elem() == jsonType:
 		return split(text, target)
 	case kind == reflect.Float64 || kind == reflect.Float32:
@@ -127,6 +127,17 @@ func decode(text string, target reflect.Value) error {
 		return describe(err, text)
 	}
 	return nil
+}
+
+// readsItself is true for a type that has its own way with JSON or with text.
+func readsItself(of reflect.Type) bool {
+	if of.Kind() != reflect.Pointer {
+		if of.PkgPath() == "" {
+			return false // such as int, which has no methods
+		}
+		of = reflect.PointerTo(of)
+	}
+	return of.Implements(unmarshaler) || of.Implements(textReader)
 }
 
 // split reads an array or object whose elements stay text.

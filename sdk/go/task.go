@@ -42,10 +42,11 @@ func (n TaskName) Signature(args ...any) *Signature {
 //
 // The result is anything that encoding/json writes. How else a task may end: see [Error], [Retry], [Reject], [Ignore]
 // and [Replace]. A panic is an exception of the class RuntimeError.
+//
+//go:noinline
 func Task[A, R any](name string, run func(ctx *Context, args A) (R, error), options ...Option) TaskName {
 	// An instance runs one task, and often once: whatever can wait until somebody needs it does.
 	t := &task{name: name, given: options}
-	runtime.Callers(2, t.place[:])
 	t.function = func() uintptr { return reflect.ValueOf(run).Pointer() }
 	t.args = func() reflect.Type { return reflect.TypeFor[A]() }
 	t.call = func(ctx *Context, args, kwargs string) (string, error) {
@@ -72,8 +73,6 @@ type task struct {
 	args    func() reflect.Type
 	// function is the address of the function, for tracebacks.
 	function func() uintptr
-	// place is where it was registered.
-	place    [1]uintptr
 	call     func(ctx *Context, args, kwargs string) (string, error)
 	bound    *parameters
 	mistakes []string
@@ -103,10 +102,14 @@ func (t *task) mistake(format string, values ...any) {
 	t.mistakes = append(t.mistakes, fmt.Sprintf(format, values...))
 }
 
-// where is the line that registered it.
+// where is the line at which its function begins.
 func (t *task) where() string {
-	frame, _ := runtime.CallersFrames(t.place[:]).Next()
-	return fmt.Sprintf("%s:%d", frame.File, frame.Line)
+	function := runtime.FuncForPC(t.function())
+	if function == nil {
+		return "somewhere"
+	}
+	file, line := function.FileLine(function.Entry())
+	return fmt.Sprintf("%s:%d", file, line)
 }
 
 func find(name string) *task {
@@ -139,7 +142,7 @@ func tasks() (infos []info, wrong []string) {
 			option(task)
 		}
 		if earlier := find(task.name); earlier != registered[i] {
-			task.mistake("there is a task of this name already, registered at %s", earlier.where())
+			task.mistake("there is a task of this name already, whose function is at %s", earlier.where())
 		}
 		for _, mistake := range task.mistakes {
 			wrong = append(wrong, fmt.Sprintf("%s: task %q: %s", task.where(), task.name, mistake))

@@ -52,6 +52,22 @@ func Texts(at uintptr) []string {
 	return texts
 }
 
+// Pairs copies a list of pairs of texts, or of texts and bytes.
+func Pairs(at uintptr) [][2]string {
+	list, length := uintptr(Word(at)), int(Word(at+4))
+	pairs := make([][2]string, length)
+	for i := range pairs {
+		pair := (*[4]uint32)(pointer(list + uintptr(16*i)))
+		pairs[i] = [2]string{Copy(pair[0], pair[1]), Copy(pair[2], pair[3])}
+	}
+	return pairs
+}
+
+// View is the text or the bytes whose address and length are in the answer, until [Free].
+func View(at uintptr) string {
+	return view(Word(at), Word(at+4))
+}
+
 // Copy copies a text that the host has handed over.
 func Copy(address, length uint32) string {
 	return strings.Clone(view(address, length))

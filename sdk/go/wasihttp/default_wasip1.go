@@ -1,0 +1,7 @@
+package wasihttp
+
+import "net/http"
+
+func init() {
+	http.DefaultTransport = Transport{}
+}
