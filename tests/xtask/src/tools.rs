@@ -2,6 +2,7 @@
 //!
 //! How a guest is built is the business of `host plugin build`.
 
+mod c;
 mod js;
 mod python;
 
@@ -51,6 +52,7 @@ impl Found {
 pub(crate) fn obtain(language: &str) -> Result<Tools> {
     match language {
         "rust" => rust(),
+        "c" => c::obtain(),
         "js" => js::obtain(),
         "python" => python::obtain(),
         "go" if debian::in_path("go") => Ok(Tools::Ready(Found::default())),
