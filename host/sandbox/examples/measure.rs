@@ -1,6 +1,7 @@
 //! Measures what an attempt costs: instantiate, call and drop, through the public interface.
 //!
-//! `cargo run --release -p sandbox --example measure [component.wasm [task]]`
+//! `cargo run --release -p sandbox --example measure [component.wasm [task]]`; with `async` in place of a component that of
+//! an asynchronous task.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -17,6 +18,10 @@ use taskhost_core::{
 #[expect(dead_code, reason = "the tests use the rest of it")]
 mod guest;
 
+#[path = "../tests/it/async_guest.rs"]
+#[expect(dead_code, reason = "the tests use the rest of it")]
+mod async_guest;
+
 const WARM_UP: usize = 2_000;
 const ROUNDS: usize = 50_000;
 
@@ -24,6 +29,9 @@ const ROUNDS: usize = 50_000;
 async fn main() {
     let mut args = std::env::args().skip(1);
     let bytes = match args.next() {
+        Some(kind) if kind == "async" => {
+            async_guest::AsyncGuest::new("(call $ok (local.get 4) (local.get 5))", "unreachable").build()
+        }
         Some(path) => std::fs::read(path).expect("the component"),
         None => guest::Guest::echo("noop").build(),
     };
@@ -51,12 +59,14 @@ async fn main() {
     }
     let mut times = Vec::with_capacity(ROUNDS);
     let mut ends = (0, 0);
+    let mut cpu = Duration::ZERO;
     let whole = Instant::now();
     for _ in 0..ROUNDS {
         let attempt = attempt.clone();
         let started = Instant::now();
         let finished = sandbox.invoke(attempt, pending()).await;
         times.push(started.elapsed());
+        cpu += finished.usage.cpu;
         match finished.outcome {
             Outcome::Success(_) => ends.0 += 1,
             _ => ends.1 += 1,
@@ -68,13 +78,14 @@ async fn main() {
     let pooled = sandbox.is_pooled();
     eprintln!(
         "task `{name}`, pooled {pooled}, compiled in {compiled:?}, {} succeeded, {} did not\n\
-         per attempt: min {:?}, median {:?}, 90 % {:?}, 99 % {:?}, mean {mean:?}",
+         per attempt: min {:?}, median {:?}, 90 % {:?}, 99 % {:?}, mean {mean:?}, of which {:?} in the guest",
         ends.0,
         ends.1,
         at(0.0),
         at(0.5),
         at(0.9),
         at(0.99),
+        cpu / u32::try_from(ROUNDS).expect("few rounds"),
     );
 }
 

@@ -2,8 +2,9 @@
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote, quote_spanned};
+use syn::ext::IdentExt as _;
 use syn::spanned::Spanned;
-use syn::{Attribute, Error, Expr, Item, ItemFn, Lit, Meta, Result};
+use syn::{Attribute, Error, Expr, Item, ItemFn, Lit, Meta, Result, Visibility};
 
 use crate::options::{self, Options};
 use crate::parameter::{Argument, Missing, Parameter};
@@ -29,8 +30,14 @@ pub(crate) fn expand(attribute: TokenStream, item: TokenStream, crate_name: &str
     let schema = schema::of(&parameters);
     let (option_names, option_values): (Vec<_>, Vec<_>) = values.into_iter().unzip();
     let visibility = &function.vis;
-    let body = body(ident, text, &parameters, &arguments);
-    let conditions = function.attrs.iter().filter(|attribute| attribute.path().is_ident("cfg"));
+    let is_async = function.sig.asyncness.is_some();
+    let body = body(ident, text, &parameters, &arguments, is_async);
+    let call = match is_async {
+        true => quote!(::taskhost::Call::Async(__taskhost_call)),
+        false => quote!(::taskhost::Call::Sync(__taskhost_call)),
+    };
+    let conditions: Vec<_> = function.attrs.iter().filter(|attribute| attribute.path().is_ident("cfg")).collect();
+    let hop = hop(ident, visibility, is_async, &conditions);
     Ok(quote! {
         #function
 
@@ -47,21 +54,17 @@ pub(crate) fn expand(attribute: TokenStream, item: TokenStream, crate_name: &str
                     schema: #schema,
                     options: &[#((#option_names, #option_values)),*],
                     function: #text,
-                    call: { #body call },
+                    call: { #body #call },
                 };
             }
         };
+
+        #hop
     })
 }
 
 fn check(function: &ItemFn) -> Result<()> {
     let signature = &function.sig;
-    if let Some(asyncness) = &signature.asyncness {
-        return Err(Error::new_spanned(
-            asyncness,
-            "a task cannot be async: it has an instance to itself and may block",
-        ));
-    }
     if let Some(unsafety) = &signature.unsafety {
         return Err(Error::new_spanned(unsafety, "a task cannot be unsafe"));
     }
@@ -105,25 +108,68 @@ fn check_order(function: &ItemFn, parameters: &[Parameter]) -> Result<()> {
     Ok(())
 }
 
-/// The function that binds, parses, calls and writes.
-fn body(ident: &syn::Ident, text: &str, parameters: &[Parameter], arguments: &[&Argument]) -> TokenStream {
+/// A macro that tells `plugin!` whether this task is asynchronous, which decides what a plugin exports: it goes on with the
+/// next task's macro, or ends. It is called so that the compiler's complaint about a missing one says what is wrong.
+fn hop(ident: &syn::Ident, visibility: &Visibility, is_async: bool, conditions: &[&Attribute]) -> TokenStream {
+    let name = hop_name(ident);
+    let rules = match is_async {
+        true => quote! {
+            ([$($next:path),*] [$($task:path),*]) => { ::taskhost::__export_async! { $($task),* } };
+        },
+        false => quote! {
+            ([] [$($task:path),*]) => { ::taskhost::__export_sync! { $($task),* } };
+            ([$next:path $(, $more:path)*] $tasks:tt) => { $next! { [$($more),*] $tasks } };
+        },
+    };
+    // A macro of this kind is seen within its crate at most.
+    let visibility = match visibility {
+        Visibility::Public(_) => quote!(pub(crate)),
+        other => quote!(#other),
+    };
+    quote! {
+        #(#conditions)*
+        #[doc(hidden)]
+        #[allow(unused_macros, reason = "for `plugin!`")]
+        macro_rules! #name { #rules }
+
+        #(#conditions)*
+        #[doc(hidden)]
+        #[allow(unused_imports, reason = "for `plugin!`")]
+        #visibility use #name;
+    }
+}
+
+/// What that macro is called.
+pub(crate) fn hop_name(ident: &syn::Ident) -> syn::Ident {
+    format_ident!("__the_attribute_task_of_{}", ident.unraw(), span = ident.span())
+}
+
+/// The function that binds, parses, calls and writes. Its names are such that nobody else has them: it calls a function
+/// of any name.
+fn body(
+    ident: &syn::Ident,
+    text: &str,
+    parameters: &[Parameter],
+    arguments: &[&Argument],
+    is_async: bool,
+) -> TokenStream {
     let count = arguments.len();
     let names = arguments.iter().map(|argument| &argument.name);
     let required = arguments.iter().map(|argument| argument.is_required());
-    let locals: Vec<_> = (0..count).map(|index| format_ident!("argument_{index}")).collect();
+    let locals: Vec<_> = (0..count).map(|index| format_ident!("__taskhost_argument_{index}")).collect();
     let parse = arguments.iter().zip(&locals).enumerate().map(|(index, (Argument { ty, missing, .. }, local))| {
         // The span of the type, so that a complaint about a missing `Deserialize` points there.
         let default = match missing {
             Missing::Refused => {
-                return quote_spanned! { ty.span() => let #local = SIGNATURE.required::<#ty>(#index, bound[#index])?; };
+                return quote_spanned! { ty.span() => let #local = __TASKHOST_SIGNATURE.required::<#ty>(#index, __taskhost_bound[#index])?; };
             }
             Missing::Default => quote!(::std::default::Default::default()),
             Missing::Value(value) if is_text(value) => quote!(::std::convert::Into::into(#value)),
             Missing::Value(value) => quote!(#value),
         };
         quote_spanned! { ty.span() =>
-            let #local: #ty = match bound[#index] {
-                ::std::option::Option::Some(text) => SIGNATURE.parse::<#ty>(#index, text)?,
+            let #local: #ty = match __taskhost_bound[#index] {
+                ::std::option::Option::Some(text) => __TASKHOST_SIGNATURE.parse::<#ty>(#index, text)?,
                 ::std::option::Option::None => #default,
             };
         }
@@ -139,20 +185,20 @@ fn body(ident: &syn::Ident, text: &str, parameters: &[Parameter], arguments: &[&
         };
         let (args, kwargs) = (asked(takes_args.is_some()), asked(takes_kwargs));
         quote! {
-            let mut rest = ::taskhost::__private::Rest { args: #args, kwargs: #kwargs };
-            let bound: [::std::option::Option<&str>; #count] = SIGNATURE.bind_rest(args, kwargs, &mut rest)?;
+            let mut __taskhost_rest = ::taskhost::__private::Rest { args: #args, kwargs: #kwargs };
+            let __taskhost_bound: [::std::option::Option<&str>; #count] = __TASKHOST_SIGNATURE.bind_rest(__taskhost_args, __taskhost_kwargs, &mut __taskhost_rest)?;
         }
     } else {
-        quote!(let bound: [::std::option::Option<&str>; #count] = SIGNATURE.bind(args, kwargs)?;)
+        quote!(let __taskhost_bound: [::std::option::Option<&str>; #count] = __TASKHOST_SIGNATURE.bind(__taskhost_args, __taskhost_kwargs)?;)
     };
     let mut locals_left = locals.iter();
     let passed = parameters.iter().map(|parameter| match parameter {
-        Parameter::Context => quote!(context),
+        Parameter::Context => quote!(__taskhost_context),
         Parameter::Args(name, ty) => {
-            quote_spanned!(ty.span() => SIGNATURE.parse_rest::<#ty>(#name, rest.args.take())?)
+            quote_spanned!(ty.span() => __TASKHOST_SIGNATURE.parse_rest::<#ty>(#name, __taskhost_rest.args.take())?)
         }
         Parameter::Kwargs(name, ty) => {
-            quote_spanned!(ty.span() => SIGNATURE.parse_rest::<#ty>(#name, rest.kwargs.take())?)
+            quote_spanned!(ty.span() => __TASKHOST_SIGNATURE.parse_rest::<#ty>(#name, __taskhost_rest.kwargs.take())?)
         }
         Parameter::Argument(argument) => {
             let local = locals_left.next().expect("there is a local for each argument");
@@ -161,25 +207,44 @@ fn body(ident: &syn::Ident, text: &str, parameters: &[Parameter], arguments: &[&
     });
     // The span is what `Location::caller` gives: the line of the function rather than that of the attribute.
     let location = quote_spanned!(ident.span() => ::std::panic::Location::caller());
-    quote! {
+    let awaited = is_async.then(|| quote!(.await));
+    let steps = quote! {
+        use ::taskhost::__private::{ErrorKind as _, Returned, TextKind as _, ValueKind as _};
+        const __TASKHOST_SIGNATURE: ::taskhost::__private::Signature = ::taskhost::__private::Signature {
+            function: #text,
+            parameters: &[#(::taskhost::__private::Parameter { name: #names, required: #required }),*],
+            positional: #positional,
+            location: #location,
+        };
+        #bind
+        #(#parse)*
+        let __taskhost_returned = #ident(#(#passed),*) #awaited;
+        (&&&Returned::of(&__taskhost_returned)).kind().finish(__taskhost_returned)
+    };
+    let attributes = quote! {
         #[allow(unused_variables, unused_imports, clippy::unit_arg, clippy::let_unit_value, reason = "generated")]
-        fn call(
-            context: &::taskhost::Context,
-            args: &str,
-            kwargs: &str,
-        ) -> ::std::result::Result<::std::string::String, ::taskhost::TaskError> {
-            use ::taskhost::__private::{ErrorKind as _, Returned, TextKind as _, ValueKind as _};
-            const SIGNATURE: ::taskhost::__private::Signature = ::taskhost::__private::Signature {
-                function: #text,
-                parameters: &[#(::taskhost::__private::Parameter { name: #names, required: #required }),*],
-                positional: #positional,
-                location: #location,
-            };
-            #bind
-            #(#parse)*
-            let returned = #ident(#(#passed),*);
-            (&&&Returned::of(&returned)).kind().finish(returned)
-        }
+    };
+    match is_async {
+        false => quote! {
+            #attributes
+            fn __taskhost_call(
+                __taskhost_context: &::taskhost::Context,
+                __taskhost_args: &str,
+                __taskhost_kwargs: &str,
+            ) -> ::std::result::Result<::std::string::String, ::taskhost::TaskError> {
+                #steps
+            }
+        },
+        true => quote! {
+            #attributes
+            fn __taskhost_call<'a>(
+                __taskhost_context: &'a ::taskhost::Context,
+                __taskhost_args: &'a str,
+                __taskhost_kwargs: &'a str,
+            ) -> ::taskhost::Running<'a> {
+                ::std::boxed::Box::pin(async move { #steps })
+            }
+        },
     }
 }
 
@@ -228,7 +293,6 @@ mod tests {
     #[test]
     fn what_cannot_be_a_task_is_refused_with_the_reason() {
         check_refused("", "struct S;", "`#[task]` belongs on a function");
-        check_refused("", "async fn f() {}", "a task cannot be async: it has an instance to itself and may block");
         check_refused("", "fn f<T>(x: T) {}", "a task cannot be generic: callers know only its name");
         check_refused("", "fn f(&self) {}", "a task is a function, not a method");
         check_refused(

@@ -3,6 +3,7 @@
 use proc_macro::TokenStream;
 
 mod expand;
+mod export;
 mod options;
 mod parameter;
 mod schema;
@@ -35,11 +36,34 @@ mod schema;
 /// **Schema.** The arguments are described as a JSON Schema, from which `host plugin stubs` makes signatures: numbers, strings, lists,
 /// maps, tuples and options of them by their types, anything else as anything.
 ///
+/// **Asynchronous tasks** are an `async fn`: they wait for several things at a time, see `taskhost::sleep`. A plugin that has one
+/// exports `tasks-async` in place of `tasks`, and its other tasks with it.
+///
 /// The function remains an ordinary function. The task is known by a type of the same name, for `taskhost::plugin!`.
 #[proc_macro_attribute]
 pub fn task(attribute: TokenStream, item: TokenStream) -> TokenStream {
     let crate_name = std::env::var("CARGO_CRATE_NAME").unwrap_or_else(|_| "tasks".to_owned());
     match expand::expand(attribute.into(), item.into(), &crate_name) {
+        Ok(tokens) => tokens.into(),
+        Err(error) => error.into_compile_error().into(),
+    }
+}
+
+/// Exports these tasks as a plugin. Once in a crate; a task of another module is named by its path. If any of them is
+/// asynchronous, the plugin is.
+///
+/// ```ignore
+/// mod images {
+///     #[taskhost::task]
+///     pub fn resize(width: u32) -> u32 {
+///         width / 2
+///     }
+/// }
+/// taskhost::plugin!(images::resize);
+/// ```
+#[proc_macro]
+pub fn plugin(tasks: TokenStream) -> TokenStream {
+    match export::expand(tasks.into()) {
         Ok(tokens) => tokens.into(),
         Err(error) => error.into_compile_error().into(),
     }

@@ -8,6 +8,24 @@ wit_bindgen::generate!({
     runtime_path: "::taskhost::__private::wit_bindgen::rt",
 });
 
+/// The same for plugins with asynchronous tasks. Of a plugin without them nothing of it is left.
+pub mod asynchronous {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        world: "plugin-async",
+        pub_export_macro: true,
+        default_bindings_module: "taskhost::bindings::asynchronous",
+        runtime_path: "::taskhost::__private::wit_bindgen::rt",
+        with: {
+            "taskhost:task/context@0.1.0": crate::bindings::taskhost::task::context,
+            "taskhost:task/publish@0.1.0": crate::bindings::taskhost::task::publish,
+            "taskhost:task/results@0.1.0": crate::bindings::taskhost::task::results,
+            "taskhost:task/secrets@0.1.0": crate::bindings::taskhost::task::secrets,
+            "taskhost:task/types@0.1.0": crate::bindings::taskhost::task::types,
+        },
+    });
+}
+
 /// `wasi:keyvalue`, which is not part of our interface: a plugin imports it if it has buckets.
 pub(crate) mod keyvalue {
     wit_bindgen::generate!({

@@ -37,10 +37,16 @@ impl Context {
     /// is counted. A task that is in no chord gets a ValueError, as from Celery's `add_to_chord`.
     #[track_caller]
     pub fn add_to_chord(&self, signature: &Signature) -> Result<AsyncResult, TaskError> {
-        if self.request().get("chord").is_none_or(serde_json::Value::is_null) {
-            return Err(TaskError::new("ValueError", "Current task is not member of any chord"));
-        }
+        self.check_chord()?;
         Ok(extend(signature)?)
+    }
+
+    #[track_caller]
+    pub(crate) fn check_chord(&self) -> Result<(), TaskError> {
+        match self.request().get("chord").is_none_or(serde_json::Value::is_null) {
+            true => Err(TaskError::new("ValueError", "Current task is not member of any chord")),
+            false => Ok(()),
+        }
     }
 }
 
@@ -109,7 +115,7 @@ fn extend(signature: &Signature) -> Result<AsyncResult, PublishError> {
 }
 
 #[cfg(target_family = "wasm")]
-fn published(error: crate::bindings::taskhost::task::publish::PublishError) -> PublishError {
+pub(crate) fn published(error: crate::bindings::taskhost::task::publish::PublishError) -> PublishError {
     use crate::bindings::taskhost::task::publish::PublishError as Wire;
     match error {
         Wire::Denied(why) => PublishError::Denied(why),
@@ -135,7 +141,7 @@ fn extend(signature: &Signature) -> Result<AsyncResult, PublishError> {
 }
 
 #[cfg(not(target_family = "wasm"))]
-fn outside<T>(signature: &Signature) -> Result<T, PublishError> {
+pub(crate) fn outside<T>(signature: &Signature) -> Result<T, PublishError> {
     signature.to_json().map_err(PublishError::Invalid)?;
     Err(PublishError::Unavailable("tasks are published by a host, and this is none".to_owned()))
 }

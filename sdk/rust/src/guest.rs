@@ -1,5 +1,7 @@
 //! The two functions that a plugin exports, over a list of tasks.
 
+use std::pin::Pin;
+
 use crate::bindings::exports::taskhost::task::tasks::{Invocation, TaskInfo};
 use crate::bindings::taskhost::task::types::{Delay, Error, Failure, Retry as WireRetry};
 use crate::context::Context;
@@ -21,8 +23,20 @@ pub struct Task {
     /// The name of the function, for tracebacks.
     pub function: &'static str,
     /// Binds the arguments (a JSON array and a JSON object), calls the function and writes its result as JSON.
-    pub call: fn(&Context, &str, &str) -> Result<String, TaskError>,
+    pub call: Call,
 }
+
+/// How the function of a task is called: with the arguments, positional and by keyword.
+#[derive(Debug, Clone, Copy)]
+pub enum Call {
+    /// It returns when it is done.
+    Sync(fn(&Context, &str, &str) -> Result<String, TaskError>),
+    /// It waits meanwhile for other things.
+    Async(for<'a> fn(&'a Context, &'a str, &'a str) -> Running<'a>),
+}
+
+/// An asynchronous task that is not done yet.
+pub type Running<'a> = Pin<Box<dyn Future<Output = Result<String, TaskError>> + 'a>>;
 
 /// What `#[task]` defines beside the function, under the same name.
 pub trait Definition {
@@ -69,15 +83,36 @@ pub fn describe(tasks: &[Task]) -> Vec<TaskInfo> {
 #[expect(clippy::result_large_err, reason = "the generated trait wants this type")]
 pub fn run(tasks: &[Task], invocation: Invocation) -> Result<String, Failure> {
     let Invocation { id, task: name, args, kwargs, retries } = invocation;
+    prepare();
+    // A plugin with others than these is exported otherwise.
+    let Some(Task { call: Call::Sync(call), function, .. }) = find(tasks, &name) else {
+        return Err(unknown(&name));
+    };
+    let context = Context::new(id, name, retries);
+    call(&context, &args, &kwargs).map_err(|error| failure(error, function))
+}
+
+/// `tasks-async.run`.
+pub async fn run_async(tasks: &[Task], invocation: Invocation) -> Result<String, Failure> {
+    let Invocation { id, task: name, args, kwargs, retries } = invocation;
+    prepare();
+    let Some(task) = find(tasks, &name) else { return Err(unknown(&name)) };
+    let context = Context::new(id, name, retries);
+    let returned = match task.call {
+        Call::Sync(call) => call(&context, &args, &kwargs),
+        Call::Async(call) => call(&context, &args, &kwargs).await,
+    };
+    returned.map_err(|error| failure(error, task.function))
+}
+
+fn prepare() {
     report_panics();
     #[cfg(feature = "log")]
     crate::logging::install();
-    let Some(task) = find(tasks, &name) else {
-        let error = TaskError::new("NotRegistered", &name).module("celery.exceptions");
-        return Err(failure(error, "run"));
-    };
-    let context = Context::new(id, name, retries);
-    (task.call)(&context, &args, &kwargs).map_err(|error| failure(error, task.function))
+}
+
+fn unknown(name: &str) -> Failure {
+    failure(TaskError::new("NotRegistered", name).module("celery.exceptions"), "run")
 }
 
 /// Names of a plugin begin alike, so the last letter goes first: it saves most of the comparisons.
@@ -136,7 +171,14 @@ mod tests {
     const TASKS: &[Task] = &[task("retry", retry), task("fail", fail), task("end", end)];
 
     const fn task(name: &'static str, call: fn(&Context, &str, &str) -> Result<String, TaskError>) -> Task {
-        Task { name, summary: "", schema: "{}", options: &[("max_retries", "null")], function: name, call }
+        Task {
+            name,
+            summary: "",
+            schema: "{}",
+            options: &[("max_retries", "null")],
+            function: name,
+            call: Call::Sync(call),
+        }
     }
 
     fn retry(context: &Context, args: &str, _: &str) -> Result<String, TaskError> {

@@ -37,6 +37,29 @@
 //! What a task prints is in the worker's log, with its id and name. With the feature `log`, so are the lines of the crate
 //! [`log`](https://docs.rs/log), with their level.
 //!
+//! # Tasks that wait
+//!
+//! A task has an instance to itself and may block. One that waits for several things at a time is an `async fn`:
+//!
+//! ```
+//! use std::time::Duration;
+//! use taskhost::{Context, ResultError, Signature, TaskError, join_all, task};
+//!
+//! /// Asks several others at a time, and gives the answers.
+//! #[task(name = "tasks.ask")]
+//! async fn ask(context: &Context, task: &str, words: Vec<String>) -> Result<Vec<taskhost::Json>, TaskError> {
+//!     let answers = words.iter().map(async |word| -> Result<_, TaskError> {
+//!         let id = context.publish_now_async(&Signature::new(task).args((word,))).await?;
+//!         Ok(context.wait_async(&id, Duration::from_secs(60)).await?.result)
+//!     });
+//!     join_all(answers).await.into_iter().collect()
+//! }
+//!
+//! taskhost::plugin!(ask);
+//! ```
+//!
+//! While it waits it keeps a slot and some ten kilobytes, and no processor. What `std` blocks on, blocks all of the task.
+//!
 //! # Panics
 //!
 //! A panic is a bug: it is written to stderr with its place, ends the instance with a trap, and is no exception of yours.
@@ -61,34 +84,26 @@ mod outcome;
 mod result;
 mod retry;
 mod signature;
+mod waiting;
 
-pub use taskhost_macros::task;
+pub use taskhost_macros::{plugin, task};
 
 pub use crate::call::PublishError;
 pub use crate::canvas::{Kind, Signature, chain, chord, chunks, group, xmap, xstarmap};
 pub use crate::context::{Context, EventError, UpdateError};
 pub use crate::error::TaskError;
-pub use crate::guest::{Definition, Task};
+pub use crate::guest::{Call, Definition, Running, Task};
 pub use crate::json::Json;
 pub use crate::keyvalue::{Bucket, BucketError};
 pub use crate::lent::{Denied, config, secret};
 pub use crate::result::{AsyncResult, ResultError, TaskResult};
 pub use crate::retry::Retry;
+pub use crate::waiting::{join_all, sleep};
 
-/// Exports these tasks as a plugin. Once in a crate; a task of another module is named by its path.
-///
-/// ```
-/// mod images {
-///     #[taskhost::task]
-///     pub fn resize(width: u32) -> u32 {
-///         width / 2
-///     }
-/// }
-/// taskhost::plugin!(images::resize);
-/// ```
+#[doc(hidden)]
 #[macro_export]
-macro_rules! plugin {
-    ($($task:path),+ $(,)?) => {
+macro_rules! __export_sync {
+    ($($task:path),+) => {
         const _: () = {
             struct Plugin;
 
@@ -113,14 +128,43 @@ macro_rules! plugin {
     };
 }
 
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __export_async {
+    ($($task:path),+) => {
+        const _: () = {
+            struct Plugin;
+
+            const TASKS: &[$crate::Task] = &[$(<$task as $crate::Definition>::TASK),+];
+            const _: () = $crate::__private::assert_distinct(TASKS);
+
+            impl $crate::__private::AsyncGuest for Plugin {
+                fn describe() -> ::std::vec::Vec<$crate::__private::TaskInfo> {
+                    $crate::__private::describe(TASKS)
+                }
+
+                async fn run(
+                    call: $crate::__private::Invocation,
+                ) -> ::std::result::Result<::std::string::String, $crate::__private::Failure> {
+                    $crate::__private::run_async(TASKS, call).await
+                }
+            }
+
+            #[cfg(target_family = "wasm")]
+            $crate::bindings::asynchronous::export!(Plugin with_types_in $crate::bindings::asynchronous);
+        };
+    };
+}
+
 /// What the macros write names of; not for anyone else.
 #[doc(hidden)]
 pub mod __private {
     pub use wit_bindgen;
 
+    pub use crate::bindings::asynchronous::exports::taskhost::task::tasks_async::Guest as AsyncGuest;
     pub use crate::bindings::exports::taskhost::task::tasks::{Guest, Invocation, TaskInfo};
     pub use crate::bindings::taskhost::task::types::Failure;
-    pub use crate::guest::{assert_distinct, describe, run};
+    pub use crate::guest::{assert_distinct, describe, run, run_async};
     pub use crate::outcome::{ErrorKind, Returned, TextKind, ValueKind};
     pub use crate::signature::{Parameter, Rest, Signature};
 }

@@ -45,6 +45,19 @@ impl AsyncResult {
         read.into_iter().collect::<Result<_, _>>().ok()
     }
 
+    /// The ids of all members of a group, in order, those of a group in it in its place; of a task its own.
+    pub(crate) fn members(&self) -> Vec<String> {
+        let mut members = Vec::new();
+        let mut open = vec![self.clone()];
+        while let Some(next) = open.pop() {
+            match next.children() {
+                Some(children) => open.extend(children.into_iter().rev()),
+                None => members.push(next.id),
+            }
+        }
+        members
+    }
+
     /// Reads Celery's tuple; why it is none.
     pub(crate) fn read(text: &str) -> Result<Self, String> {
         let wrong = || "not the result of a call: no [[id, parent], children]".to_owned();
@@ -93,15 +106,8 @@ impl Context {
     /// order, those of a group in it in its place; of a task it gives its own. The time is for all of them together.
     pub fn join(&self, result: &AsyncResult, timeout: Duration) -> Result<Vec<TaskResult>, ResultError> {
         let start = Instant::now();
-        let mut joined = Vec::new();
-        let mut open = vec![result.clone()];
-        while let Some(next) = open.pop() {
-            match next.children() {
-                Some(children) => open.extend(children.into_iter().rev()),
-                None => joined.push(self.wait(next.id(), timeout.saturating_sub(start.elapsed()))?),
-            }
-        }
-        Ok(joined)
+        let members = result.members();
+        members.iter().map(|id| self.wait(id, timeout.saturating_sub(start.elapsed()))).collect()
     }
 }
 
@@ -146,7 +152,7 @@ impl TaskResult {
     }
 
     #[cfg_attr(not(any(target_family = "wasm", test)), expect(dead_code, reason = "only a host tells results"))]
-    fn read(meta: String) -> Self {
+    pub(crate) fn read(meta: String) -> Self {
         let mut read =
             Self { state: String::new(), result: Json::from_text("null"), traceback: None, meta: Json::from_text("") };
         let _ = elements::of_object(&meta, |name, text| match &*name {
@@ -173,23 +179,29 @@ impl std::error::Error for ResultError {}
 
 #[cfg(target_family = "wasm")]
 fn ask(id: &str, timeout: Option<Duration>) -> Result<TaskResult, ResultError> {
-    use crate::bindings::taskhost::task::results::{self, ResultError as Wire};
+    use crate::bindings::taskhost::task::results;
     let told = match timeout {
         None => results::get(id),
         Some(timeout) => results::wait(id, u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
     };
-    told.map(TaskResult::read).map_err(|error| match error {
+    told.map(TaskResult::read).map_err(refused)
+}
+
+#[cfg(target_family = "wasm")]
+pub(crate) fn refused(error: crate::bindings::taskhost::task::results::ResultError) -> ResultError {
+    use crate::bindings::taskhost::task::results::ResultError as Wire;
+    match error {
         Wire::Denied(why) => ResultError::Denied(why),
         Wire::Invalid(why) => ResultError::Invalid(why),
         Wire::Unpublished(why) => ResultError::Unpublished(why),
         Wire::TimedOut(why) => ResultError::TimedOut(why),
         Wire::Cancelled(why) => ResultError::Cancelled(why),
         Wire::Unavailable(why) => ResultError::Unavailable(why),
-    })
+    }
 }
 
 #[cfg(not(target_family = "wasm"))]
-fn ask(_id: &str, _timeout: Option<Duration>) -> Result<TaskResult, ResultError> {
+pub(crate) fn ask(_id: &str, _timeout: Option<Duration>) -> Result<TaskResult, ResultError> {
     Err(ResultError::Unavailable("results are kept by a host, and this is none".to_owned()))
 }
 

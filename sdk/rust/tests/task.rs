@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::num::ParseIntError;
+use std::pin::pin;
+use std::task::{Poll, Waker};
 
 use serde::{Deserialize, Serialize};
-use taskhost::{Context, Definition, Json, Retry, Task, TaskError, task};
+use taskhost::{Call, Context, Definition, Json, Retry, Task, TaskError, task};
 
 /// Adds.
 ///
@@ -81,8 +83,21 @@ taskhost::plugin!(add, who, join, echo, parse, again, mirror, noop, gather, firs
 #[track_caller]
 fn check<T: Definition>(args: &str, kwargs: &str, expected: &str) {
     let Task { name, call, .. } = T::TASK;
-    let found = call(&Context::new("id", name, 1), args, kwargs).unwrap_or_else(|error| error.to_string());
+    let context = Context::new("id", name, 1);
+    let returned = match call {
+        Call::Sync(call) => call(&context, args, kwargs),
+        Call::Async(call) => finish(call(&context, args, kwargs)),
+    };
+    let found = returned.unwrap_or_else(|error| error.to_string());
     assert_eq!(found, expected, "{name}(*{args}, **{kwargs})");
+}
+
+/// Outside of a host nothing waits for a waker.
+fn finish<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut std::task::Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("it waits"),
+    }
 }
 
 #[test]
@@ -152,4 +167,47 @@ fn errors_end_a_task() {
 fn a_task_remains_a_function() {
     assert_eq!(add(2, 3), 5);
     assert_eq!(join(&["a".to_owned()], ","), "a");
+}
+
+/// A task of the same name as its parameter, which is called and not the parameter.
+#[task]
+fn context(context: &Context) -> String {
+    context.id().to_owned()
+}
+
+#[task]
+fn call(args: u8, kwargs: u8) -> u8 {
+    args + kwargs
+}
+
+#[task]
+async fn nap(context: &Context, words: &[String], #[default = 1] milliseconds: u64) -> Result<usize, TaskError> {
+    taskhost::sleep(std::time::Duration::from_millis(milliseconds)).await;
+    match words.len() {
+        0 => Err(TaskError::new("ValueError", context.task())),
+        length => Ok(length),
+    }
+}
+
+mod plugin {
+    mod inner {
+        #[taskhost::task]
+        pub(in super::super) fn sync() {}
+        #[taskhost::task]
+        pub(super) async fn r#async() {}
+    }
+    taskhost::plugin!(inner::sync, super::noop, inner::r#async);
+}
+
+#[test]
+fn a_task_may_be_called_as_anything_is_in_what_calls_it() {
+    check::<context>("[]", "{}", "\"id\"");
+    check::<call>("[1]", r#"{"kwargs": 2}"#, "3");
+}
+
+#[test]
+fn an_asynchronous_task_is_bound_and_ends_as_any_other() {
+    check::<nap>(r#"[["a", "b"]]"#, "{}", "2");
+    check::<nap>("[[]]", r#"{"milliseconds": 0}"#, "ValueError: task.nap");
+    check::<nap>("[]", "{}", "TypeError: nap() missing 1 required positional argument: 'words'");
 }
