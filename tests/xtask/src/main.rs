@@ -6,6 +6,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+mod archive;
 mod bench;
 mod cache;
 mod cargo;

@@ -3,6 +3,7 @@
 //! How a guest is built is the business of `host plugin build`.
 
 mod c;
+mod go;
 mod js;
 mod python;
 
@@ -14,7 +15,6 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use crate::Result;
-use crate::debian;
 use crate::wasm_toolchain::Toolchain;
 
 /// The languages that have an SDK, as `plugin.toml` has them.
@@ -55,7 +55,7 @@ pub(crate) fn obtain(language: &str) -> Result<Tools> {
         "c" => c::obtain(),
         "js" => js::obtain(),
         "python" => python::obtain(),
-        "go" if debian::in_path("go") => Ok(Tools::Ready(Found::default())),
+        "go" => go::obtain(),
         other => Ok(Tools::Missing(format!("nothing is known here about tools for {other}"))),
     }
 }

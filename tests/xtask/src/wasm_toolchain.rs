@@ -12,14 +12,11 @@ use std::process::{self, Command};
 use std::time::Instant;
 
 use crate::Result;
+use crate::archive::{self, create_dir, output};
 use crate::cache;
-use crate::debian;
 
 pub(crate) const TARGET: &str = "wasm32-wasip2";
 
-/// Testing comes first, since it holds still for longer; either carries the package.
-const SUITES: [&str; 2] = ["forky", "sid"];
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const ADVICE: &str = "With rustup: `rustup target add wasm32-wasip2`, then try again.";
 
 /// A compiler for [`TARGET`] and where its linkers are.
@@ -143,20 +140,13 @@ fn check_machine(active: &Active) -> Result<()> {
         "it can be fetched only on Debian and its relatives"
     } else if !active.linkers().join("wasm-component-ld").exists() {
         "it has no wasm-component-ld either, which toolchains of rustup carry"
-    } else if !in_path("apt-get") || !in_path("dpkg-deb") {
-        "there is no apt-get and dpkg-deb to fetch it with"
-    } else if !Path::new(KEYRING).exists() {
-        "there is no keyring of Debian (package debian-archive-keyring) to check it with"
+    } else if let Some(lacking) = archive::lacking() {
+        lacking
     } else {
         return Ok(());
     };
     let toolchain = active.sysroot.display();
     Err(format!("the Rust toolchain in {toolchain} has no standard library for {TARGET}, and {problem}.\n{ADVICE}"))
-}
-
-fn in_path(program: &str) -> bool {
-    let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }
 
 /// What an interrupted process left behind; the caller holds the lock, so nobody works in there.
@@ -173,22 +163,8 @@ fn remove_leftovers(parent: &Path) {
 fn make(prefix: &Path) -> Result<()> {
     let root = prefix.join("root");
     create_dir(&root)?;
-    let suites = match env::var("TASKHOST_DEBIAN_SUITE") {
-        Ok(suite) => vec![suite],
-        Err(_) => SUITES.map(str::to_owned).to_vec(),
-    };
-    let mut failures = Vec::new();
-    let mut packages = None;
-    for suite in &suites {
-        match download(&prefix.join("apt"), suite) {
-            Ok(found) => {
-                packages = Some(found);
-                break;
-            }
-            Err(message) => failures.push(format!("{suite}: {message}")),
-        }
-    }
-    let packages = packages.ok_or_else(|| format!("cannot fetch Debian's rustc: {}", failures.join("; ")))?;
+    let packages = archive::download(&prefix.join("apt"), &["rustc", "libstd-rust-dev-wasm32"], packages)
+        .map_err(|message| format!("cannot fetch Debian's rustc: {message}"))?;
     progress(&format!("unpacking {} packages", packages.len()));
     for package in packages {
         output(Command::new("dpkg-deb").arg("--extract").arg(package).arg(&root))?;
@@ -202,67 +178,6 @@ fn make(prefix: &Path) -> Result<()> {
         return Err(format!("Debian's rustc in {} has no {TARGET}", sysroot.trim()));
     }
     Ok(())
-}
-
-/// Downloads rustc, the standard library and the libraries it runs on, with an apt of our own.
-fn download(apt: &Path, suite: &str) -> Result<Vec<PathBuf>> {
-    let _ = fs::remove_dir_all(apt);
-    for folder in ["lists/partial", "cache/archives/partial", "debs"] {
-        create_dir(&apt.join(folder))?;
-    }
-    let architecture = output(Command::new("dpkg").arg("--print-architecture"))?;
-    let source = format!("deb [arch={} signed-by={KEYRING}] {} {suite} main\n", architecture.trim(), mirror()?);
-    for (name, content) in [("sources.list", source.as_str()), ("status", "")] {
-        let path = apt.join(name);
-        fs::write(&path, content).map_err(|error| format!("write {}: {error}", path.display()))?;
-    }
-    let apt_get = || {
-        let mut command = Command::new("apt-get");
-        let folder = apt.display();
-        for option in [
-            format!("Dir::Etc::sourcelist={folder}/sources.list"),
-            "Dir::Etc::sourceparts=/dev/null".to_owned(),
-            "Dir::Etc::preferencesparts=/dev/null".to_owned(),
-            format!("Dir::State={folder}"),
-            format!("Dir::State::lists={folder}/lists"),
-            format!("Dir::State::status={folder}/status"),
-            format!("Dir::Cache={folder}/cache"),
-            "APT::Get::List-Cleanup=0".to_owned(),
-            "APT::Sandbox::User=".to_owned(),
-            "Acquire::Languages=none".to_owned(),
-            "Acquire::Retries=3".to_owned(),
-        ] {
-            command.arg("-o").arg(option);
-        }
-        command.env("LC_ALL", "C");
-        command
-    };
-    output(apt_get().args(["-qq", "update"]))?;
-    let plan = output(apt_get().args(["-s", "--no-install-recommends", "install", "rustc", "libstd-rust-dev-wasm32"]))?;
-    let names = packages(&plan);
-    progress(&format!("downloading {} packages of Debian {suite}", names.len()));
-    let debs = apt.join("debs");
-    output(apt_get().args(["-qq", "download"]).args(&names).current_dir(&debs))?;
-    let entries = fs::read_dir(&debs).map_err(|error| format!("read {}: {error}", debs.display()))?;
-    Ok(entries.flatten().map(|entry| entry.path()).collect())
-}
-
-/// The archive that this machine uses already, whatever its address.
-fn mirror() -> Result<String> {
-    if let Ok(mirror) = env::var("TASKHOST_DEBIAN_MIRROR") {
-        return Ok(mirror);
-    }
-    debian::ensure_lists()?;
-    let format = "$(REPO_URI) $(COMPONENT) $(ORIGIN)";
-    let targets = output(Command::new("apt-get").args(["indextargets", "--format", format])).unwrap_or_default();
-    for line in targets.lines() {
-        let mut words = line.split_whitespace();
-        let (Some(uri), Some("main"), Some("Debian")) = (words.next(), words.next(), words.next()) else { continue };
-        if !uri.contains("security") {
-            return Ok(uri.to_owned());
-        }
-    }
-    Err(format!("apt knows no archive of Debian: name one with TASKHOST_DEBIAN_MIRROR. {ADVICE}"))
 }
 
 /// What apt would install, without the C compiler: the machine's own links build scripts.
@@ -291,11 +206,10 @@ fn packages(plan: &str) -> Vec<&str> {
         "libubsan",
         "linux-libc-dev",
     ];
-    let installed = plan.lines().filter_map(|line| line.strip_prefix("Inst ")?.split([' ', ':']).next());
     let is_compiler = |name: &str| {
         COMPILER.iter().any(|start| name.starts_with(start)) || (name.starts_with("libgcc-") && name.ends_with("-dev"))
     };
-    installed.filter(|name| !is_compiler(name)).collect()
+    archive::installed(plan).filter(|name| !is_compiler(name)).collect()
 }
 
 /// Debian's rustc needs a newer libc than this machine may have, so it runs through the unpacked loader.
@@ -319,21 +233,6 @@ fn write_wrapper(prefix: &Path) -> Result<()> {
     let path = prefix.join("bin/rustc");
     fs::write(&path, script).map_err(|error| format!("write {}: {error}", path.display()))?;
     output(Command::new("chmod").arg("755").arg(&path)).map(drop)
-}
-
-/// Runs a command to its end and gives what it printed; what it complained about becomes the error.
-fn output(command: &mut Command) -> Result<String> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let output = command.output().map_err(|error| format!("start `{name}`: {error}"))?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    Err(format!("`{name}` ended with {}: {}", output.status, complaint.trim()))
-}
-
-fn create_dir(path: &Path) -> Result<()> {
-    fs::create_dir_all(path).map_err(|error| format!("create {}: {error}", path.display()))
 }
 
 fn remove_dir(path: &Path) -> Result<()> {
