@@ -152,6 +152,9 @@ pub(crate) struct RunArgs {
     /// Delete all waiting messages of the queues before starting
     #[arg(long, visible_alias = "discard")]
     pub(crate) purge: bool,
+    /// Build plugins again when their sources change: those with [build] in their plugin.toml
+    #[arg(long)]
+    pub(crate) watch_build: bool,
 }
 
 const RUN_EXAMPLES: &str = "\
@@ -160,6 +163,8 @@ Examples:
       Needs no server: tasks and results are kept in the file host.db.
   host run -b amqp://guest:guest@localhost// -r redis://localhost/0 -Q a,b -c 8
       Takes tasks from two queues of RabbitMQ and keeps results in Redis.
+  host run --watch-build
+      For whoever writes plugins: a change in a source is served as soon as it is built.
 
 Ctrl-C once finishes the tasks that run, twice stops them and gives them back,
 three times quits at once.";

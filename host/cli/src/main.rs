@@ -18,6 +18,7 @@ mod signals;
 mod status;
 mod stubs;
 mod values;
+mod watch_build;
 mod wiring;
 
 use std::process::ExitCode;

@@ -13,6 +13,7 @@ pub mod redis;
 pub mod server;
 pub mod settings;
 pub mod site;
+pub mod tools;
 
 pub use client::Client;
 pub use host::Host;

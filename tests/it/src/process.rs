@@ -91,10 +91,21 @@ impl Process {
         self.wait_for_count(text, 1).remove(0)
     }
 
+    /// As [`Process::wait_for`], from one that has much to do before.
+    #[track_caller]
+    pub fn wait_for_within(&self, text: &str, patience: Duration) -> String {
+        self.wait_for_lines(text, 1, patience).remove(0)
+    }
+
     /// Waits until `count` lines hold `text` and returns all that do.
     #[track_caller]
     pub fn wait_for_count(&self, text: &str, count: usize) -> Vec<String> {
-        let deadline = Instant::now() + PATIENCE;
+        self.wait_for_lines(text, count, PATIENCE)
+    }
+
+    #[track_caller]
+    fn wait_for_lines(&self, text: &str, count: usize, patience: Duration) -> Vec<String> {
+        let deadline = Instant::now() + patience;
         let mut state = self.log.lock();
         loop {
             let found = state.containing(text);
@@ -105,7 +116,7 @@ impl Process {
             if left.is_zero() || state.streams_ended == 2 {
                 let seen = found.len();
                 drop(state); // the panic prints the log
-                let why = if left.is_zero() { format!("within {PATIENCE:?}") } else { "before it ended".to_owned() };
+                let why = if left.is_zero() { format!("within {patience:?}") } else { "before it ended".to_owned() };
                 panic!("{}: expected {count} line(s) with `{text}` {why}, saw {seen}", self.name);
             }
             state = self.log.changed.wait_timeout(state, left).expect("a reader does not panic").0;

@@ -94,6 +94,7 @@ mod timing;
 mod traces;
 mod typed;
 mod values;
+mod watch_build;
 
 /// Runs a scenario, unless this machine lacks what it needs.
 fn on(engine: Engine, scenario: fn(&Site)) {

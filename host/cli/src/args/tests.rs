@@ -128,6 +128,9 @@ fn help_of_run() {
                   --purge
                       Delete all waiting messages of the queues before starting [alias:
                       --discard]
+                  --watch-build
+                      Build plugins again when their sources change: those with [build] in their
+                      plugin.toml
               -h, --help
                       Print help
 
@@ -136,6 +139,9 @@ fn help_of_run() {
                   Needs no server: tasks and results are kept in the file host.db.
               host run -b amqp://guest:guest@localhost// -r redis://localhost/0 -Q a,b -c 8
                   Takes tasks from two queues of RabbitMQ and keeps results in Redis.
+              host run --watch-build
+                  For whoever writes plugins: a change in a source is served as soon as it is
+                  built.
 
             Ctrl-C once finishes the tasks that run, twice stops them and gives them back,
             three times quits at once.

@@ -33,6 +33,9 @@ pub(crate) use language::Language;
 use project::Project;
 use settings::Settings;
 
+/// The file in a project that is as old as the last build that succeeded.
+pub(crate) const BUILT: &str = ".taskhost/built";
+
 /// A component that a worker would load.
 #[derive(Debug)]
 pub(crate) struct Built {
@@ -47,7 +50,6 @@ pub(crate) struct Built {
 }
 
 /// What a component is made from.
-#[expect(dead_code, reason = "`host run --watch-build` is to look at it")]
 #[derive(Debug)]
 pub(crate) struct Sources {
     pub(crate) component: PathBuf,
@@ -56,7 +58,6 @@ pub(crate) struct Sources {
 }
 
 /// Says what a change of which would change the component.
-#[expect(dead_code, reason = "`host run --watch-build` is to look at it")]
 pub(crate) fn sources(dir: &Path) -> Result<Sources, Failure> {
     let project = Project::open(dir)?;
     Ok(Sources { watched: project.sources(), component: project.component })
@@ -99,6 +100,8 @@ pub(crate) fn build(dir: &Path, config: &Config, say: &mut dyn FnMut(&str)) -> R
         ));
     }
 
+    // Says when, also if the component stays as it is.
+    fs::write(project.dir.join(BUILT), b"").with_context(|| format!("cannot write {BUILT}"))?;
     // A worker that watches must not load the same again.
     let changed = present.is_none_or(|present| present != component);
     if changed {

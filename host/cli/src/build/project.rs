@@ -119,7 +119,9 @@ impl Project {
             }
         }
         found.push(self.dir.join(self.settings.sdk.as_deref().unwrap_or(Path::new(SDK))));
-        let named = self.settings.sources.iter().chain(&self.settings.wit).chain(&self.settings.entry);
+        // Of a command it is what comes out.
+        let entry = self.settings.entry.iter().filter(|_| self.settings.command.is_none());
+        let named = self.settings.sources.iter().chain(&self.settings.wit).chain(entry);
         found.extend(named.map(|path| self.dir.join(path)));
         found.retain(|path| path.exists());
         found.dedup();

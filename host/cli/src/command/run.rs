@@ -34,6 +34,7 @@ use crate::metrics;
 use crate::otel;
 use crate::reload::{self, Board, ReadGrants, Reloader};
 use crate::signals::{Signals, Stop};
+use crate::watch_build::Builder;
 
 /// Wishes to stop that the worker has not heard yet: there are only two.
 const SHUTDOWNS_MAX: usize = 2;
@@ -51,8 +52,12 @@ const CLOSE_MAX: Duration = Duration::from_secs(2);
 /// Runs a worker until it is told to stop.
 pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     let settings = &args.worker.settings;
-    let config = config::load(settings.config.as_deref(), &settings.sets, args.worker.flags())?;
+    let config = Arc::new(config::load(settings.config.as_deref(), &settings.sets, args.worker.flags())?);
     plugin::check_folder(&config)?;
+    if args.watch_build && !config.plugins.watch {
+        let error = anyhow!("--watch-build: plugins.watch is off, so nobody would take what is built");
+        return Err(Failure::usage(error).hint(format!("it comes from: {}", config.origin("plugins.watch"))));
+    }
     logging::start(config.log);
     warn_of_root();
     raise_open_files();
@@ -68,18 +73,25 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
             format!("the configuration is wrong, grants stay as they are: {}", errors.join("; "))
         })
     });
-    let result = host.block_on(serve(&config, args.purge, guests.handle().clone(), read_grants));
+    let builder = args.watch_build.then(|| Builder::new(config.clone()));
+    let result = host.block_on(serve(&config, args.purge, builder, guests.handle().clone(), read_grants));
     // A guest that ignores everything must not keep the process alive.
     guests.shutdown_background();
     result.map(|()| ExitCode::SUCCESS)
 }
 
-async fn serve(config: &Config, purge: bool, guests: Handle, read_grants: ReadGrants) -> Result<(), Failure> {
+async fn serve(
+    config: &Config,
+    purge: bool,
+    builder: Option<Builder>,
+    guests: Handle,
+    read_grants: ReadGrants,
+) -> Result<(), Failure> {
     let signals = Signals::listen().context("cannot listen for signals")?;
     let (stop, shutdowns) = mpsc::channel(SHUTDOWNS_MAX);
     // From the beginning: whoever stops a worker that compiles plugins is heard when it is done.
     let listening = tokio::spawn(forward(signals, stop.clone()));
-    let result = work(config, purge, guests, read_grants, (stop, shutdowns)).await;
+    let result = work(config, purge, builder, guests, read_grants, (stop, shutdowns)).await;
     listening.abort();
     result
 }
@@ -87,11 +99,15 @@ async fn serve(config: &Config, purge: bool, guests: Handle, read_grants: ReadGr
 async fn work(
     config: &Config,
     purge: bool,
+    mut builder: Option<Builder>,
     guests: Handle,
     read_grants: ReadGrants,
     (stop, shutdowns): (mpsc::Sender<Shutdown>, mpsc::Receiver<Shutdown>),
 ) -> Result<(), Failure> {
     let started = Instant::now();
+    if let Some(builder) = &mut builder {
+        builder.begin().await;
+    }
     let sandbox = wiring::sandbox(config)?;
     let loaded = plugin::load(config, &sandbox).await;
     warn_of_options(config, &loaded.catalog);
@@ -153,6 +169,9 @@ async fn work(
     // their tasks are.
     let mut beside = JoinSet::new();
     beside.spawn_on(reloader.run(), &guests);
+    if let Some(builder) = builder {
+        beside.spawn(builder.run());
+    }
     let mut watchers = match config.worker.metrics {
         Some(_) => Watchers { pulse: Some(Arc::default()), tally: Some(Arc::default()), tracing: None },
         None => Watchers::default(),
