@@ -174,8 +174,7 @@ fn what_reaches_out_has_to_be_granted() {
     let run = ["plugin", "run", "plugins/demo", "tasks.config", "region"];
     let refused = site.bare_command(&run);
     refused.refused(&["config `region`", "fs `/in`", "not granted", "for this command alone: --grant"]);
-    let folder = format!("fs=/in={}", site.path("data").display());
-    let granted = ["--grant", "config=region=eu", "--grant", &folder];
+    let granted = ["--grant", "config=region=eu", "--grant", "fs=/in=data"];
     assert_eq!(site.bare_command(&[&run[..], &granted].concat()).success().out, "\"eu\"\n");
     let read = ["plugin", "run", "plugins/demo", "tasks.read", "/in/a.txt"];
     assert_eq!(site.bare_command(&[&read[..], &granted].concat()).success().out, "\"text\"\n");

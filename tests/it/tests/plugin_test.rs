@@ -3,7 +3,7 @@
 use it::{Engine, Site};
 
 const NEEDS: &str = "name = \"demo\"\ncomponent = \"demo.wasm\"\n[needs]\npublish = [\"*@*\"]\nresults = [\"any\"]\n\
-                     keyvalue = [\"b\"]\nconfig = [\"region\"]\nsecrets = [\"key\"]\n";
+                     keyvalue = [\"b\"]\nconfig = [\"region\"]\nsecrets = [\"key\"]\nfs = [\"/in\"]\n";
 
 const GOOD: &str = r#"# What is right.
 // This is as well.
@@ -25,16 +25,19 @@ const GOOD: &str = r#"# What is right.
 {"task": "tasks.config", "args": ["region"], "config": {"region": "us"}, "result": "us"}
 {"task": "tasks.config", "args": ["region"], "result": "eu"}
 {"task": "tasks.secret", "args": ["key"], "secrets": {"key": "sesame"}, "result": 6}
+{"task": "tasks.read", "args": ["/in/a.txt"], "grant": {"fs": ["/in=testdata"]}, "result": "text"}
 {"task": "tasks.keep", "args": ["b", "increment", "n", "1"], "result": 1, "name": "keeps"}
 {"task": "tasks.keep", "args": ["b", "increment", "n", "1"], "result": 1, "name": "keeps nothing of another case"}
 "#;
 
-const GRANTS: [&str; 4] = ["--grant", "config=region=eu", "--grant", "secrets=key=env:HOME"];
+const GRANTS: [&str; 6] =
+    ["--grant", "config=region=eu", "--grant", "secrets=key=env:HOME", "--grant", "fs=/in=plugins"];
 
 fn site(cases: &str) -> Option<Site> {
     let site = Site::open(Engine::Embedded)?;
     site.write("plugins/demo/plugin.toml", NEEDS);
     site.write("plugins/demo/cases.jsonl", cases);
+    site.write("plugins/demo/testdata/a.txt", "text");
     Some(site)
 }
 
@@ -42,11 +45,11 @@ fn site(cases: &str) -> Option<Site> {
 fn cases_that_come_out_as_they_should_are_ok() {
     let Some(site) = site(GOOD) else { return };
     let tested = site.bare_command(&[&["plugin", "test", "plugins/demo"], &GRANTS[..]].concat()).success();
-    assert!(tested.out.ends_with("\n19 passed, 0 failed\n"), "{}", tested.out);
-    assert_eq!(tested.out.lines().filter(|line| line.starts_with("ok      ")).count(), 19);
+    assert!(tested.out.ends_with("\n20 passed, 0 failed\n"), "{}", tested.out);
+    assert_eq!(tested.out.lines().filter(|line| line.starts_with("ok      ")).count(), 20);
     assert_eq!(tested.err, "", "nothing is said about what is right");
     let filtered = site.bare_command(&[&["plugin", "test", "plugins/demo", "--filter", "keep"], &GRANTS[..]].concat());
-    assert!(filtered.success().out.ends_with("\n2 passed, 0 failed, 17 left out\n"));
+    assert!(filtered.success().out.ends_with("\n2 passed, 0 failed, 18 left out\n"));
     assert!(!site.path("host-keyvalue.db").exists());
 }
 

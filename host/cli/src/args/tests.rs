@@ -932,7 +932,8 @@ fn help_of_plugin_test() {
               {"task": "tasks.x", "state": "REJECTED"}
                   Or IGNORED, or REPLACED by a task of another plugin.
               {"task": "tasks.y", "config": {"region": "eu"}, "secrets": {"key": "sesame"}}
-                  Granted for this case; so is "grant": {"env": ["LANG=C"]}.
+                  Granted for this case; so is "grant": {"fs": ["/in=testdata"]}, from this
+                  folder.
             Numbers are compared as numbers, objects in any order, messages by a part of them.
             Nothing waits. Empty lines, and lines that begin with # or //, are passed over.
         "#]],

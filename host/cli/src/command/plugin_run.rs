@@ -3,6 +3,7 @@
 //! What runs it is a [`Rehearsal`].
 
 use std::io::{IsTerminal, Read};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -58,9 +59,10 @@ pub(super) fn prepare(args: &RehearsalArgs) -> Result<(Config, Entries), Failure
             let error = anyhow!("--grant: expected OPTION=ENTRY, found \"{}\"", text.escape_debug());
             return Err(Failure::usage(error).hint("such as --grant config=region=eu or --grant fs=/in=./data"));
         };
+        let entry = rehearsal::seen_from(Path::new("."), option, entry).context("cannot find the current folder")?;
         match grants.iter_mut().find(|(known, _)| known == option) {
-            Some((_, entries)) => entries.push(entry.to_owned()),
-            None => grants.push((option.to_owned(), vec![entry.to_owned()])),
+            Some((_, entries)) => entries.push(entry),
+            None => grants.push((option.to_owned(), vec![entry])),
         }
     }
     Ok((config, grants))
@@ -73,7 +75,7 @@ fn granted(mut config: Config, args: &PluginRunArgs, grants: &Entries) -> Result
 }
 
 /// A plugin that somebody names must be there.
-pub(super) fn check_path(path: &std::path::Path) -> Result<(), Failure> {
+pub(super) fn check_path(path: &Path) -> Result<(), Failure> {
     if path.exists() {
         return Ok(());
     }

@@ -179,7 +179,9 @@ impl Run<'_> {
             None => grants.push((option.to_owned(), entries)),
         };
         for (option, entries) in &case.grants {
-            add(option, entries.clone());
+            let folder = self.file.parent().unwrap_or(Path::new(""));
+            let entries = entries.iter().map(|entry| rehearsal::seen_from(folder, option, entry));
+            add(option, entries.collect::<Result<_, _>>().context("cannot find the folder of the cases")?);
         }
         if !case.secrets.is_empty() {
             let mut entries = Vec::new();

@@ -111,6 +111,16 @@ pub(super) fn grant(config: &mut Config, path: &Path, entries: &Entries) -> Resu
     Ok(())
 }
 
+/// The entry of a grant as if it was written in that folder: a folder that it grants may be named from there.
+pub(super) fn seen_from(folder: &Path, option: &str, entry: &str) -> std::io::Result<String> {
+    match entry.split_once('=') {
+        Some((guest, host)) if option == "fs" && !host.is_empty() && Path::new(host).is_relative() => {
+            Ok(format!("{guest}={}", std::path::absolute(folder.join(host))?.display()))
+        }
+        _ => Ok(entry.to_owned()),
+    }
+}
+
 fn grant_what_stays(grant: &mut Grant, needs: &[Need]) {
     let stays =
         |need: &&Need| matches!(need, Need::Publish(_) | Need::Results(_) | Need::KeyValue(_) | Need::Scratch(_));
