@@ -133,7 +133,11 @@ impl Built {
 /// As seen from here, if it is below.
 fn shown(path: &Path) -> PathBuf {
     let here = std::env::current_dir().and_then(|dir| dir.canonicalize()).ok();
-    here.and_then(|here| path.strip_prefix(here).ok().map(Path::to_owned)).unwrap_or_else(|| path.to_owned())
+    let below = here.and_then(|here| path.strip_prefix(here).ok().map(Path::to_owned));
+    match below {
+        Some(below) if below.as_os_str().is_empty() => PathBuf::from("."),
+        below => below.unwrap_or_else(|| path.to_owned()),
+    }
 }
 
 fn size(bytes: usize) -> String {
