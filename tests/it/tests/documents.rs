@@ -42,13 +42,13 @@ fn the_readme_says_what_works() {
 
 /// A fenced block and where it begins.
 #[derive(Debug, PartialEq)]
-struct Block {
-    line: usize,
-    language: String,
-    text: String,
+pub(crate) struct Block {
+    pub(crate) line: usize,
+    pub(crate) language: String,
+    pub(crate) text: String,
 }
 
-fn tested_blocks(document: &str) -> Vec<Block> {
+pub(crate) fn tested_blocks(document: &str) -> Vec<Block> {
     let mut blocks = Vec::new();
     let mut lines = document.lines().enumerate();
     while let Some((_, line)) = lines.next() {
@@ -66,7 +66,7 @@ fn tested_blocks(document: &str) -> Vec<Block> {
 }
 
 /// Types each command and compares what it prints.
-fn console(block: &Block, folder: &Path, binary: &Path) {
+pub(crate) fn console(block: &Block, folder: &Path, binary: &Path) {
     let mut commands: Vec<(&str, String)> = Vec::new();
     for line in block.text.lines() {
         match (line.strip_prefix("$ "), commands.last_mut()) {

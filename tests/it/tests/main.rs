@@ -88,6 +88,7 @@ mod sharing;
 mod shutdown;
 mod signatures;
 mod state;
+mod stories;
 mod structure;
 mod stubs;
 mod timing;

@@ -126,8 +126,9 @@ fn a_check_shows_signatures_and_schemas_and_stubs_have_types() {
     ] {
         assert!(shown.contains(line), "{line}\n{shown}");
     }
-    let json: Value = serde_json::from_str(&site.bare_command(&["plugin", "check", "--json", "plugins/typed.wasm"]).success().out)
-        .expect("it is JSON");
+    let json: Value =
+        serde_json::from_str(&site.bare_command(&["plugin", "check", "--json", "plugins/typed.wasm"]).success().out)
+            .expect("it is JSON");
     assert_eq!(json["tasks"][1]["signature"], "measure(picture: list<u8>) -> size", "{json}");
     assert_eq!(json["tasks"][0]["schema"]["required"], json!(["url", "width"]), "{json}");
     let stubs = site.bare_command(&["plugin", "stubs", "--python"]).success().out;
