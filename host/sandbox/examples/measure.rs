@@ -1,7 +1,7 @@
 //! Measures what an attempt costs: instantiate, call and drop, through the public interface.
 //!
-//! `cargo run --release -p sandbox --example measure [component.wasm [task]]`; with `async` in place of a component that of
-//! an asynchronous task.
+//! `cargo run --release -p sandbox --example measure [component.wasm [task [args]]]`; with `async` in place of a component that
+//! of an asynchronous task, and with `typed` that of a plain function without an SDK.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -24,6 +24,14 @@ mod async_guest;
 
 const WARM_UP: usize = 2_000;
 const ROUNDS: usize = 50_000;
+/// `add: func(x: u32, y: u32) -> u64`
+const TYPED: &str = r#"(component
+    (core module $m (func (export "add") (param i32 i32) (result i64)
+      (i64.add (i64.extend_i32_u (local.get 0)) (i64.extend_i32_u (local.get 1)))))
+    (core instance $i (instantiate $m))
+    (func $add (param "x" u32) (param "y" u32) (result u64) (canon lift (core func $i "add")))
+    (instance $e (export "add" (func $add)))
+    (export "acme:measured/sums" (instance $e)))"#;
 
 #[tokio::main]
 async fn main() {
@@ -32,6 +40,7 @@ async fn main() {
         Some(kind) if kind == "async" => {
             async_guest::AsyncGuest::new("(call $ok (local.get 4) (local.get 5))", "unreachable").build()
         }
+        Some(name) if name == "typed" => wat::parse_str(TYPED).expect("valid WAT"),
         Some(path) => std::fs::read(path).expect("the component"),
         None => guest::Guest::echo("noop").build(),
     };
@@ -52,7 +61,8 @@ async fn main() {
     assert!(loaded.refused.is_empty(), "{:?}", loaded.refused);
     let compiled = loaded.plugins[0].compile_time;
     let name = args.next().unwrap_or_else(|| loaded.plugins[0].tasks[0].spec.name.to_string());
-    let attempt = attempt(&loaded, &name);
+    let given = args.next().unwrap_or_else(|| "[1, 2]".to_owned());
+    let attempt = attempt(&loaded, &name, given);
 
     for _ in 0..WARM_UP {
         sandbox.invoke(attempt.clone(), pending()).await;
@@ -89,12 +99,12 @@ async fn main() {
     );
 }
 
-fn attempt(loaded: &sandbox::Loaded, name: &str) -> Attempt {
+fn attempt(loaded: &sandbox::Loaded, name: &str, args: String) -> Attempt {
     let name = TaskName::parse(name).expect("a name");
     let spec = Arc::clone(loaded.catalog.get(&name).expect("the task is served"));
     let id = TaskId::parse("2b0d1a5e-3b4f-4b7e-9e0c-0f1a2b3c4d5e").expect("an id");
     let mut call = v2::Call::new(name, id, "client@here");
-    call.args = Json::parse("[1, 2]").expect("JSON");
+    call.args = Json::parse(args).expect("JSON");
     let started = Timestamp::from_micros(1_795_343_528_000_000);
     let queue = QueueName::parse("celery").expect("a name");
     let delivery = DeliveryInfo { queue, exchange: String::new(), routing_key: "celery".into(), redelivered: false };

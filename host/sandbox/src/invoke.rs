@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use taskhost_core::{Attempt, Finished, Limit, Outcome, Trap, Usage};
 use tokio::time::{Sleep, sleep_until};
 use wasmtime::Store;
-use wasmtime::component::{ComponentExportIndex, Instance};
+use wasmtime::component::Instance;
 
 use crate::abi::{Answer, Invocation};
 use crate::answer::{self, Returned};
@@ -26,7 +26,7 @@ use crate::logs::Speaker;
 use crate::plugin::{Entry, Plugin};
 use crate::reuse::Used;
 use crate::sandbox::Sandbox;
-use crate::typed::{self, Arguments, Reply};
+use crate::typed::{self, Call};
 
 impl Sandbox {
     /// Runs the task. When `cancel` resolves first, the attempt is interrupted; a task that handles its soft
@@ -45,10 +45,10 @@ impl Sandbox {
             attempt.soft_time_limit,
             attempt.spec.options.handles_soft_limit,
         );
-        let arguments = match &plugin.entry {
+        let typed = match &plugin.entry {
             Entry::Run(_) => None,
-            Entry::Typed(functions) => match typed::arguments(functions, &attempt, &plugin.limits).await {
-                Ok(arguments) => Some(arguments),
+            Entry::Typed(functions) => match typed::prepare(functions, &attempt, &plugin.limits).await {
+                Ok(call) => Some(call),
                 Err(outcome) => {
                     let usage = Usage { wall: started.elapsed(), bytes_in, ..Usage::default() };
                     let finished = Finished::alone(outcome, usage);
@@ -94,7 +94,7 @@ impl Sandbox {
             if room.is_none() {
                 room = Some(plugin.engine.room().await);
             }
-            run(&plugin, &mut store, &mut instance, &attempt, arguments).await
+            run(&plugin, &mut store, &mut instance, &attempt, typed).await
         };
         let (ended, cpu) = supervise(call, cancel, &deadlines, plugin.limits.cpu_time, notice.as_deref()).await;
         let mut bytes_out = 0;
@@ -163,7 +163,7 @@ async fn run(
     store: &mut Store<Guest>,
     instance: &mut Option<Instance>,
     attempt: &Attempt,
-    arguments: Option<(ComponentExportIndex, Arguments)>,
+    typed: Option<Call>,
 ) -> Result<Returned, Broken> {
     let instance = match *instance {
         Some(used) => used,
@@ -172,10 +172,8 @@ async fn run(
             *instance.insert(made)
         }
     };
-    if let Some((function, arguments)) = arguments {
-        let function =
-            instance.get_typed_func::<Arguments, Reply>(&mut *store, function).map_err(Broken::Instantiate)?;
-        return function.call_async(store, arguments).await.map(Returned::Reply).map_err(Broken::Call);
+    if let Some(call) = typed {
+        return call.run(store, &instance).await.map(Returned::Reply);
     }
     let Entry::Run(run) = &plugin.entry else { unreachable!("a function has arguments") };
     let request = &attempt.request;

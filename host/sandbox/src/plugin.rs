@@ -189,12 +189,6 @@ pub enum LoadError {
     ExportOfTwoVersions { key: String },
     #[error("{} has [exports], which only a component without `{}` can have", manifest::FILE_NAME, abi::TASKS_NAME)]
     ExportsOfTasks,
-    #[error(
-        "it has functions of its own for tasks, and also `async` functions or imports of WASI 0.3, which only a component \
-         with `{}` may have",
-        abi::TASKS_ASYNC_NAME
-    )]
-    TypedAndConcurrent,
     #[error("instantiate it: {0}")]
     Instantiate(String),
     #[error(
@@ -361,6 +355,7 @@ pub(crate) async fn load(
     }
     let waiting = report.imports.iter().find(|import| import.name.starts_with(abi::WAITING_SERIES));
     if let Some(import) = waiting
+        && report.exports.iter().any(|name| name.starts_with(abi::TASKS_SERIES))
         && !report.exports.iter().any(|name| name.starts_with(abi::TASKS_ASYNC_SERIES))
     {
         return Err(LoadError::WaitingWithoutAsync { import: import.name.clone() });
@@ -573,18 +568,16 @@ fn link(
         if let Some(found) = other {
             return Err(LoadError::OtherVersion { found: found.clone() });
         }
-        found = typed::find(&engine.wasm, component, renamed)?;
+        found = typed::find(&engine.wasm, component, kind == Kind::Concurrent, renamed)?;
         if found.functions.is_empty() {
             return Err(LoadError::NoTasksExport { exports: exports.clone() });
-        }
-        if kind == Kind::Concurrent {
-            return Err(LoadError::TypedAndConcurrent);
         }
         report.warnings.extend(found.warnings);
     } else if !renamed.is_empty() {
         return Err(LoadError::ExportsOfTasks);
     }
-    report.is_async = ours.is_some_and(|(_, export)| export == abi::TASKS_ASYNC);
+    let is_async = found.functions.iter().any(|(_, function)| function.is_async);
+    report.is_async = is_async || ours.is_some_and(|(_, export)| export == abi::TASKS_ASYNC);
     for import in report.imports.iter_mut().filter(|import| !import.known) {
         import.known = has_only_types(engine, component, &import.name);
     }

@@ -189,6 +189,7 @@ fn as_json(report: &PluginReport) -> Json {
         .put("sha256", &report.sha256)
         .put("compile_seconds", &report.compile_time.as_secs_f64())
         .put("reuse", &report.reuse)
+        .put("asynchronous", &report.is_async)
         .put("exports", &Json::array(&report.exports))
         .put("imports", &Json::array(imports))
         .put("powers", &Json::array(powers))
@@ -283,7 +284,7 @@ mod tests {
         .assert_eq(task.as_str());
         let keys: Vec<String> = json.members().map(|(key, _)| key.into_owned()).collect();
         expect![
-            "name version path size_bytes sha256 compile_seconds reuse exports imports powers tasks warnings refused"
+            "name version path size_bytes sha256 compile_seconds reuse asynchronous exports imports powers tasks warnings refused"
         ]
         .assert_eq(&keys.join(" "));
     }

@@ -60,10 +60,12 @@ impl Export {
     }
 }
 
-/// Finds them. `renamed` is what the manifest says.
+/// Finds them. `renamed` is what the manifest says; `is_concurrent`, whether the engine is one for functions that take a
+/// while.
 pub(crate) fn find(
     engine: &wasmtime::Engine,
     component: &Component,
+    is_concurrent: bool,
     renamed: &BTreeMap<String, TaskName>,
 ) -> Result<Found, LoadError> {
     let kind = component.component_type();
@@ -126,7 +128,7 @@ pub(crate) fn find(
             (None, None) => continue,
         };
         let names = names.get(export.interface.as_deref().unwrap_or_default()).map_or(&[][..], Vec::as_slice);
-        match Function::new(&export.function, &export.kind, export.index, names) {
+        match Function::new(&export.function, &export.kind, export.index, is_concurrent, names) {
             Ok(function) => {
                 if let Some(first) = taken.insert(name.clone(), key.clone()) {
                     return Err(LoadError::SameTaskOfTwoExports { task: name, first, second: key });

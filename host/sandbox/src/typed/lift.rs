@@ -286,11 +286,8 @@ impl<'c> Writer<'_, 'c> {
         }
     }
 
-    /// A name of WIT's, as others write it. It has nothing that JSON escapes.
     fn name(&mut self, kebab: &str) {
-        self.text.push('"');
-        self.text.extend(kebab.chars().map(|char| if char == '-' { '_' } else { char.to_ascii_lowercase() }));
-        self.text.push('"');
+        push_name(&mut self.text, kebab);
     }
 
     /// Pays for what was written, and for so many bytes more.
@@ -301,8 +298,15 @@ impl<'c> Writer<'_, 'c> {
     }
 }
 
+/// A name of WIT's, as others write it. It has nothing that JSON escapes.
+pub(super) fn push_name(text: &mut String, kebab: &str) {
+    text.push('"');
+    text.extend(kebab.chars().map(|char| if char == '-' { '_' } else { char.to_ascii_lowercase() }));
+    text.push('"');
+}
+
 /// The number with the fewest digits that are this one as an `f32`.
-fn narrow(number: f32) -> f64 {
+pub(super) fn narrow(number: f32) -> f64 {
     if number.is_finite() { format!("{number:e}").parse().unwrap_or(f64::from(number)) } else { f64::from(number) }
 }
 

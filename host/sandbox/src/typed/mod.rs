@@ -8,29 +8,35 @@ mod encode;
 mod exports;
 mod lift;
 mod lower;
+mod scalar;
 mod schema;
 mod shape;
 #[cfg(test)]
 mod tests;
+mod text;
+mod values;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use taskhost_core::{Attempt, Exception, Json, Outcome, Request, TaskName, Trap};
 use tokio::task::spawn_blocking;
+use wasmtime::Store;
 use wasmtime::component::types::ComponentFunc;
-use wasmtime::component::{ComponentExportIndex, Type};
+use wasmtime::component::{ComponentExportIndex, Instance, Type, Val};
 
 use crate::abi::exports::taskhost::task::tasks::TaskInfo;
+use crate::instance::Guest;
+use crate::invoke::Broken;
 use crate::limits::Limits;
 
 use self::shape::{Field, Kind, Layout, Name, Shape, Shapes};
 
 use self::bind::Refusal;
+use self::lower::Arguments;
 
 pub(crate) use self::exports::{Found, find};
 pub(crate) use self::lift::Reply;
-pub(crate) use self::lower::Arguments;
 
 /// Arguments of more bytes are converted where nobody else waits for that.
 const BYTES_AT_ONCE: usize = 256 << 10;
@@ -38,27 +44,54 @@ const BYTES_AT_ONCE: usize = 256 << 10;
 /// The functions of a plugin, by the tasks that they are.
 pub(crate) type Functions = HashMap<TaskName, Arc<Function>>;
 
-/// What is called for an attempt, and with what. What does not fit is the attempt's outcome, and nothing of the plugin runs
+/// The call for an attempt. What does not fit is the attempt's outcome, and nothing of the plugin runs
 /// for it.
-pub(crate) async fn arguments(
-    functions: &Functions,
-    attempt: &Attempt,
-    limits: &Limits,
-) -> Result<(ComponentExportIndex, Arguments), Outcome> {
+pub(crate) async fn prepare(functions: &Functions, attempt: &Attempt, limits: &Limits) -> Result<Call, Outcome> {
     let Some(function) = functions.get(&attempt.spec.name) else {
         let why = format!("the plugin has no function for `{}`", attempt.spec.name);
         return Err(Outcome::Trapped(Trap::NotInstantiated(why)));
     };
     let limit_bytes = limits.memory_bytes;
-    function.arguments(&attempt.request, limit_bytes).await.map(|arguments| (function.index, arguments)).map_err(
-        |refusal| match refusal {
-            Refusal::TypeError(text) => {
-                Outcome::Failure(Exception::new("builtins", "TypeError", [Json::text(&text)]), None)
+    let input = function.input(&attempt.request, limit_bytes).await.map_err(|refusal| match refusal {
+        Refusal::TypeError(text) => {
+            Outcome::Failure(Exception::new("builtins", "TypeError", [Json::text(&text)]), None)
+        }
+        // The instance could not take them either.
+        Refusal::TooLarge => Outcome::Trapped(Trap::MemoryLimit { limit_bytes: limit_bytes as u64 }),
+    })?;
+    Ok(Call { function: Arc::clone(function), input, result_bytes: limits.result_bytes })
+}
+
+/// A function with its arguments.
+pub(crate) struct Call {
+    function: Arc<Function>,
+    input: Input,
+    /// Longest result.
+    result_bytes: usize,
+}
+
+enum Input {
+    Block(Arguments),
+    Values(Vec<Val>),
+}
+
+impl Call {
+    /// Calls the function of this instance.
+    pub(crate) async fn run(self, store: &mut Store<Guest>, instance: &Instance) -> Result<Reply, Broken> {
+        let Self { function, input, result_bytes } = self;
+        let values = match input {
+            Input::Block(arguments) => {
+                let called = instance.get_typed_func::<Arguments, Reply>(&mut *store, &function.index);
+                return called.map_err(Broken::Instantiate)?.call_async(store, arguments).await.map_err(Broken::Call);
             }
-            // The instance could not take them either.
-            Refusal::TooLarge => Outcome::Trapped(Trap::MemoryLimit { limit_bytes: limit_bytes as u64 }),
-        },
-    )
+            Input::Values(values) => values,
+        };
+        let called = instance.get_func(&mut *store, &function.index);
+        let called = called.ok_or_else(|| Broken::Instantiate(wasmtime::Error::msg("the function is gone")))?;
+        let mut results = vec![Val::Bool(false); usize::from(function.result.is_some())];
+        called.call_async(&mut *store, &values, &mut results).await.map_err(Broken::Call)?;
+        Ok(values::reply(function.result.as_ref(), results.first(), result_bytes))
+    }
 }
 
 /// A function that is a task.
@@ -67,6 +100,9 @@ pub(crate) struct Function {
     /// As Python would write it.
     name: String,
     index: ComponentExportIndex,
+    /// It takes a while, or others of the component do.
+    is_concurrent: bool,
+    pub(crate) is_async: bool,
     parameters: Vec<Parameter>,
     /// All parameters together.
     shape: Arc<Shape>,
@@ -93,13 +129,11 @@ impl Function {
         name: &str,
         kind: &ComponentFunc,
         index: ComponentExportIndex,
+        is_concurrent: bool,
         names: &[(String, Type)],
     ) -> Result<Self, String> {
         if name.starts_with('[') {
             return Err("it belongs to a resource".to_owned());
-        }
-        if kind.async_() {
-            return Err("it is an `async func`, which only `taskhost:task/tasks-async` may have".to_owned());
         }
         let mut shapes = Shapes::new(names);
         let (mut layout, mut parameters) = (Layout::default(), Vec::new());
@@ -116,7 +150,8 @@ impl Function {
         });
         let (size, align, flat) = (layout.size(), layout.align, layout.flat);
         let shape = Shape { kind: Kind::Record(fields.collect()), name: None, size, align, flat };
-        Ok(Self { name: Name::new(name).snake, index, parameters, shape: Arc::new(shape), result })
+        let (name, is_async, shape) = (Name::new(name).snake, kind.async_(), Arc::new(shape));
+        Ok(Self { name, index, is_concurrent, is_async, parameters, shape, result })
     }
 
     /// What the task is for those who call it.
@@ -149,7 +184,7 @@ impl Function {
 
     /// The arguments of a request, ready for the component, of which there may be so many bytes. Nothing runs for this but
     /// the conversion.
-    async fn arguments(self: &Arc<Self>, request: &Request, bytes_max: usize) -> Result<Arguments, Refusal> {
+    async fn input(self: &Arc<Self>, request: &Request, bytes_max: usize) -> Result<Input, Refusal> {
         let (args, kwargs) = (&request.args, &request.kwargs);
         let block = if args.byte_len() + kwargs.byte_len() <= BYTES_AT_ONCE {
             self.encode(args, kwargs, bytes_max)
@@ -158,6 +193,9 @@ impl Function {
             let encoded = spawn_blocking(move || function.encode(&args, &kwargs, bytes_max)).await;
             encoded.unwrap_or(Err(Refusal::TooLarge))
         };
-        block.map(|block| Arguments::new(Arc::clone(&self.shape), block))
+        block.map(|block| match self.is_concurrent {
+            false => Input::Block(Arguments::new(Arc::clone(&self.shape), block)),
+            true => Input::Values(values::of_arguments(&self.shape, block)),
+        })
     }
 }

@@ -85,7 +85,7 @@ fn function() -> Arc<Function> {
         (export "acme:a/b" (instance $e)))"#;
     let engine = wasmtime::Engine::default();
     let component = Component::new(&engine, wat::parse_str(text).expect("valid WAT")).expect("a component");
-    let mut found = find(&engine, &component, &BTreeMap::new()).expect("its functions can be tasks");
+    let mut found = find(&engine, &component, false, &BTreeMap::new()).expect("its functions can be tasks");
     Arc::new(found.functions.remove(0).1)
 }
 

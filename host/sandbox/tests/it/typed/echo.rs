@@ -20,9 +20,17 @@ pub(crate) const REALLOC: &str = r#"
   (local.get $at))
 "#;
 
+/// Whether functions take a while.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Kind {
+    Plain,
+    Async,
+}
+
 /// A component with a function `f0`, `f1`, .. in `acme:test/echo` for each type. `definitions` are those of named types: the
 /// name and what it is, in WAT.
-pub(crate) fn component(definitions: &[(&str, &str)], types: &[String]) -> Vec<u8> {
+pub(crate) fn component(definitions: &[(&str, &str)], types: &[String], kind: Kind) -> Vec<u8> {
+    let word = if kind == Kind::Async { "async" } else { "" };
     let padding = format!("(tuple{})", " u8".repeat(PADDING));
     let mut text = format!(
         "(component (core module $m {REALLOC} (func (export \"echo\") (param i32) (result i32) (local.get 0)))
@@ -33,10 +41,10 @@ pub(crate) fn component(definitions: &[(&str, &str)], types: &[String]) -> Vec<u
         writeln!(text, "(type ${name}-def {definition}) (export ${name} \"{name}\" (type ${name}-def))").expect("text");
         write!(instance, "(export \"{name}\" (type ${name}))").expect("text");
     }
-    for (number, kind) in types.iter().enumerate() {
+    for (number, value) in types.iter().enumerate() {
         writeln!(
             text,
-            "(func $f{number} (param \"the-value\" {kind}) (param \"padding\" {padding}) (result (tuple {kind} {padding}))
+            "(func $f{number} {word} (param \"the-value\" {value}) (param \"padding\" {padding}) (result (tuple {value} {padding}))
                (canon lift (core func $i \"echo\") (memory (core memory $i \"memory\")) (realloc (core func $i \"realloc\"))))"
         )
         .expect("text");
