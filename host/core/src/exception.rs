@@ -114,7 +114,10 @@ impl Exception {
             Trap::HostCallTooLarge { limit_bytes } => {
                 ("HostCallTooLarge", format!("more than {}; raise limits.host_call_bytes", bytes(*limit_bytes)))
             }
-            Trap::Exited { code } => ("GuestExited", format!("the task called exit({code})")),
+            Trap::Exited { code, words: None } => ("GuestExited", format!("the task called exit({code})")),
+            Trap::Exited { code, words: Some(words) } => {
+                ("GuestExited", format!("the task called exit({code}); stderr: {words}"))
+            }
             Trap::InvalidResult(what) => ("InvalidResult", what.clone()),
             Trap::CapabilityDenied(what) => ("CapabilityDenied", what.clone()),
             Trap::NotInstantiated(what) => ("Trap", format!("cannot instantiate the plugin: {what}")),
@@ -192,7 +195,11 @@ mod tests {
                 "HostCallTooLarge: more than 128 MiB; raise limits.host_call_bytes",
             ),
             (Trap::Instruction("unreachable".to_owned()), "Trap: unreachable"),
-            (Trap::Exited { code: 7 }, "GuestExited: the task called exit(7)"),
+            (Trap::Exited { code: 7, words: None }, "GuestExited: the task called exit(7)"),
+            (
+                Trap::Exited { code: 2, words: Some("panic: boom".to_owned()) },
+                "GuestExited: the task called exit(2); stderr: panic: boom",
+            ),
             (Trap::InvalidResult("no JSON".to_owned()), "InvalidResult: no JSON"),
             (Trap::CapabilityDenied("denied".to_owned()), "CapabilityDenied: denied"),
             (Trap::NotInstantiated("gone".to_owned()), "Trap: cannot instantiate the plugin: gone"),

@@ -192,9 +192,10 @@ pub enum Trap {
     ResultTooLarge {
         limit_bytes: u64,
     },
-    /// The guest called `exit`.
+    /// The guest called `exit`; what it had said last on stderr, if anything.
     Exited {
         code: i32,
+        words: Option<String>,
     },
     /// The guest's answer does not follow the interface. The text says how.
     InvalidResult(String),

@@ -147,7 +147,7 @@ pub(crate) fn trap(broken: &Broken, guest: &Guest, limits: &Limits) -> Trap {
         _ => {}
     }
     if let Some(code) = exit {
-        return Trap::Exited { code };
+        return Trap::Exited { code, words: guest.last_words().filter(|_| code != 0) };
     }
     if trap == Some(wasmtime::Trap::StackOverflow) {
         return Trap::StackOverflow;
@@ -199,7 +199,8 @@ pub(crate) fn words(trap: &Trap) -> String {
     match trap {
         Trap::Instruction(text) => format!("trap: {text}"),
         Trap::ResultTooLarge { limit_bytes } => format!("its answer is longer than {limit_bytes} bytes"),
-        Trap::Exited { code } => format!("it called exit({code})"),
+        Trap::Exited { code, words: None } => format!("it called exit({code})"),
+        Trap::Exited { code, words: Some(words) } => format!("it called exit({code}); stderr: {words}"),
         Trap::InvalidResult(text) => format!("its answer does not follow the interface: {text}"),
         Trap::CapabilityDenied(text) | Trap::NotInstantiated(text) => text.clone(),
         trap => Exception::trap(trap).headline(),

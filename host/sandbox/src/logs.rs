@@ -24,6 +24,8 @@ const WRITE_BYTES_MAX: usize = 64 << 10;
 /// How much of stderr is kept to explain a trap.
 const LAST_WORDS_LINES: usize = 4;
 const LAST_WORDS_BYTES: usize = 1 << 10;
+/// What Go says when it gives up, before pages on where each goroutine was.
+const HEADLINES: [&str; 2] = ["panic: ", "fatal error: "];
 
 /// Whose output it is.
 #[derive(Debug, Clone)]
@@ -228,12 +230,23 @@ impl State {
         };
         let Some(mut text) = self.say(level, line) else { return };
         if stream == Stream::Stderr {
-            if self.last_words.len() == LAST_WORDS_LINES {
-                self.last_words.pop_front();
-            }
             truncate(&mut text, LAST_WORDS_BYTES);
-            self.last_words.push_back(text);
+            self.remember(text);
         }
+    }
+
+    /// Keeps the last lines of stderr, but those that begin with a headline rather than those that end what follows it.
+    fn remember(&mut self, text: String) {
+        let is_headline = |line: &str| HEADLINES.iter().any(|start| line.starts_with(start));
+        if is_headline(&text) {
+            self.last_words.clear();
+        } else if self.last_words.len() == LAST_WORDS_LINES {
+            if self.last_words.front().is_some_and(|first| is_headline(first)) {
+                return;
+            }
+            self.last_words.pop_front();
+        }
+        self.last_words.push_back(text);
     }
 
     /// Adds to a line what there is room for.
@@ -430,6 +443,21 @@ mod tests {
         assert_eq!(clean("\u{9b}31m \u{202e}txt".as_bytes()), "31m txt");
         assert_eq!(clean(b"\xff\xfe"), "\u{fffd}\u{fffd}");
         assert_eq!(clean(b"end\x1b["), "end");
+    }
+
+    #[test]
+    fn the_last_words_begin_with_a_headline_if_there_is_one() {
+        let output =
+            Output::new(Speaker::Plugin(PluginName::parse("p").expect("a name"), "1".into()), &Limits::default(), None);
+        for line in ["before", "fatal error: all asleep", "", "goroutine 1", "main.f()", "main.go:7", "main.g()"] {
+            output.state().write(Stream::Stderr, format!("{line}\n").as_bytes());
+        }
+        assert_eq!(output.last_words().as_deref(), Some("fatal error: all asleep goroutine 1 main.f() main.go:7"));
+        for line in ["1", "2", "3", "4", "5"] {
+            output.state().write(Stream::Stderr, format!("{line}\n").as_bytes());
+        }
+        assert_eq!(output.last_words().as_deref(), Some("fatal error: all asleep goroutine 1 main.f() main.go:7"));
+        output.finish();
     }
 
     #[test]

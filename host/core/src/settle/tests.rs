@@ -285,7 +285,7 @@ fn a_trap_is_a_failure_and_is_not_retried() {
     "#]],
     );
     check(
-        Outcome::Trapped(Trap::Exited { code: 77 }),
+        Outcome::Trapped(Trap::Exited { code: 77, words: None }),
         expect![[r#"
         store FAILURE GuestExited('the task called exit(77)')
         ack

@@ -220,7 +220,7 @@ async fn a_result_has_a_longest_length() {
 async fn exit_is_an_outcome_and_not_the_end_of_the_host() {
     for code in [0, 1, 77] {
         let guest = Guest::new(&format!("(call $exit (i32.const {code})) unreachable")).import(EXIT);
-        assert_eq!(outcome(guest).await, Outcome::Trapped(Trap::Exited { code }));
+        assert_eq!(outcome(guest).await, Outcome::Trapped(Trap::Exited { code, words: None }));
     }
 }
 
