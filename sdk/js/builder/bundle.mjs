@@ -45,16 +45,14 @@ export async function bundle({ project, entry, name, sdk, work, esbuild }) {
     plugins: [builtins, signatures(project, sdk, fs, path)],
     nodePaths: [process.env.TASKHOST_NODE_MODULES].filter(Boolean),
   };
-  let built;
-  try {
-    built = await esbuild.build(options);
-  } catch (error) {
-    if (!Array.isArray(error.errors)) throw error;
-    const shown = await esbuild.formatMessages(error.errors, { kind: "error", color: Boolean(process.stderr.isTTY) });
-    throw new Failure(shown.join(""));
+  let built = await attempt(esbuild, options);
+  // What is said is said of the sources as they were written.
+  if (built.failures.length > 0 || built.warnings.length > 0) {
+    const plain = await attempt(esbuild, { ...options, plugins: [builtins] });
+    if (plain.failures.length > 0) throw new Failure(await shown(esbuild, plain.failures, "error"));
+    process.stderr.write(await shown(esbuild, plain.warnings, "warning"));
+    if (built.failures.length > 0) built = plain;
   }
-  const shown = await esbuild.formatMessages(built.warnings, { kind: "warning", color: Boolean(process.stderr.isTTY) });
-  process.stderr.write(shown.join(""));
   const [map, module] = ["map", "js"].map((end) => built.outputFiles.find((file) => file.path.endsWith(`.${end}`)).text);
   const { sources, mappings } = JSON.parse(map);
   const known = sources.map((source) => described(path.resolve(work, source), project, sdk));
@@ -63,6 +61,17 @@ export async function bundle({ project, entry, name, sdk, work, esbuild }) {
   const places = { bundle: BUNDLE, sources: known, lines: `;${compact(lines).replace(/;+$/, "")}` };
   return { places, module: `globalThis.taskhostMap = ${JSON.stringify(places)};\n${module}` };
 }
+
+async function attempt(esbuild, options) {
+  try {
+    return { failures: [], ...(await esbuild.build(options)) };
+  } catch (error) {
+    if (!Array.isArray(error.errors)) throw error;
+    return { failures: error.errors, warnings: error.warnings };
+  }
+}
+
+const shown = async (esbuild, messages, kind) => (await esbuild.formatMessages(messages, { kind, color: Boolean(process.stderr.isTTY) })).join("");
 
 /** Frames of the SDK are nobody's business: they have no name. */
 function described(file, project, sdk) {

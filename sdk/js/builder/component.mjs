@@ -74,7 +74,10 @@ function explain(text, places, entry) {
   const at = frames.map(({ name, file, line, text }) => `    at ${name || "<top level>"} (${file}:${line})${text ? `: ${text}` : ""}`);
   const missing = /'?(\w+)'? is not defined/.exec(message)?.[1];
   const hint = HINTS[missing] === undefined ? [] : [`hint: there is no ${missing} in a task: ${HINTS[missing]}`];
-  const trap = /unknown import|wasm trap|wasm backtrace/.test(text) ? ["hint: the top level of a module runs when the plugin is built; move what asks the host (requests, settings, the clock of performance) into a task"] : [];
+  const isAsking = /unknown import|wasm trap|wasm backtrace|by a host, and this is none/.test(text);
+  const trap = isAsking
+    ? ["hint: the top level of a module runs when the plugin is built; move what asks the host (requests, settings, secrets, the clock) into a task"]
+    : [];
   const where = frames[0] === undefined ? entry : `${frames[0].file}:${frames[0].line}`;
   return [`${where}: ${message}`, ...at, ...hint, ...trap].join("\n");
 }
