@@ -96,6 +96,7 @@ mod traces;
 mod typed;
 mod values;
 mod watch_build;
+mod webhook;
 
 /// Runs a scenario, unless this machine lacks what it needs.
 fn on(engine: Engine, scenario: fn(&Site)) {

@@ -33,7 +33,7 @@ fn pythons_pass() {
 
 #[test]
 fn javascripts_pass() {
-    passes("js", "node --test test/");
+    passes("js", "node --test test/\nnode test.mjs --project ../../plugins/webhook");
 }
 
 #[test]
