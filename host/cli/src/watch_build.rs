@@ -122,6 +122,11 @@ impl Builder {
     }
 }
 
+/// Why the component of the plugin in this folder is to be built anew, if it says how that is done and it is.
+pub(crate) fn staleness(folder: &Path) -> Option<String> {
+    if is_built(folder) { Snapshot::take(folder).staleness() } else { None }
+}
+
 /// The folders of plugins whose manifest says how they are built.
 fn find(dir: &Path) -> Vec<PathBuf> {
     let entries = dir.read_dir().into_iter().flatten().flatten().map(|entry| entry.path());

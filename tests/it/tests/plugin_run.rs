@@ -90,6 +90,17 @@ fn mistakes_are_named_before_anything_runs() {
 }
 
 #[test]
+fn what_was_changed_and_not_built_runs_as_it_was_and_that_is_said() {
+    let Some(site) = site() else { return };
+    let run = || site.bare_command(&["plugin", "run", "plugins/demo", "tasks.add", "1", "1"]).success();
+    assert!(!run().err.contains("warning"), "it does not say how it is built");
+    site.write("plugins/demo/plugin.toml", &format!("{NEEDS}[build]\nlanguage = \"rust\"\n"));
+    let stale = run();
+    let warning = "warning: plugin.toml is newer than the component; to build it: host plugin build plugins/demo\n";
+    assert!(stale.err.contains(warning), "{}", stale.err);
+}
+
+#[test]
 fn retries_do_not_wait_and_are_counted() {
     let Some(site) = site() else { return };
     let told = site.bare_command(&["plugin", "run", "plugins/demo", "tasks.flaky", "2", "3600"]).success();

@@ -82,6 +82,22 @@ fn sources_are_looked_at_and_what_is_made_of_them_is_not() {
 }
 
 #[test]
+fn packages_are_folders_of_sources() {
+    let folder = Folder::new();
+    folder.write("plugin.toml", "name = \"p\"\n[build]\nlanguage = \"python\"\n");
+    for file in ["app.py", "package/deep/a.py", ".venv/lib/b.py", "node_modules/c.py"] {
+        folder.write(file, "x");
+    }
+    let before = folder.snapshot();
+    for file in [".venv/lib/b.py", "node_modules/c.py"] {
+        folder.write(file, "longer");
+    }
+    assert_eq!(folder.snapshot().difference(&before), None);
+    folder.write("package/deep/a.py", "longer");
+    assert!(folder.snapshot().difference(&before).is_some_and(|why| why.ends_with("a.py has changed")));
+}
+
+#[test]
 fn what_a_build_writes_itself_is_no_change() {
     let folder = Folder::new();
     let before = folder.snapshot();

@@ -34,6 +34,7 @@ use worker::{
 use super::{run, wiring};
 use crate::config::{Config, Origin, SecretUrl};
 use crate::exit::Failure;
+use crate::watch_build;
 
 pub(super) use audience::{Audience, Called, Fate, Record, Recorder, ending, meta};
 use loopback::Loopback;
@@ -234,6 +235,10 @@ impl Rehearsal {
 
     /// Says what is dubious about the plugin, but for what concerns whoever runs a worker.
     pub(super) fn warn(&self) {
+        let folder = self.report.path.parent().unwrap_or(Path::new("."));
+        if let Some(why) = watch_build::staleness(folder) {
+            eprintln!("warning: {why}; to build it: host plugin build {}", folder.display());
+        }
         let concerns_us = |warning: &&String| !warning.contains("granted to whatever file has the name");
         for warning in self.report.warnings.iter().filter(concerns_us) {
             eprintln!("warning: {warning}");
