@@ -148,6 +148,15 @@ export class Response {
   }
 }
 
+/** Requests that are on their way. */
+const open = new Set();
+
+/** Gives up what is still on its way when a task has ended: left alone, its parts would be released in any order. */
+export function abandon() {
+  for (const steps of open) steps.return();
+  open.clear();
+}
+
 /** Sends a request and gives a promise of the response; several may be on their way at a time. */
 export function fetch(input, init) {
   return new Promise((resolve, reject) => {
@@ -156,10 +165,12 @@ export function fetch(input, init) {
     signal?.throwIfAborted();
     const steps = follow(request);
     const called = new Error("fetch");
+    open.add(steps);
     let waiting;
     let alarm;
     const finish = (act, value) => {
       clearTimeout(alarm);
+      open.delete(steps);
       // What happens later is shown where it was asked for.
       if (value instanceof Error) value.stack = called.stack;
       act(value);

@@ -13,7 +13,7 @@ import secrets from "taskhost:task/secrets@0.1.0";
 
 import { Context, serve } from "./context.js";
 import { failure } from "./failure.js";
-import { fetchSync } from "./fetch.js";
+import { abandon, fetchSync } from "./fetch.js";
 import { begin } from "./globals.js";
 import { setHost } from "./host.js";
 import { write } from "./json.js";
@@ -110,6 +110,7 @@ export function plugin(exported, name, map) {
       } catch (error) {
         throw failure(error, places, definition?.function ?? "run");
       } finally {
+        abandon();
         serve(undefined);
       }
     },
