@@ -120,3 +120,39 @@ impl Values for Memory {
         Ok(Ok(()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn values_are_kept_by_bucket_and_counted_and_swapped_in_one_step() {
+        let values = Memory::default();
+        values.set("a", "k", b"1".to_vec()).await.unwrap();
+        assert_eq!(values.get("b", "k").await, Ok(None), "buckets do not see each other");
+        assert_eq!(values.increment("a", "k", 2).await, Ok(3));
+        assert_eq!(values.increment("a", "new", -1).await, Ok(-1));
+        assert!(values.increment("a", "k", i64::MAX).await.is_err_and(|why| why.contains("64 bits")));
+        values.set("a", "text", b"x".to_vec()).await.unwrap();
+        assert!(values.increment("a", "text", 1).await.is_err_and(|why| why.contains("no whole number")));
+        let swap = |current: Option<&[u8]>| values.swap("a", "k", current.map(<[u8]>::to_vec), b"new".to_vec());
+        assert_eq!(swap(Some(b"1")).await, Ok(Err(Some(b"3".to_vec()))));
+        assert_eq!(swap(Some(b"3")).await, Ok(Ok(())));
+        assert_eq!(values.get("a", "k").await, Ok(Some(b"new".to_vec())));
+        values.delete("a", "k").await.unwrap();
+        assert_eq!(values.exists("a", "k").await, Ok(false));
+        assert_eq!(swap(None).await, Ok(Ok(())));
+    }
+
+    #[tokio::test]
+    async fn a_long_list_comes_in_pages() {
+        let values = Memory::default();
+        for number in 0..PAGE + 1 {
+            values.set("a", &format!("{number:05}"), Vec::new()).await.unwrap();
+        }
+        let (first, cursor) = values.list("a", None).await.unwrap();
+        let (rest, end) = values.list("a", cursor).await.unwrap();
+        assert_eq!((first.len(), cursor, rest, end), (PAGE, Some(PAGE as u64), vec![format!("{PAGE:05}")], None));
+        assert_eq!(values.list("b", None).await, Ok((Vec::new(), None)));
+    }
+}
