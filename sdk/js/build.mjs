@@ -42,8 +42,9 @@ async function main() {
   tools.require("esbuild", "componentize-qjs");
   const work = path.join(project, ".taskhost");
   fs.mkdirSync(work, { recursive: true });
-  if (!values["skip-types"]) check(project, tools);
+  // What cannot be bundled is told better by the bundler: TypeScript would have types of Node.js installed.
   const bundled = await bundle({ project, entry, name, sdk, work, esbuild: await tools.load("esbuild") });
+  if (!values["skip-types"]) check(project, tools);
   const component = await componentize({ ...bundled, wit, work, entry, qjs: await tools.load("componentize-qjs") });
   const out = path.resolve(values.out ?? path.join(project, `${name}.wasm`));
   fs.writeFileSync(`${out}.new`, component);

@@ -94,7 +94,7 @@ const INSTEAD = {
 
 /** What only Node.js has is told where it is imported. */
 const builtins = {
-  name: "builtins",
+  name: "taskhost",
   setup(build) {
     const names = builtinModules.filter((name) => !name.startsWith("_")).map((name) => name.replace("/", "\\/"));
     build.onResolve({ filter: new RegExp(`^(node:.*|${names.join("|")})$`) }, async ({ path: name, importer, resolveDir, kind, pluginData }) => {
