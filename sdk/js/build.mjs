@@ -9,6 +9,7 @@
 import fs from "node:fs";
 import path from "node:path";
 import process from "node:process";
+import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
 import { bundle } from "./builder/bundle.mjs";
@@ -34,7 +35,7 @@ async function main() {
   const entry = values.entry ?? ENTRIES.find((file) => fs.existsSync(path.join(project, file)));
   if (entry === undefined) throw new Failure(`${values.project} has none of ${ENTRIES.slice(0, 2).join(", ")}; name the main file: entry = "..." under [build] in plugin.toml`);
   if (!fs.existsSync(path.join(project, entry))) throw new Failure(`there is no ${entry} in ${values.project}`);
-  const sdk = import.meta.dirname ?? path.dirname(new URL(import.meta.url).pathname);
+  const sdk = path.dirname(fileURLToPath(import.meta.url));
   const wit = values.wit ?? [path.join(sdk, "wit"), path.join(sdk, "../../wit")].find((folder) => fs.existsSync(path.join(folder, "sdk.wit")));
   if (wit === undefined) throw new Failure("the WIT files of Taskhost are not here; name their folder: --wit DIR");
   const name = values.name ?? path.basename(project);

@@ -7,6 +7,7 @@ import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import process from "node:process";
+import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
 import { Failure } from "./builder/failure.mjs";
@@ -17,7 +18,7 @@ async function main() {
   const { values, tokens } = parseArgs({ options: { project: { type: "string", default: "." } }, strict: false, allowPositionals: true, tokens: true });
   const options = tokens.filter((token) => token.kind === "option" && token.name !== "project").map(({ rawName, value }) => (value === undefined ? rawName : `${rawName}=${value}`));
   const project = path.resolve(values.project);
-  const sdk = path.dirname(new URL(import.meta.url).pathname);
+  const sdk = path.dirname(fileURLToPath(import.meta.url));
   const folder = path.join(project, "test");
   const tests = fs.existsSync(folder) ? fs.readdirSync(folder).filter((file) => /\.test\.(ts|mts|js|mjs)$/.test(file)) : [];
   if (tests.length === 0) throw new Failure("there are no tests: test/*.test.ts or test/*.test.js");
