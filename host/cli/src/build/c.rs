@@ -15,7 +15,8 @@ use crate::exit::Failure;
 
 const ZIG_VERSION_MIN: [u32; 2] = [0, 13];
 
-const FLAGS: [&str; 5] = ["-Os", "-g", "-Wall", "-Wextra", "-Werror=return-type"];
+/// Zig takes assertions out of what it optimises, as nobody expects who writes `assert`.
+const FLAGS: [&str; 6] = ["-Os", "-g", "-UNDEBUG", "-Wall", "-Wextra", "-Werror=return-type"];
 const LINK: [&str; 2] = ["-mexec-model=reactor", "-Wl,-z,stack-size=524288"];
 /// So that the stack cannot overflow into data; Zig does that by itself, and does not take the flag.
 const STACK_FIRST: &str = "-Wl,--stack-first";
