@@ -60,6 +60,7 @@ mod demo;
 mod differential;
 mod documents;
 mod events;
+mod examples;
 mod failures;
 mod faults;
 mod fleet;
