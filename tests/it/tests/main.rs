@@ -76,6 +76,7 @@ mod network;
 mod node;
 mod plugin_run;
 mod plugin_test;
+mod polyglot;
 mod progress;
 mod quarantine;
 mod queues;
