@@ -15,6 +15,7 @@ import { parseArgs } from "node:util";
 import { bundle } from "./builder/bundle.mjs";
 import { componentize } from "./builder/component.mjs";
 import { Failure } from "./builder/failure.mjs";
+import { Stamp } from "./builder/stamp.mjs";
 import { check } from "./builder/types.mjs";
 import { Tools } from "./builder/tools.mjs";
 
@@ -46,10 +47,19 @@ async function main() {
   // What cannot be bundled is told better by the bundler: TypeScript would have types of Node.js installed.
   const bundled = await bundle({ project, entry, name, sdk, work, esbuild: await tools.load("esbuild") });
   if (!values["skip-types"]) check(project, tools);
-  const component = await componentize({ ...bundled, wit, work, entry, qjs: await tools.load("componentize-qjs") });
   const out = path.resolve(values.out ?? path.join(project, `${name}.wasm`));
+  const stamp = new Stamp(path.join(work, "made"), out, [bundled.module, inputs(wit, sdk), tools.version("componentize-qjs")]);
+  if (stamp.holds()) return;
+  const component = await componentize({ ...bundled, wit, work, entry, qjs: await tools.load("componentize-qjs") });
   fs.writeFileSync(`${out}.new`, component);
   fs.renameSync(`${out}.new`, out);
+  stamp.set(component);
+}
+
+/** What a component is made of besides the module. */
+function inputs(wit, sdk) {
+  const files = fs.readdirSync(wit, { recursive: true, encoding: "utf8" }).filter((file) => file.endsWith(".wit")).sort();
+  return [...files.map((file) => path.join(wit, file)), path.join(sdk, "builder/component.mjs")].map((file) => fs.readFileSync(file, "utf8")).join("\0");
 }
 
 try {

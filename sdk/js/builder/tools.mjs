@@ -32,6 +32,10 @@ export class Tools {
     throw new Failure(`not installed: ${missing.join(", ")}\nrun this in the plugin's folder: ${command}`);
   }
 
+  version(name) {
+    return JSON.parse(fs.readFileSync(path.join(this.find(name), "package.json"), "utf8")).version;
+  }
+
   async load(name) {
     const require = createRequire(pathToFileURL(path.join(path.dirname(this.find(name)), "_.js")));
     try {

@@ -35,6 +35,26 @@ test("a project becomes a component", { skip: lacking }, () => {
   assert.equal(build({ ...library, "index.js": `${start}import { twice } from "lib";\ntask({ name: "t.twice" }, (x) => twice(x));` }), "built true");
 });
 
+test("the same sources give the same component, and others another", { skip: lacking }, () => {
+  const project = fs.mkdtempSync(path.join(os.tmpdir(), "taskhost-js-"));
+  try {
+    const made = (text) => {
+      fs.writeFileSync(path.join(project, "index.js"), text);
+      const run = spawnSync(process.execPath, [path.join(sdk, "build.mjs"), "--project", project, "--name", "mine"], { encoding: "utf8" });
+      assert.equal(run.status, 0, run.stderr);
+      return fs.readFileSync(path.join(project, "mine.wasm"));
+    };
+    const [one, other] = ["1", "2"].map((value) => `${start}export const t = task(() => ${value});`);
+    const first = made(one);
+    assert.ok(made(one).equals(first));
+    assert.ok(!made(other).equals(first));
+    fs.writeFileSync(path.join(project, "mine.wasm"), "what somebody else has put there");
+    assert.ok(made(other).length > 1e6);
+  } finally {
+    fs.rmSync(project, { recursive: true });
+  }
+});
+
 test("what is wrong is told in terms of the sources", { skip: lacking }, () => {
   for (const [text, expected] of [
     [`${start}export const add = task((x) => x +);`, [/ERROR/, /src\/index\.ts:2:34/, /export const add/]],
