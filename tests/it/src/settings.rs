@@ -15,6 +15,8 @@ pub const TYPED: &str = "TASKHOST_TEST_TYPED";
 pub const FILES: &str = "TASKHOST_TEST_FILES";
 /// The component of the guest with the tasks of the differential test; its manifest lies beside it.
 pub const CANVAS: &str = "TASKHOST_TEST_CANVAS";
+/// The component of the guest with asynchronous tasks; its manifest lies beside it.
+pub const WAITING: &str = "TASKHOST_TEST_WAITING";
 /// A Python with Celery.
 pub const PYTHON: &str = "TASKHOST_TEST_PYTHON";
 /// The modules of npm for a client in Node.js; `node` itself is on the PATH.

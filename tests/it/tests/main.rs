@@ -43,6 +43,7 @@ macro_rules! on_every_store {
 mod guest;
 
 mod acks;
+mod asynchronous;
 mod builtins;
 mod calls;
 mod canvas;
