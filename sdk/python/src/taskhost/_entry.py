@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dis
 import importlib
+import io
 import linecache
 import os
 import sys
@@ -44,9 +45,12 @@ def load(module: str, into: dict[str, Any]) -> None:
             _try(name)
         _import_nested()
         _keep_sources()
+        _keep_zones()
         _log.install()
         from . import _component, _host
 
+        if "taskhost.http" in sys.modules:
+            from . import _exchange as _  # it puts itself where it belongs
         _host.answer_with(_component.Component())
         _component.export(into)
         _check(module)
@@ -161,6 +165,31 @@ def _try(name: str) -> None:
         importlib.import_module(name)
     except BaseException:  # noqa: BLE001  (perhaps the function never runs, and perhaps it expects that)
         pass
+
+
+def _keep_zones() -> None:
+    """Takes along the time zones of the package tzdata, if there is one: zoneinfo would look for its files later."""
+    zones = sys.modules.get("zoneinfo._common")
+    if zones is None:
+        return
+    try:
+        folder = os.path.join(os.path.dirname(importlib.import_module("tzdata").__file__ or ""), "zoneinfo")
+    except ImportError:
+        return
+    kept = {}
+    for path, _, names in os.walk(folder):
+        for name in names:
+            with open(os.path.join(path, name), "rb") as file:
+                content = file.read()
+            if content.startswith(b"TZif"):
+                kept[os.path.relpath(os.path.join(path, name), folder).replace(os.sep, "/")] = content
+
+    def load(key: str) -> io.BytesIO:
+        if key not in kept:
+            raise zones.ZoneInfoNotFoundError(f"No time zone found with key {key}")
+        return io.BytesIO(kept[key])
+
+    zones.load_tzdata = load
 
 
 def _keep_sources() -> None:

@@ -74,6 +74,18 @@ class Host:
     def open(self, bucket: str) -> Store:
         raise BucketError(_NONE.format(f"bucket `{bucket}` is kept by a host"))
 
+    def exchange(
+        self,
+        method: str,
+        scheme: str,
+        authority: str,
+        target: str,
+        headers: list[tuple[str, str]],
+        body: bytes,
+        timeout: float | None,
+    ) -> tuple[int, list[tuple[str, str]], bytes]:
+        raise HostError(_NONE.format("requests are sent by a host"))
+
     def log(self, level: str, logger: str, text: str) -> None:
         raise HostError(_NONE.format("the log is a host's"))
 

@@ -82,6 +82,10 @@ class FakeHost(_host.Host):
         """What is known about other tasks, by id: ``{"state": "SUCCESS", "result": 3}``."""
         self.buckets: dict[str, dict[str, bytes]] = {}
         """What is in each bucket."""
+        self.requests: list[tuple[str, str, dict[str, str], bytes]] = []
+        """Method, URL, header fields and body of requests."""
+        self.answers: dict[str, tuple[int, Any]] = {}
+        """Status and body of the answer by URL: bytes, a text, or what becomes JSON. Of others it is 404."""
         self._ids = (f"id-{number}" for number in itertools.count(1))
         self._unpublished: set[str] = set()
         self._before: _host.Host | None = None
@@ -165,6 +169,23 @@ class FakeHost(_host.Host):
 
     def open(self, bucket: str) -> _FakeStore:
         return _FakeStore(self.buckets.setdefault(bucket, {}))
+
+    def exchange(
+        self,
+        method: str,
+        scheme: str,
+        authority: str,
+        target: str,
+        headers: list[tuple[str, str]],
+        body: bytes,
+        timeout: float | None,
+    ) -> tuple[int, list[tuple[str, str]], bytes]:
+        url = f"{scheme}://{authority}{target}"
+        self.requests.append((method, url, dict(headers), body))
+        status, answer = self.answers.get(url, (404, b""))
+        if isinstance(answer, (bytes, str)):
+            return status, [], answer.encode() if isinstance(answer, str) else answer
+        return status, [("content-type", "application/json")], dumps(answer).encode()
 
     def log(self, level: str, logger: str, text: str) -> None:
         self.lines.append((level, logger, text))
