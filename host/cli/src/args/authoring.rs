@@ -13,7 +13,7 @@ use crate::config::Flag;
 #[command(after_help = NEW_EXAMPLES)]
 pub(crate) struct PluginNewArgs {
     /// What it is written in
-    #[arg(short, long, value_name = "LANGUAGE", value_enum)]
+    #[arg(short, long, value_name = "rust|python|js|go|c", value_enum, hide_possible_values = true)]
     pub(crate) lang: Language,
     /// Name of the plugin, such as images, or the folder to make, such as plugins/images
     #[arg(value_name = "NAME")]

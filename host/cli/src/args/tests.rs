@@ -939,3 +939,59 @@ fn help_of_plugin_test() {
         "#]],
     );
 }
+
+#[test]
+fn help_of_plugin_new() {
+    check_help(
+        &["plugin", "new"],
+        expect![[r#"
+        Make a folder with a new plugin to start from
+
+        Usage: host plugin new --lang <rust|python|js|go|c> <NAME>
+
+        Arguments:
+          <NAME>  Name of the plugin, such as images, or the folder to make, such as
+                  plugins/images
+
+        Options:
+          -l, --lang <rust|python|js|go|c>  What it is written in
+          -h, --help                        Print help
+
+        Examples:
+          host plugin new --lang python images
+              Makes the folder images with two tasks, their tests and the SDK, and says what
+              to type next.
+          host plugin new --lang js plugins/webhooks
+              TypeScript and JavaScript are one language here.
+    "#]],
+    );
+}
+
+#[test]
+fn help_of_plugin_build() {
+    check_help(
+        &["plugin", "build"],
+        expect![[r#"
+        Make the component of a plugin from its sources, and check it
+
+        Usage: host plugin build [OPTIONS] [DIR]
+
+        Arguments:
+          [DIR]  Folder with a plugin.toml [default: .]
+
+        Options:
+              --config <FILE>     Configuration file [default: host.toml, if there is one]
+              --set <NAME=VALUE>  Any setting by its name, such as task_acks_late=false; may
+                                  be repeated. `host config --help` lists them
+          -h, --help              Print help
+
+        Examples:
+          host plugin build
+              Uses the tools of the plugin's language, and says how to install what is
+              missing.
+          host plugin build plugins/images
+              Puts the component beside plugin.toml in one step: a worker that runs takes it
+              at once.
+    "#]],
+    );
+}

@@ -47,7 +47,7 @@ pub(crate) fn build(project: &Project, say: &mut dyn FnMut(&str)) -> Result<Vec<
         let object = scratch.join(source.to_string_lossy().replace(['/', '\\'], "-")).with_added_extension("o");
         let mut command = compiler.command("c++", &project.dir);
         command.args(CPP).args(FLAGS).args(&include).arg("-c").arg(&source).arg("-o").arg(&object);
-        tool::run(&mut command, &project.name)?;
+        tool::run(&mut command, compiler.name(), &project.name)?;
         inputs.push(object);
     }
     let own = project.dir.join(sdk.join("src"));
@@ -63,7 +63,7 @@ pub(crate) fn build(project: &Project, say: &mut dyn FnMut(&str)) -> Result<Vec<
     if is_cpp {
         command.arg("-lc++");
     }
-    tool::run(command.arg("-o").arg(&module), &project.name)?;
+    tool::run(command.arg("-o").arg(&module), compiler.name(), &project.name)?;
     Ok(fs::read(&module).with_context(|| format!("cannot read {}", module.display()))?)
 }
 
@@ -141,6 +141,14 @@ impl Compiler {
         let what = "a plugin in C needs a compiler for WebAssembly, and there is none: no `zig` in PATH, no Python package `ziglang`, \
                     no WASI_SDK_PATH";
         Err(Failure::from(anyhow!(what)).hint(MISSING))
+    }
+
+    /// For people, however it is started.
+    fn name(&self) -> &'static str {
+        match self.kind {
+            Kind::WasiSdk(_) => "clang",
+            Kind::Zig(..) => "zig",
+        }
     }
 
     /// `cc` or `c++`.

@@ -114,6 +114,13 @@ impl Kind {
     }
 }
 
+/// Functions that a world promises and a module does not have.
+#[derive(Debug, thiserror::Error)]
+#[error("it does not export {}: is the SDK linked into it?", list(&missing.iter().map(String::as_str).collect::<Vec<_>>()))]
+pub(crate) struct Unexported {
+    missing: Vec<String>,
+}
+
 /// What is looked at in a module before it is taken apart.
 #[derive(Default)]
 struct Outline {
@@ -182,8 +189,7 @@ impl Outline {
         if missing.is_empty() {
             return Ok(());
         }
-        let missing: Vec<_> = missing.iter().map(String::as_str).collect();
-        bail!("it does not export {}: is a Taskhost SDK linked into it?", list(&missing))
+        Err(Unexported { missing }.into())
     }
 }
 

@@ -13,7 +13,7 @@ use crate::exit::Failure;
 pub(crate) fn build(project: &Project, command: &[String], say: &mut dyn FnMut(&str)) -> Result<Vec<u8>, Failure> {
     let (program, arguments) = command.split_first().expect("it was checked when it was read");
     say(&format!("running {}", command.join(" ")));
-    tool::run(Command::new(program).args(arguments).current_dir(&project.dir), &project.name)?;
+    tool::run(Command::new(program).args(arguments).current_dir(&project.dir), program, &project.name)?;
     let made = match &project.settings.entry {
         Some(entry) => project.dir.join(entry),
         None => project.component.clone(),

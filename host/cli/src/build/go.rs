@@ -46,6 +46,6 @@ pub(crate) fn build(project: &Project, say: &mut dyn FnMut(&str)) -> Result<Vec<
     go.args(["build", "-buildmode=c-shared", "-trimpath", "-ldflags=-s -w -checklinkname=0", "-o"]).arg(&module);
     go.arg(project.entry(ENTRY)).current_dir(&project.dir);
     go.envs([("GOOS", "wasip1"), ("GOARCH", "wasm"), ("CGO_ENABLED", "0"), ("GOTOOLCHAIN", LOCAL), ("GOWORK", "off")]);
-    tool::run(&mut go, &project.name)?;
+    tool::run(&mut go, "go", &project.name)?;
     Ok(fs::read(&module).with_context(|| format!("cannot read {}", module.display()))?)
 }

@@ -36,6 +36,6 @@ pub(crate) fn build(project: &Project, say: &mut dyn FnMut(&str)) -> Result<Vec<
         node.arg("--entry").arg(entry);
     }
     node.current_dir(&project.dir);
-    tool::run(&mut node, &project.name)?;
+    tool::run(&mut node, "node", &project.name)?;
     Ok(fs::read(&out).with_context(|| format!("cannot read {}", out.display()))?)
 }

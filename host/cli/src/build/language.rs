@@ -6,7 +6,6 @@ use std::path::Path;
 use anyhow::anyhow;
 use clap::ValueEnum;
 
-use super::embedded;
 use crate::exit::Failure;
 
 /// A language that has an SDK. Its name is that of the folder in `sdk/`.
@@ -103,16 +102,11 @@ impl Language {
         }
     }
 
-    /// Whether `host plugin new` can make one.
-    pub(crate) fn has_template(self) -> bool {
-        embedded::folder(&format!("templates/{}", self.name())).next().is_some()
-    }
-
     /// What is to be fetched once for each project before it can be built.
     pub(crate) fn preparing(self) -> Option<&'static str> {
         match self {
             Self::Rust | Self::Go | Self::C => None,
-            Self::Python => Some("python3 -m venv .venv && .venv/bin/pip install componentize-py==0.25.1"),
+            Self::Python => Some("python3 -m venv .venv && .venv/bin/pip install -r requirements.txt"),
             Self::Js => Some("npm install"),
         }
     }
@@ -125,8 +119,10 @@ impl Language {
                 "tasks are functions with the decorator `@task` in the main file, or in modules that it imports"
             }
             Self::Js => "tasks are declared with `task(..)` in the main file, or in modules that it imports",
-            Self::Go => "tasks are registered in an `init` function of package main, or of packages that it imports",
-            Self::C => "tasks are listed with `TASKHOST_PLUGIN(..)` in one of the source files",
+            Self::Go => {
+                "tasks are registered with `taskhost.Task(..)` in an `init` function of package main, or of packages that it imports"
+            }
+            Self::C => "tasks are declared with `TASKHOST_TASK(..)` in one of the source files",
         }
     }
 }

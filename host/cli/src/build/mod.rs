@@ -28,7 +28,7 @@ use crate::config::Config;
 use crate::exit::Failure;
 use crate::wiring;
 
-use componentise::{Kind, World};
+use componentise::{Kind, Unexported, World};
 pub(crate) use language::Language;
 use project::Project;
 use settings::Settings;
@@ -192,8 +192,12 @@ fn componentise(project: &Project, module: Vec<u8>) -> Result<Vec<u8>, Failure> 
         Some(wit) => World::read(&project.dir.join(wit), world).context("cannot read the project's WIT")?,
         None => World::ours(world).context("cannot find the world that plugin.toml names")?,
     };
-    let component = componentise::componentise(module, &world);
-    Ok(component.with_context(|| format!("cannot make a component of what was built for {}", project.name))?)
+    componentise::componentise(module, &world).map_err(|error| {
+        let without_sdk = error.downcast_ref::<Unexported>().is_some();
+        let failure =
+            Failure::from(error.context(format!("cannot make a component of what was built for {}", project.name)));
+        if without_sdk { failure.hint(project.language.declaring()) } else { failure }
+    })
 }
 
 /// Does what a worker would do with it, short of granting anything.

@@ -2,7 +2,7 @@
 
 use std::env;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, anyhow};
@@ -37,12 +37,11 @@ pub(crate) fn output(command: &mut Command) -> anyhow::Result<String> {
     Err(anyhow!("`{name}` ended with {}: {}", output.status, complaint.trim()))
 }
 
-/// Runs a compiler: people see everything that it says, on stderr.
-pub(crate) fn run(command: &mut Command, what: &str) -> Result<(), Failure> {
+/// Runs a compiler: people see everything that it says, on stderr. `name` is what they call it.
+pub(crate) fn run(command: &mut Command, name: &str, what: &str) -> Result<(), Failure> {
     command.stdin(Stdio::null()).stdout(io::stderr());
-    let name = Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned();
     let status = command.status().with_context(|| format!("cannot start `{name}`"))?;
-    if status.success() { Ok(()) } else { Err(failed(what, &name, status)) }
+    if status.success() { Ok(()) } else { Err(failed(what, name, status)) }
 }
 
 /// Why there is no component; the compiler has said what is wrong.

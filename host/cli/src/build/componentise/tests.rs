@@ -85,7 +85,7 @@ fn a_module_without_an_sdk_is_told_what_it_lacks() {
     check_refused(
         module("", r#"(memory (export "memory") 1) (func (export "add") (result i32) unreachable)"#),
         expect![
-            "it does not export `taskhost:task/tasks@0.1.0#describe`, `taskhost:task/tasks@0.1.0#run`: is a Taskhost SDK linked into it?"
+            "it does not export `taskhost:task/tasks@0.1.0#describe`, `taskhost:task/tasks@0.1.0#run`: is the SDK linked into it?"
         ],
     );
 }
