@@ -32,7 +32,8 @@ Commands:
   demo [OPTION..]    build and start a worker with the demo plugin, and say what to type next;
                      options go to `host run`
   test [FILTER]      fetch what tests need, start private servers, run every test (or those whose
-                     name contains FILTER), and count them; options for libtest follow `--`
+                     name contains FILTER), and count them; options for libtest follow `--`; with --complete before
+                     FILTER a test that cannot run on this machine has failed
   celery [FILTER]    run Celery's own integration tests against the host, on RabbitMQ and on Redis (or those
                      whose name contains FILTER), and count them
   plugins [NAME..]   build the plugins of plugins/, examples/, tests/guests/ and tests/celery/ (or only those named) to
