@@ -44,6 +44,7 @@ mod guest;
 
 mod acks;
 mod asynchronous;
+mod authoring;
 mod builtins;
 mod calls;
 mod canvas;
