@@ -32,7 +32,8 @@ fn a_plugin_in_python_from_nothing_to_a_result() {
 
 #[test]
 fn a_plugin_in_typescript_from_nothing_to_a_result() {
-    from_nothing_to_a_result(&Language { name: "js", unit_tests: "npm test" });
+    let unit_tests = "npm install --no-audit --no-fund --prefer-offline\nnpm test";
+    from_nothing_to_a_result(&Language { name: "js", unit_tests });
 }
 
 #[test]
