@@ -648,13 +648,7 @@ async fn describe(
         Ended::Returned(Ok(infos)) => Ok(infos),
         Ended::Returned(Err(broken)) => {
             let limits = Limits { result_bytes: DESCRIBE_BYTES_MAX, ..*limits };
-            let trap = answer::trap(&broken, store.data(), &limits);
-            let mut words = answer::words(&trap);
-            // A runtime that gives up says why before it exits. What a trap says has it already.
-            if let (Trap::Exited { .. }, Some(last)) = (&trap, store.data().last_words()) {
-                words.push_str("; stderr: ");
-                words.push_str(&last);
-            }
+            let words = answer::words(&answer::trap(&broken, store.data(), &limits));
             Err(match linked.interface {
                 Interface::Ours { .. } => LoadError::Describe(words),
                 Interface::Own(_) => LoadError::Instantiate(words),
