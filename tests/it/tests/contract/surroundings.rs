@@ -30,7 +30,8 @@ fn a_task_tells_how_far_it_is(contract: &Contract) {
     let _host = contract.host(&["--set", "limits.state_interval=0"]);
     let code = r#"
 seen = []
-result = send("contract.progress", 3)
+# Whoever waits for a result listens from then on.
+result = send("contract.progress", 3, countdown=2)
 value = result.get(timeout=PATIENCE, on_message=lambda message: seen.append([message["status"], message["result"]]))
 refused = call("contract.report", "SUCCESS")
 emit([value, seen[-2:], "SUCCESS" in refused, call("contract.report", "MINE")])
