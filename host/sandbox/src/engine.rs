@@ -259,3 +259,39 @@ fn link(wasm: &wasmtime::Engine) -> wasmtime::Result<Linker<Guest>> {
     capability::link(&mut linker)?;
     Ok(linker)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::hash::{DefaultHasher, Hash, Hasher};
+
+    use taskhost_core::NodeName;
+
+    use super::*;
+
+    #[test]
+    fn the_concurrent_engine_is_made_once_when_somebody_needs_it_and_compiles_other_code() {
+        let config = limits::Config {
+            concurrency: 2,
+            hostname: NodeName::parse("taskhost@test").expect("a name"),
+            limits: limits::Limits::default(),
+            grants: BTreeMap::new(),
+            cache: None,
+            scratch_dir: None,
+            wasi_0_3: true,
+        };
+        let engines = Engines::new(&config).expect("an engine");
+        assert!(Arc::ptr_eq(&engines.of(Kind::Sequential).expect("it is there"), engines.sequential()));
+        assert_eq!(engines.made().count(), 1);
+        let made = engines.of(Kind::Concurrent).expect("another engine");
+        assert!(Arc::ptr_eq(&made, &engines.of(Kind::Concurrent).expect("it is there")));
+        assert_eq!(engines.made().count(), 2);
+        // Compiled code is kept under names that have this in them.
+        let hash = |engine: &Engine| {
+            let mut hasher = DefaultHasher::new();
+            engine.wasm.precompile_compatibility_hash().hash(&mut hasher);
+            hasher.finish()
+        };
+        assert_ne!(hash(&made), hash(engines.sequential()));
+    }
+}

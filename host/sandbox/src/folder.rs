@@ -7,8 +7,9 @@ use std::time::SystemTime;
 use taskhost_core::PluginName;
 
 use crate::grant::Need;
+use crate::load_error::LoadError;
 use crate::manifest;
-use crate::plugin::{LoadError, Source};
+use crate::plugin::Source;
 
 /// Everything in a folder that is to be a plugin, by the file that makes it one: a `*.wasm`, the `plugin.toml`
 /// of a sub-folder, or the folder's own.

@@ -13,7 +13,8 @@ use taskhost_core::{Catalog, PluginName, PluginVersion, Rollout, TaskName};
 
 use crate::folder::{self, Stamp};
 use crate::grant::Grant;
-use crate::plugin::{self, LoadError, Plugin, PluginReport, Source, check_exposure};
+use crate::load_error::LoadError;
+use crate::plugin::{self, Plugin, PluginReport, Source, check_exposure};
 use crate::sandbox::{Loaded, Refused, Sandbox, reason};
 
 /// Plugins that are loaded at a time; their compilers share the processors anyway.

@@ -6,8 +6,9 @@ use taskhost_core::builtin::Builtin;
 use taskhost_core::{Arity, Json, PluginVersion, TaskName, TaskOptions, TaskSpec};
 
 use crate::abi::exports::taskhost::task::tasks::TaskInfo;
+use crate::load_error::LoadError;
 use crate::options::{self, Effect};
-use crate::plugin::{LoadError, Source, TaskReport};
+use crate::plugin::{Source, TaskReport};
 use crate::signature;
 
 /// Longest summary that is kept, in characters: it is a line in a list.

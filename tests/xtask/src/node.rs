@@ -1,4 +1,4 @@
-//! Fetches what the tests' client in Node.js needs from npm.
+//! Fetches modules from npm: those of the tests' client, and what others name.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,11 +9,14 @@ use crate::cache;
 use crate::debian::{self, Installed};
 use crate::python::hash;
 
-/// Exact versions, with checksums.
-const PACKAGE: &str = include_str!("../../fixtures/node/package.json");
-const LOCK: &str = include_str!("../../fixtures/node/package-lock.json");
-/// amqplib needs as much.
-const SUITABLE: &str = "process.exit(Number(process.versions.node.split('.')[0]) < 18 ? 1 : 0)";
+/// What the tests' client needs.
+const CLIENT: Modules = Modules {
+    name: "node",
+    package: include_str!("../../fixtures/node/package.json"),
+    lock: include_str!("../../fixtures/node/package-lock.json"),
+    // amqplib needs as much.
+    version_min: 18,
+};
 
 /// The folder of modules, or why this machine cannot have one.
 pub(crate) enum Node {
@@ -21,28 +24,45 @@ pub(crate) enum Node {
     Missing(String),
 }
 
-/// Finds the modules, or fetches them, which takes some seconds the first time.
+/// Modules of npm that somebody needs.
+pub(crate) struct Modules {
+    /// What their folder begins with.
+    pub(crate) name: &'static str,
+    /// What is wanted, and exact versions of it and of everything that it pulls in, with checksums.
+    pub(crate) package: &'static str,
+    pub(crate) lock: &'static str,
+    /// The oldest Node.js that runs them.
+    pub(crate) version_min: u32,
+}
+
+/// Finds the modules of the tests' client, or fetches them, which takes some seconds the first time.
 pub(crate) fn obtain() -> Result<Node> {
-    if let Some(reason) = lacking()? {
+    obtain_with(&CLIENT)
+}
+
+/// Finds modules, or fetches them.
+pub(crate) fn obtain_with(wanted: &Modules) -> Result<Node> {
+    if let Some(reason) = lacking(wanted.version_min)? {
         return Ok(Node::Missing(reason));
     }
-    let folder = cache::folder()?.join(format!("node-{:08x}", hash(LOCK)));
+    let folder = cache::folder()?.join(format!("{}-{:08x}", wanted.name, hash(wanted.lock)));
     let (marker, modules) = (folder.join("complete"), folder.join("node_modules"));
     if marker.exists() {
         return Ok(Node::Ready(modules));
     }
     let _lock = cache::lock(&folder.with_extension("lock"), "the modules for Node.js")?;
     if !marker.exists() {
-        fetch(&folder)?;
+        fetch(wanted, &folder)?;
         fs::write(&marker, "").map_err(|error| format!("write {}: {error}", marker.display()))?;
     }
     Ok(Node::Ready(modules))
 }
 
 /// Why there is no Node.js; none if there is one, installed if need be.
-fn lacking() -> Result<Option<String>> {
+fn lacking(version_min: u32) -> Result<Option<String>> {
+    let suitable = format!("process.exit(Number(process.versions.node.split('.')[0]) < {version_min} ? 1 : 0)");
     let works = || {
-        let node = Command::new("node").args(["-e", SUITABLE]).stdin(Stdio::null()).status();
+        let node = Command::new("node").args(["-e", &suitable]).stdin(Stdio::null()).status();
         node.is_ok_and(|status| status.success()) && debian::in_path("npm")
     };
     if works() {
@@ -51,20 +71,21 @@ fn lacking() -> Result<Option<String>> {
     if let Installed::No(reason) = debian::install(&["nodejs", "npm"])? {
         return Ok(Some(reason));
     }
-    Ok((!works()).then(|| "the machine's Node.js is older than 18".to_owned()))
+    Ok((!works()).then(|| format!("the machine's Node.js is older than {version_min}")))
 }
 
-fn fetch(folder: &Path) -> Result<()> {
-    eprintln!("test: fetching modules for Node.js (once)");
+fn fetch(wanted: &Modules, folder: &Path) -> Result<()> {
+    eprintln!("{}: fetching modules for Node.js (once)", wanted.name);
     let _ = fs::remove_dir_all(folder); // what an interrupted process left behind
     let write = |name: &str, text: &str| {
         let path = folder.join(name);
         fs::write(&path, text).map_err(|error| format!("write {}: {error}", path.display()))
     };
     fs::create_dir_all(folder).map_err(|error| format!("create {}: {error}", folder.display()))?;
-    write("package.json", PACKAGE)?;
-    write("package-lock.json", LOCK)?;
+    write("package.json", wanted.package)?;
+    write("package-lock.json", wanted.lock)?;
     let mut npm = Command::new("npm");
+    // What is built for this machine comes as a package of its own, so nothing has to run.
     npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(folder).stdin(Stdio::null());
     let output = npm.output().map_err(|error| format!("start npm: {error}"))?;
     if output.status.success() {

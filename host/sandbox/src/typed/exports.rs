@@ -9,7 +9,7 @@ use taskhost_core::TaskName;
 use wasmtime::component::types::{ComponentFunc, ComponentItem};
 use wasmtime::component::{Component, ComponentExportIndex, Type};
 
-use crate::plugin::LoadError;
+use crate::load_error::LoadError;
 use crate::typed::Function;
 
 /// The functions of a component.
