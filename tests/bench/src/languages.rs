@@ -90,12 +90,14 @@ async fn row(plugin: &Plugin, calls: usize) -> Result<()> {
     put(&plugin.component, &reused, &format!("[instance]\nreuse = {}\n", u32::MAX))?;
     let (_, sandbox) = load(&reused, folder.path(), 1).await?;
     let (reused, _, _) = call_again_and_again(&sandbox, &reused, calls).await?;
+    // One that keeps something of the host's is not used again.
+    let reused = if sandbox.idle_instances() > 0 { format!("{reused:.1} µs") } else { "not reused".to_owned() };
     drop(sandbox);
     let waiting = waiting(&fresh, folder.path()).await?;
     let waiting = waiting.map_or("–".to_owned(), |bytes| format!("{:.2} MiB", bytes / MIB));
     Ok(writeln!(
         stdout(),
-        "| {} | {} KiB | {:.2} s | {:.1} ms | {whole:.0} µs | {cpu:.0} µs | {reused:.1} µs | {:.1} MiB | {waiting} |",
+        "| {} | {} KiB | {:.2} s | {:.1} ms | {whole:.0} µs | {cpu:.0} µs | {reused} | {:.1} MiB | {waiting} |",
         plugin.name,
         size.div_ceil(1024),
         compiled.as_secs_f64(),

@@ -1,3 +1,5 @@
+//! A folder of sources becomes a component in its place, or says what is in the way.
+
 use std::fs;
 
 use expect_test::{Expect, expect};

@@ -1,3 +1,5 @@
+//! Core modules as compilers make them become components, and what is none is told why.
+
 use expect_test::{Expect, expect};
 use wit_component::DecodedWasm;
 
