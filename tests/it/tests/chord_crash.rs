@@ -80,7 +80,8 @@ emit([runs("body")[0]["args"][:21], len(runs("body")), get(result.parent) == [la
     }
     let mut answer = client.finish();
     let twice = answer[3].as_array().expect("a list").len();
-    assert!(twice <= 3 * SLOTS, "{twice} members ran again, which is more than were running");
+    // Of each slot the one that was running, and the one before it, whose result was on its way.
+    assert!(twice <= 3 * 2 * SLOTS, "{twice} members ran again, which is more than were running or being stored");
     answer[3] = json!([]);
     assert_eq!(answer, json!(["[[m0(),m1(),m2(),m3()", 1, true, [], []]));
 }
