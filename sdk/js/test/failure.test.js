@@ -51,8 +51,8 @@ test("the other ends have their own cases", () => {
 
 test("a traceback is written as Python writes it, causes first", () => {
   const error = new OwnError("outer", { cause: new TaskError("ValueError", "inner") });
-  error.stack = "OwnError: outer\n    at deeper (/work/bundle.js:3:7)\n    at fail (/work/bundle.js:5:2)\n    at run (/work/bundle.js:1:1)\n    at next (native)";
-  error.cause.stack = "    at deeper (/work/bundle.js:3:12)";
+  error.stack = "OwnError: outer\n    at deeper (/plugin/bundle.js:3:7)\n    at fail (/plugin/bundle.js:5:2)\n    at run (/plugin/bundle.js:1:1)\n    at next (native)";
+  error.cause.stack = "    at deeper (/plugin/bundle.js:3:12)";
   const places = new Places({
     bundle: "bundle.js",
     sources: [{ name: "" }, { name: "src/index.ts", text: "first\n  throw it;\n" }],
