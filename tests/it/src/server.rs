@@ -5,7 +5,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use crate::settings;
 
-/// A private RabbitMQ or Redis, which ends when this value or this process does.
+/// A private server, which ends when this value or this process does.
 pub struct Server {
     child: Child,
     commands: Option<ChildStdin>,
@@ -26,6 +26,34 @@ impl Server {
     pub fn redis() -> Option<Server> {
         settings::required(settings::REDIS)?;
         Server::start("redis")
+    }
+
+    /// As [`Server::rabbitmq`].
+    #[track_caller]
+    pub fn postgresql() -> Option<Server> {
+        settings::required(settings::POSTGRESQL)?;
+        Server::start("postgresql")
+    }
+
+    /// As [`Server::rabbitmq`].
+    #[track_caller]
+    pub fn mariadb() -> Option<Server> {
+        settings::required(settings::MARIADB)?;
+        Server::start("mariadb")
+    }
+
+    /// As [`Server::redis`].
+    #[track_caller]
+    pub fn memcached() -> Option<Server> {
+        settings::required(settings::MEMCACHED)?;
+        Server::start("memcached")
+    }
+
+    /// An emulator, as [`Server::redis`].
+    #[track_caller]
+    pub fn sqs() -> Option<Server> {
+        settings::required(settings::SQS)?;
+        Server::start("sqs")
     }
 
     #[track_caller]

@@ -28,6 +28,10 @@ pub const XTASK: &str = "TASKHOST_TEST_XTASK";
 /// The URLs of servers that all tests share.
 pub const AMQP: &str = "TASKHOST_TEST_AMQP";
 pub const REDIS: &str = "TASKHOST_TEST_REDIS";
+pub const POSTGRESQL: &str = "TASKHOST_TEST_POSTGRESQL";
+pub const MARIADB: &str = "TASKHOST_TEST_MARIADB";
+pub const MEMCACHED: &str = "TASKHOST_TEST_MEMCACHED";
+pub const SQS: &str = "TASKHOST_TEST_SQS";
 
 /// Set by hand: the first seed of the differential test and how many follow.
 pub const SEED: &str = "TASKHOST_TEST_SEED";

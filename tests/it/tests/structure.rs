@@ -10,8 +10,9 @@ use serde_json::Value;
 /// Every package of the workspace: its folder, its name if that differs, and the packages of ours it may use.
 const PACKAGES: &[(&str, &str, &[&str])] = &[
     ("host/core", "core", &[]),
-    ("host/broker", "broker", &["core"]),
-    ("host/store", "store", &["core"]),
+    ("host/dial", "dial", &["core"]),
+    ("host/broker", "broker", &["core", "dial"]),
+    ("host/store", "store", &["core", "dial"]),
     ("host/sandbox", "sandbox", &["core"]),
     ("host/worker", "worker", &["core", "broker", "store"]),
     ("host/cli", "host", &["core", "broker", "store", "sandbox", "worker"]),

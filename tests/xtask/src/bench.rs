@@ -7,10 +7,9 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
-use crate::debian::{self, Installed};
 use crate::python::{self, Python};
 use crate::serve::Served;
-use crate::servers::Kind;
+use crate::servers::{self, Kind};
 use crate::test::executable;
 use crate::{Result, group, plugins};
 
@@ -100,11 +99,8 @@ impl Programs {
     /// Measures the worker, or it with canvases: both need the same.
     fn worker(&self, what: &str, options: &[String]) -> Result<ExitCode> {
         let kinds = [Kind::RabbitMq, Kind::Redis];
-        let missing: Vec<_> = kinds.iter().filter(|kind| !kind.is_installed()).map(|kind| kind.package()).collect();
-        if !missing.is_empty()
-            && let Installed::No(reason) = debian::install(&missing)?
-        {
-            return Err(format!("the worker is measured with real servers: {reason}"));
+        if servers::obtain(&kinds)?.len() < kinds.len() {
+            return Err("the worker is measured with real servers".to_owned());
         }
         let python = python::obtain()?;
         say("starting private servers");

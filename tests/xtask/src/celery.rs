@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 use self::folder::{FILES, lay_out, obtain_tests};
 use crate::python::{self, Packages, Python};
 use crate::serve::Served;
-use crate::servers::Kind;
-use crate::test::{Count, install_servers};
+use crate::servers::{self, Kind};
+use crate::test::Count;
 use crate::{Result, cargo, group, plugins};
 
 const REQUIREMENTS: &str = include_str!("../../celery/requirements.txt");
@@ -112,7 +112,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
         Python::Missing(reason) => return Err(format!("Celery's tests need Python: {reason}")),
     };
     let kinds = [Kind::RabbitMq, Kind::Redis];
-    if install_servers(&kinds)?.len() < kinds.len() {
+    if servers::obtain(&kinds)?.len() < kinds.len() {
         return Err("Celery's tests need RabbitMQ and Redis".to_owned());
     }
     let tests = obtain_tests(&python)?;

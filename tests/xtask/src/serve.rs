@@ -1,4 +1,4 @@
-//! One private server behind a pipe: `xtask serve rabbitmq|redis`, for tests and for `xtask test` itself.
+//! One private server behind a pipe: `xtask serve NAME`, for tests and for `xtask test` itself.
 //!
 //! Says `ready URL`, then obeys lines (`stop`, `kill`, `start OPTION..`, `control ARGUMENT..`), each answered by one line,
 //! `ok ..` or `error ..`, and ends with everything it started when its standard input does.
@@ -55,10 +55,7 @@ pub(crate) struct Served {
 impl Served {
     /// Begins to start it; [`Served::url`] waits.
     pub(crate) fn start(kind: Kind) -> Result<Served> {
-        let name = match kind {
-            Kind::RabbitMq => "rabbitmq",
-            Kind::Redis => "redis",
-        };
+        let name = kind.name();
         let mut command = group::this_program(&[OsStr::new("serve"), OsStr::new(name)])?;
         let child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
         let mut child = child.map_err(|error| format!("start a {name} server: {error}"))?;
@@ -71,7 +68,7 @@ impl Served {
         self.answer("ready")
     }
 
-    /// Has RabbitMQ's `rabbitmqctl` do what these words say, once the server is ready.
+    /// Has the tool of its operators (`rabbitmqctl`) do what these words say, once the server is ready.
     pub(crate) fn control(&mut self, words: &str) -> Result<String> {
         let input = self.child.stdin.as_mut().ok_or("the server was told to end")?;
         writeln!(input, "control {words}").map_err(|error| format!("tell the server something: {error}"))?;

@@ -14,7 +14,7 @@ use crate::debian::{self, Installed};
 use crate::node::{self, Node};
 use crate::python::{self, Python};
 use crate::serve::Served;
-use crate::servers::Kind;
+use crate::servers::{self, Kind};
 use crate::{Result, cargo, group, plugins};
 
 pub(crate) use crate::cargo::executable;
@@ -55,7 +55,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     if debian::in_path(BROWSER) {
         environment.set("TASKHOST_TEST_BROWSER", BROWSER);
     }
-    let kinds = install_servers(&[Kind::RabbitMq, Kind::Redis])?;
+    let kinds = servers::obtain(&Kind::ALL)?;
 
     let root = crate::root()?;
     // A guest is named by its folder: TASKHOST_TEST_DEMO, TASKHOST_TEST_CONTRACT_GO, TASKHOST_TEST_EXAMPLES_..
@@ -75,12 +75,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     }
     for (kind, server) in &mut servers {
         let url = server.url()?;
-        say(&format!("{} at {url}", kind.package()));
-        let name = match kind {
-            Kind::RabbitMq => "TASKHOST_TEST_AMQP",
-            Kind::Redis => "TASKHOST_TEST_REDIS",
-        };
-        environment.set(name, url);
+        say(&format!("{} at {url}", kind.name()));
+        environment.set(kind.variable(), url);
     }
 
     if env::var_os("RUST_TEST_THREADS").is_none() {
@@ -150,22 +146,6 @@ impl Count {
 impl fmt::Display for Count {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
-    }
-}
-
-/// Those of the servers that this machine has, or could be given.
-pub(crate) fn install_servers(kinds: &[Kind]) -> Result<Vec<Kind>> {
-    let missing: Vec<_> = kinds.iter().filter(|kind| !kind.is_installed()).map(|kind| kind.package()).collect();
-    if missing.is_empty() {
-        return Ok(kinds.to_vec());
-    }
-    if let Installed::No(reason) = debian::install(&missing)? {
-        say(&format!("tests with these servers will be skipped: {reason}"));
-        return Ok(kinds.iter().copied().filter(|kind| kind.is_installed()).collect());
-    }
-    match kinds.iter().find(|kind| !kind.is_installed()) {
-        Some(kind) => Err(format!("{} was installed, but its programs are not where they should be", kind.package())),
-        None => Ok(kinds.to_vec()),
     }
 }
 
