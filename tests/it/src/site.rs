@@ -22,6 +22,8 @@ pub enum Engine {
     Redis,
     /// One SQLite file and no server.
     Embedded,
+    /// What a test names by itself ([`Site::on`]).
+    Other,
 }
 
 /// Everything a host and its clients need to meet, and to meet nobody else.
@@ -34,6 +36,9 @@ pub struct Site {
     /// As hosts are told, if they are to go another way than clients: through a proxy, say.
     pub host_broker: Option<String>,
     pub host_backend: Option<String>,
+    /// Settings of Celery's that clients and Python workers have besides, by their names there: options of a transport, say.
+    /// Hosts are told in `host.toml`.
+    pub celery_settings: Value,
     /// What hosts and Python workers find in their environment besides.
     pub environment: Vec<(String, String)>,
     /// The plugins folder of its workers.
@@ -52,6 +57,7 @@ impl Site {
             Engine::RabbitMqRpc => (settings::required(settings::AMQP)?, "rpc://".to_owned()),
             Engine::Redis => (settings::required(settings::REDIS)?, settings::required(settings::REDIS)?),
             Engine::Embedded => (String::new(), String::new()),
+            Engine::Other => panic!("whoever names servers opens the site with `Site::on`"),
         };
         Site::with_urls(engine, broker, backend)
     }
@@ -71,6 +77,11 @@ impl Site {
         Site::with_urls(Engine::RabbitMqRedis, settings::required(settings::AMQP)?, backend.to_owned())
     }
 
+    /// As [`Site::open`], with any broker and any result backend.
+    pub fn on(broker: &str, backend: &str) -> Option<Site> {
+        Site::with_urls(Engine::Other, broker.to_owned(), backend.to_owned())
+    }
+
     fn with_urls(engine: Engine, broker: String, backend: String) -> Option<Site> {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let (binary, python) = (settings::required_path(settings::HOST)?, settings::required_path(settings::PYTHON)?);
@@ -85,6 +96,7 @@ impl Site {
             backend,
             host_broker: None,
             host_backend: None,
+            celery_settings: Value::Object(serde_json::Map::new()),
             environment: Vec::new(),
             plugins: "plugins".to_owned(),
             binary,
@@ -198,15 +210,19 @@ impl Site {
     /// Starts a Celery client with this code.
     #[track_caller]
     pub fn start_client(&self, code: &str) -> Client {
-        Client::start(&self.python, self.folder.path(), &self.settings(), code)
+        let more = self.celery_settings.to_string();
+        let settings = [&self.settings()[..], &[("SETTINGS", &more)]].concat();
+        Client::start(&self.python, self.folder.path(), &settings, code)
     }
 
     /// Starts Celery's own command line with these words, in the site's folder and with its URLs.
     #[track_caller]
     pub fn start_celery(&self, words: &[&str]) -> Process {
+        self.write("site_settings.json", &self.celery_settings.to_string());
+        self.write("site_settings.py", "import json\nglobals().update(json.load(open('site_settings.json')))\n");
         let mut command = Command::new(&self.python);
         command
-            .args(["-E", "-s", "-u", "-m", "celery", "--no-color", "-b", &self.broker])
+            .args(["-E", "-s", "-u", "-m", "celery", "--no-color", "--config", "site_settings", "-b", &self.broker])
             .args(["--result-backend", &self.backend])
             .args(words)
             .current_dir(self.folder.path())
@@ -226,7 +242,8 @@ impl Site {
     #[track_caller]
     pub fn python_worker(&self, options: &[&str]) -> Process {
         let environment = self.environment.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let settings: Vec<_> = self.settings().into_iter().chain(environment).collect();
+        let more = self.celery_settings.to_string();
+        let settings: Vec<_> = self.settings().into_iter().chain(environment).chain([("SETTINGS", &*more)]).collect();
         client::start_worker(&self.python, self.folder.path(), &settings, options)
     }
 

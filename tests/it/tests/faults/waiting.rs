@@ -19,7 +19,7 @@ fn tasks_that_are_due_much_later_take_no_room_in_the_worker(site: &Site) {
     let tasks: u64 = match site.engine {
         Engine::Redis => 15_000,
         Engine::RabbitMqRedis | Engine::RabbitMqRpc => 3_000,
-        Engine::Embedded => 500,
+        Engine::Embedded | Engine::Other => 500,
     };
     let host = site.host(&["-c", "1"]);
     let publish = |tasks: u64| {
