@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use dial::tls::TlsOptions;
 use taskhost_core::{QueueKind, RedactedUrl};
 
 use crate::memory::MemoryBroker;
@@ -29,6 +30,9 @@ pub struct ConnectOptions {
     pub waits_while_blocked: bool,
     /// Celery's `broker_transport_options`: names and values.
     pub transport_options: Vec<(String, String)>,
+    /// TLS though the URL does not say so, and how (Celery's `broker_use_ssl`). What the URL says of it goes over
+    /// these.
+    pub tls: Option<TlsOptions>,
 }
 
 impl Default for ConnectOptions {
@@ -39,6 +43,7 @@ impl Default for ConnectOptions {
             delayed_queue_type: QueueKind::Quorum,
             waits_while_blocked: false,
             transport_options: Vec::new(),
+            tls: None,
         }
     }
 }
@@ -86,6 +91,17 @@ pub fn check_transport_options(url: &str, options: &[(String, String)]) -> Resul
         _ => {
             Err(BrokerError::Url { url: RedactedUrl::new(url), reason: "only Redis has transport options".to_owned() })
         }
+    }
+}
+
+/// Checks that TLS can be had as URL and options ask for it: reads the files that they name, and connects to nothing.
+pub fn check_tls(url: &str, tls: Option<&TlsOptions>) -> Result<(), BrokerError> {
+    let refuse = |reason: &str| Err(BrokerError::Url { url: RedactedUrl::new(url), reason: reason.to_owned() });
+    match scheme(url)? {
+        _ if tls.is_none() => Ok(()),
+        Scheme::RabbitMq | Scheme::Redis => refuse("TLS is not in this version"),
+        Scheme::Sqlite => refuse("there is no TLS to a file"),
+        Scheme::Memory => refuse("there is no TLS within a process"),
     }
 }
 
@@ -143,6 +159,14 @@ mod tests {
         assert!(check_transport_options("amqp://box", &[]).is_ok());
         let refused = check_transport_options("amqp://me:secret@box", &options).unwrap_err().to_string();
         assert_eq!(refused, "broker URL `amqp://me:**@box`: only Redis has transport options");
+    }
+
+    #[test]
+    fn tls_is_refused_where_there_is_none() {
+        let reason = |url| check_tls(url, Some(&TlsOptions::default())).unwrap_err().to_string();
+        assert_eq!(reason("sqlite:///host.db"), "broker URL `sqlite:///host.db`: there is no TLS to a file");
+        assert!(reason("memory://x").ends_with("there is no TLS within a process"));
+        assert!(check_tls("sqlite:///host.db", None).is_ok());
     }
 
     #[tokio::test]

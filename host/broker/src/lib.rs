@@ -15,7 +15,7 @@ mod redis;
 mod sqlite;
 
 pub use broadcast::{Inbox, Subscription, Topic};
-pub use connect::{ConnectOptions, check_transport_options, check_url, connect};
+pub use connect::{ConnectOptions, check_tls, check_transport_options, check_url, connect};
 pub use memory::{MemoryBroker, MemoryConnection};
 pub use port::{
     Acknowledgement, BoxError, Broker, BrokerError, Capabilities, Consumer, DELIVERY_COUNT_HEADER, Delivery, PutBack,

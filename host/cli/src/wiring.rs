@@ -97,6 +97,7 @@ fn connect_options(config: &Config, waits_while_blocked: bool) -> broker::Connec
         delayed_queue_type: config.broker.native_delayed_delivery_queue_type,
         waits_while_blocked,
         transport_options: config.broker.transport_options.clone(),
+        tls: config.broker.tls.clone(),
     }
 }
 
@@ -190,6 +191,7 @@ pub(crate) async fn store(
         chord_join_timeout: Some(config.result.chord_join_timeout),
         format: format(config)?,
         node: Some(config.worker.hostname.clone()),
+        tls: config.result.tls.clone(),
     };
     let connected = store::connect(config.result.backend.expose(), &options, replies).await;
     let origin = config.origin("result.backend");

@@ -48,7 +48,11 @@ pub enum TlsError {
     Pem { what: &'static str, path: PathBuf, source: rustls::pki_types::pem::Error },
     #[error("{} holds no {what}", path.display())]
     Empty { what: &'static str, path: PathBuf },
-    #[error("a key ({}) without a certificate", path.display())]
+    #[error("believe a certificate of {}", path.display())]
+    Root { path: PathBuf, source: rustls::Error },
+    #[error("show the certificate of {}", path.display())]
+    Own { path: PathBuf, source: rustls::Error },
+    #[error("show a key ({}) without a certificate", path.display())]
     KeyAlone { path: PathBuf },
     #[error("find whose certificates this machine believes: {reason}")]
     NoRoots { reason: String },
@@ -56,6 +60,24 @@ pub enum TlsError {
     Refused(#[from] rustls::Error),
     #[error("`{0}` is no name that a certificate can be for")]
     Name(String),
+}
+
+/// What files hold.
+const ROOTS: &str = "certificates";
+const OWN: &str = "certificate";
+
+impl TlsError {
+    /// Which of the options is to be looked at.
+    pub fn option(&self, options: &TlsOptions) -> &'static str {
+        match self {
+            Self::Pem { what, .. } | Self::Empty { what, .. } if *what == ROOTS => "ssl_ca_certs",
+            Self::Pem { what, .. } | Self::Empty { what, .. } if *what == OWN => "ssl_certfile",
+            Self::Pem { .. } | Self::Empty { .. } if options.keyfile.is_none() => "ssl_certfile",
+            Self::Pem { .. } | Self::Empty { .. } | Self::KeyAlone { .. } => "ssl_keyfile",
+            Self::Own { .. } => "ssl_certfile",
+            Self::Root { .. } | Self::NoRoots { .. } | Self::Refused(_) | Self::Name(_) => "ssl_ca_certs",
+        }
+    }
 }
 
 impl TlsOptions {
@@ -106,10 +128,12 @@ impl TlsOptions {
         };
         let config = match (&self.certfile, &self.keyfile) {
             (Some(cert), key) => {
-                let chain = certificates("a certificate", cert)?;
+                let chain = certificates(OWN, cert)?;
                 let path = key.as_ref().unwrap_or(cert);
-                let wrong = |source| TlsError::Pem { what: "a private key", path: path.clone(), source };
-                builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_file(path).map_err(wrong)?)?
+                let wrong = |source| TlsError::Pem { what: "private key", path: path.clone(), source };
+                let own = PrivateKeyDer::from_pem_file(path).map_err(wrong)?;
+                let refused = |source| TlsError::Own { path: cert.clone(), source };
+                builder.with_client_auth_cert(chain, own).map_err(refused)?
             }
             (None, Some(key)) => return Err(TlsError::KeyAlone { path: key.clone() }),
             (None, None) => builder.with_no_client_auth(),
@@ -120,8 +144,8 @@ impl TlsOptions {
     fn roots(&self) -> Result<RootCertStore, TlsError> {
         let mut roots = RootCertStore::empty();
         if let Some(path) = &self.ca_certs {
-            for certificate in certificates("certificates", path)? {
-                roots.add(certificate)?;
+            for certificate in certificates(ROOTS, path)? {
+                roots.add(certificate).map_err(|source| TlsError::Root { path: path.clone(), source })?;
             }
             return Ok(roots);
         }
@@ -222,7 +246,7 @@ mod tests {
         let empty = TlsOptions { ca_certs: Some(path.clone()), ..TlsOptions::default() };
         assert_eq!(load(empty), format!("{} holds no certificates", path.display()));
         let alone = TlsOptions { keyfile: Some("/me.key".into()), verify: Verify::Nothing, ..TlsOptions::default() };
-        assert_eq!(load(alone), "a key (/me.key) without a certificate");
+        assert_eq!(load(alone), "show a key (/me.key) without a certificate");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use dial::tls::TlsOptions;
 use taskhost_core::protocol::codec::Format;
 use taskhost_core::{NodeName, RedactedUrl};
 
@@ -37,6 +38,9 @@ pub struct StoreOptions {
     pub format: Format,
     /// The name that servers show for our connections.
     pub node: Option<NodeName>,
+    /// TLS though the URL does not say so, and how (Celery's `redis_backend_use_ssl`). What the URL says of it goes
+    /// over these.
+    pub tls: Option<TlsOptions>,
 }
 
 impl Default for StoreOptions {
@@ -51,6 +55,7 @@ impl Default for StoreOptions {
             chord_ordered: true,
             format: Format::default(),
             node: None,
+            tls: None,
         }
     }
 }
@@ -58,6 +63,18 @@ impl Default for StoreOptions {
 /// Checks a URL without connecting to what it names.
 pub fn check_url(url: &str) -> Result<(), StoreError> {
     Target::parse(url).map(|_| ())
+}
+
+/// Checks that TLS can be had as URL and options ask for it: reads the files that they name, and connects to nothing.
+pub fn check_tls(url: &str, tls: Option<&TlsOptions>) -> Result<(), StoreError> {
+    let refuse = |reason: &str| Err(StoreError::Url { url: RedactedUrl::new(url), reason: reason.to_owned() });
+    match Target::parse(url)? {
+        _ if tls.is_none() => Ok(()),
+        Target::Redis(_) => refuse("TLS is not in this version"),
+        Target::Sqlite(_) => refuse("there is no TLS to a file"),
+        Target::Rpc => refuse("results go by the broker's own connection, which has settings of its own"),
+        Target::Memory | Target::Disabled => refuse("there is no TLS where there is no server"),
+    }
 }
 
 /// The store that `url` names.
@@ -84,4 +101,18 @@ pub async fn connect(
             }
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tls_is_refused_where_there_is_none() {
+        let reason = |url| check_tls(url, Some(&TlsOptions::default())).unwrap_err().to_string();
+        assert_eq!(reason("sqlite:///r.db"), "result backend URL `sqlite:///r.db`: there is no TLS to a file");
+        assert!(reason("rpc://").ends_with("results go by the broker's own connection, which has settings of its own"));
+        assert!(reason("disabled://").ends_with("there is no TLS where there is no server"));
+        assert!(check_tls("rpc://", None).is_ok());
+    }
 }

@@ -15,7 +15,7 @@ const PACKAGES: &[(&str, &str, &[&str])] = &[
     ("host/store", "store", &["core", "dial"]),
     ("host/sandbox", "sandbox", &["core"]),
     ("host/worker", "worker", &["core", "broker", "store"]),
-    ("host/cli", "host", &["core", "broker", "store", "sandbox", "worker"]),
+    ("host/cli", "host", &["core", "dial", "broker", "store", "sandbox", "worker"]),
     ("sdk/rust", "taskhost", &["taskhost-macros"]),
     ("sdk/macros", "taskhost-macros", &[]),
     ("tests/bench", "bench", &["core", "broker", "sandbox"]),

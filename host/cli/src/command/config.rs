@@ -62,8 +62,20 @@ mod tests {
             broker.connection_timeout                  4s                                      default
             broker.transport_options                   none                                    default
             broker.native_delayed_delivery_queue_type  quorum                                  default
+            broker.use_ssl                             none                                    default
+            broker.ssl_ca_certs                        none                                    default
+            broker.ssl_certfile                        none                                    default
+            broker.ssl_keyfile                         none                                    default
+            broker.ssl_cert_reqs                       required                                default
+            broker.ssl_check_hostname                  true                                    default
             result.backend                             rpc://                                  default
             result.backend_transport_options           none                                    default
+            result.use_ssl                             none                                    default
+            result.ssl_ca_certs                        none                                    default
+            result.ssl_certfile                        none                                    default
+            result.ssl_keyfile                         none                                    default
+            result.ssl_cert_reqs                       required                                default
+            result.ssl_check_hostname                  true                                    default
             result.expires                             1d                                      default
             result.failure_expires                     none                                    default
             result.chord_expires                       none                                    default

@@ -53,16 +53,35 @@ impl Reader<'_> {
         }
     }
 
+    /// `use_ssl` may be a table that says how, as Celery's `broker_use_ssl` may be a dictionary.
     fn group(&mut self, group: &str, table: &DeTable<'_>) {
         for (key, value) in table {
             let name = format!("{group}.{}", key.get_ref());
-            match SETTINGS.iter().find(|setting| setting.key == name) {
-                Some(setting) => self.assign(Target::Setting(setting), value),
-                None => {
-                    let origin = self.origin(key.span().start);
-                    let known = SETTINGS.iter().map(|setting| setting.key);
-                    self.errors.push(ConfigError::unknown(&origin, "key", &name, known));
+            match value.get_ref() {
+                DeValue::Table(options) if key.get_ref() == "use_ssl" => {
+                    self.setting(&name, key.span().start, Raw::Bool(true), value.span().start);
+                    for (key, value) in options {
+                        let name = key.get_ref();
+                        let name = format!("{group}.ssl_{}", name.strip_prefix("ssl_").unwrap_or(name));
+                        self.setting(&name, key.span().start, raw(value.get_ref()), value.span().start);
+                    }
                 }
+                other => self.setting(&name, key.span().start, raw(other), value.span().start),
+            }
+        }
+    }
+
+    /// The value of a setting, with the places of its name and its value.
+    fn setting(&mut self, name: &str, name_at: usize, raw: Raw, raw_at: usize) {
+        match SETTINGS.iter().find(|setting| setting.key == name) {
+            Some(setting) => {
+                let origin = self.origin(raw_at);
+                self.assignments.push(Assignment { target: Target::Setting(setting), raw, origin });
+            }
+            None => {
+                let origin = self.origin(name_at);
+                let known = SETTINGS.iter().map(|setting| setting.key);
+                self.errors.push(ConfigError::unknown(&origin, "key", name, known));
             }
         }
     }
@@ -130,11 +149,6 @@ impl Reader<'_> {
             self.errors.push(ConfigError::new(&origin, problem));
         }
         table
-    }
-
-    fn assign(&mut self, target: Target, value: &Spanned<DeValue<'_>>) {
-        let origin = self.origin(value.span().start);
-        self.assignments.push(Assignment { target, raw: raw(value.get_ref()), origin });
     }
 
     fn origin(&self, at: usize) -> Origin {

@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use dial::tls::TlsOptions;
 use taskhost_core::concurrency::KeyPath;
 use taskhost_core::protocol::auth::Digest;
 use taskhost_core::protocol::codec::Serializer;
@@ -91,6 +92,8 @@ pub(crate) enum Kind {
     /// A text that is never shown, or none.
     Secret,
     Digest,
+    /// Whether a server's certificate is checked, by the names of Python's constants; `none` is one of them.
+    CertReqs,
     Node,
     Folder,
     OptionalFile,
@@ -226,6 +229,11 @@ impl Kind {
                 let name = text(raw).ok_or_else(unexpected)?;
                 Digest::parse(name).map(Value::Digest).ok_or_else(unexpected)
             }
+            Self::CertReqs => {
+                let name = text(raw).ok_or_else(unexpected)?;
+                let known = TlsOptions::default().set("ssl_cert_reqs", name).is_ok();
+                known.then(|| Value::Text(name.to_owned())).ok_or_else(unexpected)
+            }
             Self::Serializers => serializers(&texts(raw).ok_or_else(unexpected)?),
             Self::Node => {
                 let pattern = text(raw).ok_or_else(unexpected)?;
@@ -290,6 +298,7 @@ impl Kind {
             Self::Ratio => "a number between 0 and 1",
             Self::OptionalPath => "a path, or \"none\"",
             Self::Secret => "a text, or \"none\"",
+            Self::CertReqs => "\"required\", \"optional\" or \"none\"",
             Self::Digest => "\"sha224\", \"sha256\", \"sha384\" or \"sha512\"",
             Self::Serializers => "a list of serializers, such as [\"json\", \"yaml\"]",
             Self::Node => "a name such as \"taskhost@%h\"",

@@ -16,6 +16,7 @@ mod secret;
 mod setting;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod value;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use dial::tls::TlsOptions;
 use sandbox::Grant;
 use taskhost_core::breaker::BreakerRule;
 use taskhost_core::protocol::auth::Digest;
@@ -89,6 +91,8 @@ pub(crate) struct BrokerConfig {
     /// `None` is as long as one likes.
     pub(crate) consumer_timeout: Option<Duration>,
     pub(crate) native_delayed_delivery_queue_type: QueueKind,
+    /// TLS though the URL does not say so, and how.
+    pub(crate) tls: Option<TlsOptions>,
 }
 
 /// Group `[result]`.
@@ -106,6 +110,8 @@ pub(crate) struct ResultConfig {
     pub(crate) serializer: Serializer,
     pub(crate) extended: bool,
     pub(crate) usage: bool,
+    /// TLS though the URL does not say so, and how.
+    pub(crate) tls: Option<TlsOptions>,
 }
 
 /// What we know of the options of Celery's backends.
@@ -309,7 +315,9 @@ pub(crate) struct Row<'a> {
 pub(crate) fn load(file: Option<&Path>, sets: &[String], flags: Vec<Flag>) -> Result<Config, ConfigErrors> {
     let sources =
         Sources { file: read_file(file)?, environment: environment(), sets: sets.to_vec(), flags, machine: machine() };
-    Config::resolve(&sources)
+    let config = Config::resolve(&sources)?;
+    tls::check(&config)?;
+    Ok(config)
 }
 
 impl Config {
@@ -326,6 +334,7 @@ impl Config {
                 transport_options: broker_options(&resolved)?,
                 consumer_timeout: of.optional_duration("broker.consumer_timeout"),
                 native_delayed_delivery_queue_type: of.queue_kind("broker.native_delayed_delivery_queue_type"),
+                tls: tls::of_broker(&resolved)?,
             },
             result: ResultConfig {
                 backend: of.url("result.backend"),
@@ -338,6 +347,7 @@ impl Config {
                 serializer: of.serializer("result.serializer"),
                 extended: of.bool("result.extended"),
                 usage: of.bool("result.usage"),
+                tls: tls::of_results(&resolved)?,
             },
             task: TaskConfig {
                 acks_late: of.bool("task.acks_late"),

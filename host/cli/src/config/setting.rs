@@ -81,6 +81,32 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "quorum",
         "queues of RabbitMQ in which tasks with a later start wait: classic or quorum",
     ),
+    fixed(
+        "broker.use_ssl",
+        Kind::OptionalBool,
+        "none",
+        "TLS to the broker though its URL does not say so; or a table, such as { ca_certs = \"ca.pem\" }",
+    ),
+    fixed(
+        "broker.ssl_ca_certs",
+        Kind::OptionalPath,
+        "none",
+        "whose certificates are believed (a PEM file); none: those that this machine believes",
+    ),
+    fixed(
+        "broker.ssl_certfile",
+        Kind::OptionalPath,
+        "none",
+        "the certificate that this worker shows (PEM), with those that lead to its root",
+    ),
+    fixed("broker.ssl_keyfile", Kind::OptionalPath, "none", "its key (PEM); none: in broker.ssl_certfile as well"),
+    fixed(
+        "broker.ssl_cert_reqs",
+        Kind::CertReqs,
+        "required",
+        "whether the broker's certificate is checked: required, optional (the same), or none",
+    ),
+    fixed("broker.ssl_check_hostname", Kind::Bool, "true", "whether that is checked to be for the host of the URL"),
     computed(
         "result.backend",
         Kind::ResultUrl,
@@ -93,6 +119,17 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "none",
         "options of Celery's Redis backend: [\"global_keyprefix=app:\", \"result_chord_ordered=false\"]",
     ),
+    fixed(
+        "result.use_ssl",
+        Kind::OptionalBool,
+        "none",
+        "as broker.use_ssl, for result.backend (Celery's redis_backend_use_ssl)",
+    ),
+    fixed("result.ssl_ca_certs", Kind::OptionalPath, "none", "as broker.ssl_ca_certs, for result.backend"),
+    fixed("result.ssl_certfile", Kind::OptionalPath, "none", "as broker.ssl_certfile, for result.backend"),
+    fixed("result.ssl_keyfile", Kind::OptionalPath, "none", "as broker.ssl_keyfile, for result.backend"),
+    fixed("result.ssl_cert_reqs", Kind::CertReqs, "required", "as broker.ssl_cert_reqs, for result.backend"),
+    fixed("result.ssl_check_hostname", Kind::Bool, "true", "as broker.ssl_check_hostname, for result.backend"),
     fixed("result.expires", Kind::OptionalDuration, "1d", "how long results are kept; none: for ever"),
     fixed(
         "result.failure_expires",
@@ -538,9 +575,13 @@ impl Setting {
     }
 }
 
+/// Celery's names that are not a group and a key of ours.
+const CELERYS: [(&str, &str); 1] = [("redis_backend_use_ssl", "result.use_ssl")];
+
 /// The setting of that grouped or flat name, in any case.
 pub(crate) fn find(name: &str) -> Option<&'static Setting> {
     let name = name.to_lowercase();
+    let name = CELERYS.iter().find(|(celerys, _)| *celerys == name).map_or(&*name, |(_, ours)| ours);
     SETTINGS.iter().find(|setting| setting.key == name || setting.flat() == name)
 }
 
@@ -600,10 +641,34 @@ mod tests {
                       options of kombu's Redis transport, such as ["global_keyprefix=app:", "visibility_timeout=600"] [default: none]
               broker.native_delayed_delivery_queue_type
                       queues of RabbitMQ in which tasks with a later start wait: classic or quorum [default: quorum]
+              broker.use_ssl
+                      TLS to the broker though its URL does not say so; or a table, such as { ca_certs = "ca.pem" } [default: none]
+              broker.ssl_ca_certs
+                      whose certificates are believed (a PEM file); none: those that this machine believes [default: none]
+              broker.ssl_certfile
+                      the certificate that this worker shows (PEM), with those that lead to its root [default: none]
+              broker.ssl_keyfile
+                      its key (PEM); none: in broker.ssl_certfile as well [default: none]
+              broker.ssl_cert_reqs
+                      whether the broker's certificate is checked: required, optional (the same), or none [default: required]
+              broker.ssl_check_hostname
+                      whether that is checked to be for the host of the URL [default: true]
               result.backend
                       where results are kept; disabled:// keeps none [default: the broker itself, or rpc:// with RabbitMQ]
               result.backend_transport_options
                       options of Celery's Redis backend: ["global_keyprefix=app:", "result_chord_ordered=false"] [default: none]
+              result.use_ssl
+                      as broker.use_ssl, for result.backend (Celery's redis_backend_use_ssl) [default: none]
+              result.ssl_ca_certs
+                      as broker.ssl_ca_certs, for result.backend [default: none]
+              result.ssl_certfile
+                      as broker.ssl_certfile, for result.backend [default: none]
+              result.ssl_keyfile
+                      as broker.ssl_keyfile, for result.backend [default: none]
+              result.ssl_cert_reqs
+                      as broker.ssl_cert_reqs, for result.backend [default: required]
+              result.ssl_check_hostname
+                      as broker.ssl_check_hostname, for result.backend [default: true]
               result.expires
                       how long results are kept; none: for ever [default: 1d]
               result.failure_expires

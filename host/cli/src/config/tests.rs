@@ -1,5 +1,6 @@
 //! Which value wins, and what every mistake is answered with.
 
+use dial::tls::{TlsOptions, Verify};
 use expect_test::{Expect, expect};
 use taskhost_core::{Queue, TaskOptions};
 
@@ -663,4 +664,68 @@ fn the_state_file_is_called_after_the_worker() {
     };
     check(named, key, "w1-box.db (HOST_WORKER_STATE_DB)");
     check(flag("--statedb", key, "%i"), key, "--statedb: `%i` is not one of %p, %n, %h, %d and %%");
+}
+
+#[test]
+fn tls_is_asked_for_by_a_word_or_by_its_options() {
+    let config = |text: &str| Config::resolve(&file(text)).unwrap();
+    assert_eq!(config("").broker.tls, None);
+    assert_eq!(config("broker.use_ssl = true").broker.tls, Some(TlsOptions::default()));
+    let options = TlsOptions { ca_certs: Some("ca.pem".into()), verify: Verify::Chain, ..TlsOptions::default() };
+    let flat = "[broker]\nssl_ca_certs = \"ca.pem\"\nssl_check_hostname = false";
+    assert_eq!(config(flat).broker.tls, Some(options.clone()));
+    // As kombu's Redis transport and py-amqp write it.
+    let table =
+        "[broker]\nuse_ssl = { ca_certs = \"ca.pem\", ssl_check_hostname = false, cert_reqs = \"CERT_REQUIRED\" }";
+    assert_eq!(config(table).broker.tls, Some(options));
+    let nothing = Config::resolve(&set("broker_ssl_cert_reqs=none")).unwrap().broker.tls;
+    assert_eq!(nothing, Some(TlsOptions { verify: Verify::Nothing, ..TlsOptions::default() }));
+}
+
+#[test]
+fn results_have_tls_of_their_own_unless_they_are_at_the_broker() {
+    let tls = |sets: &[&str]| {
+        let sets = sets.iter().map(|set| (*set).to_owned()).collect();
+        let config = Config::resolve(&Sources { sets, machine: machine(), ..Sources::default() }).unwrap();
+        (config.broker.tls.is_some(), config.result.tls.is_some())
+    };
+    assert_eq!(tls(&["broker_url=redis://box", "broker_use_ssl=1"]), (true, true));
+    assert_eq!(tls(&["broker_url=redis://box", "broker_use_ssl=1", "result_use_ssl=0"]), (true, false));
+    assert_eq!(tls(&["broker_url=redis://box", "broker_use_ssl=1", "result_backend=redis://bag"]), (true, false));
+    assert_eq!(tls(&["broker_url=amqp://box", "broker_use_ssl=1"]), (true, false));
+    assert_eq!(tls(&["result_backend=redis://bag", "redis_backend_use_ssl=1"]), (false, true));
+}
+
+#[test]
+fn mistakes_about_tls_are_answered() {
+    let none = "[broker]\nuse_ssl = false\nssl_certfile = \"me.pem\"";
+    check_errors(
+        file(none),
+        expect!["host.toml:3:16: broker.ssl_certfile: there is no TLS to use it for: broker.use_ssl is false"],
+    );
+    let table = "[broker]\nuse_ssl = { ca_cert = \"ca.pem\", cert_reqs = 1 }";
+    check_errors(
+        file(table),
+        expect![[r#"
+        host.toml:2:13: unknown key `broker.ssl_ca_cert`; did you mean `broker.ssl_ca_certs`?
+        host.toml:2:45: broker.ssl_cert_reqs: expected "required", "optional" or "none", found 1"#]],
+    );
+}
+
+#[test]
+fn files_of_tls_are_read_before_anything_connects() {
+    let wrong = |text: &str| tls::check(&Config::resolve(&file(text)).unwrap()).unwrap_err().to_string();
+    let missing = "[broker]\nurl = \"redis://box\"\nuse_ssl = { ca_certs = \"/no/ca.pem\" }";
+    assert_eq!(
+        wrong(missing),
+        "host.toml:3:24: broker.ssl_ca_certs: cannot read certificates from /no/ca.pem: \
+         I/O error: No such file or directory (os error 2)"
+    );
+    let key = "[result]\nbackend = \"redis://box\"\nssl_keyfile = \"/me.key\"\nssl_cert_reqs = \"none\"";
+    assert_eq!(wrong(key), "host.toml:3:15: result.ssl_keyfile: cannot show a key (/me.key) without a certificate");
+    let file = "[broker]\nurl = \"sqlite:///host.db\"\nuse_ssl = true\nssl_cert_reqs = \"none\"";
+    assert_eq!(
+        wrong(file),
+        "host.toml:3:11: broker.use_ssl: broker URL `sqlite:///host.db`: there is no TLS to a file"
+    );
 }
