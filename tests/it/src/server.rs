@@ -21,6 +21,13 @@ impl Server {
         Server::start("rabbitmq")
     }
 
+    /// As [`Server::rabbitmq`], with TLS. [`Server::start_again_with`] takes lines of its configuration.
+    #[track_caller]
+    pub fn rabbitmq_tls() -> Option<Server> {
+        settings::required(settings::AMQPS)?;
+        Server::start("rabbitmq-tls")
+    }
+
     /// As [`Server::rabbitmq`]. It forgets everything when it is stopped.
     #[track_caller]
     pub fn redis() -> Option<Server> {

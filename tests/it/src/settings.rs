@@ -27,11 +27,16 @@ pub const BROWSER: &str = "TASKHOST_TEST_BROWSER";
 pub const XTASK: &str = "TASKHOST_TEST_XTASK";
 /// The URLs of servers that all tests share.
 pub const AMQP: &str = "TASKHOST_TEST_AMQP";
+pub const AMQPS: &str = "TASKHOST_TEST_AMQPS";
 pub const REDIS: &str = "TASKHOST_TEST_REDIS";
 pub const POSTGRESQL: &str = "TASKHOST_TEST_POSTGRESQL";
 pub const MARIADB: &str = "TASKHOST_TEST_MARIADB";
 pub const MEMCACHED: &str = "TASKHOST_TEST_MEMCACHED";
 pub const SQS: &str = "TASKHOST_TEST_SQS";
+
+/// The folder of certificates that these servers and their tests have in common: `ca.pem`, `client.pem`, `client.key`,
+/// `other-ca.pem`.
+pub const CERTIFICATES: &str = "TASKHOST_TEST_CERTIFICATES";
 
 /// Set by hand: the first seed of the differential test and how many follow.
 pub const SEED: &str = "TASKHOST_TEST_SEED";

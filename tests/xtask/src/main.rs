@@ -11,6 +11,7 @@ mod bench;
 mod cache;
 mod cargo;
 mod celery;
+mod certificates;
 mod debian;
 mod demo;
 mod group;

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::process::{ExitCode, Stdio};
 use std::time::Instant;
 
+use crate::certificates;
 use crate::debian::{self, Installed};
 use crate::node::{self, Node};
 use crate::python::{self, Python};
@@ -54,6 +55,10 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     }
     if debian::in_path(BROWSER) {
         environment.set("TASKHOST_TEST_BROWSER", BROWSER);
+    }
+    match certificates::fetch()? {
+        Installed::Yes => environment.set(certificates::VARIABLE, certificates::obtain()?),
+        Installed::No(reason) => say(&format!("tests with certificates will be skipped: {reason}")),
     }
     let kinds = servers::obtain(&Kind::ALL)?;
 

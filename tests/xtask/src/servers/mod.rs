@@ -20,6 +20,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::Result;
+use crate::certificates;
 use crate::debian::{self, Installed};
 use crate::group::Group;
 
@@ -31,6 +32,7 @@ const POLL: Duration = Duration::from_millis(50);
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Kind {
     RabbitMq,
+    RabbitMqTls,
     Redis,
     PostgreSql,
     MariaDb,
@@ -40,8 +42,8 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Kind; 6] =
-        [Kind::RabbitMq, Kind::Redis, Kind::PostgreSql, Kind::MariaDb, Kind::Memcached, Kind::Sqs];
+    pub(crate) const ALL: [Kind; 7] =
+        [Kind::RabbitMq, Kind::RabbitMqTls, Kind::Redis, Kind::PostgreSql, Kind::MariaDb, Kind::Memcached, Kind::Sqs];
 
     pub(crate) fn parse(name: &str) -> Result<Kind> {
         let known = || Self::ALL.map(Self::name).join(", ");
@@ -52,6 +54,7 @@ impl Kind {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Kind::RabbitMq => "rabbitmq",
+            Kind::RabbitMqTls => "rabbitmq-tls",
             Kind::Redis => "redis",
             Kind::PostgreSql => "postgresql",
             Kind::MariaDb => "mariadb",
@@ -64,6 +67,7 @@ impl Kind {
     pub(crate) fn variable(self) -> &'static str {
         match self {
             Kind::RabbitMq => "TASKHOST_TEST_AMQP",
+            Kind::RabbitMqTls => "TASKHOST_TEST_AMQPS",
             Kind::Redis => "TASKHOST_TEST_REDIS",
             Kind::PostgreSql => "TASKHOST_TEST_POSTGRESQL",
             Kind::MariaDb => "TASKHOST_TEST_MARIADB",
@@ -75,7 +79,7 @@ impl Kind {
     /// The Debian package that it comes in; none if it is fetched from elsewhere.
     pub(crate) fn package(self) -> Option<&'static str> {
         match self {
-            Kind::RabbitMq => Some("rabbitmq-server"),
+            Kind::RabbitMq | Kind::RabbitMqTls => Some("rabbitmq-server"),
             Kind::Redis => Some("redis-server"),
             Kind::PostgreSql => Some("postgresql"),
             Kind::MariaDb => Some("mariadb-server"),
@@ -87,7 +91,7 @@ impl Kind {
     /// True if what Debian has of it is there.
     pub(crate) fn is_installed(self) -> bool {
         match self {
-            Kind::RabbitMq => rabbitmq::is_installed(),
+            Kind::RabbitMq | Kind::RabbitMqTls => rabbitmq::is_installed(),
             Kind::Redis => debian::in_path("redis-server"),
             Kind::PostgreSql => postgresql::is_installed(),
             Kind::MariaDb => mariadb::is_installed(),
@@ -100,6 +104,7 @@ impl Kind {
     pub(crate) fn fetch(self) -> Result<Installed> {
         match self {
             Kind::Sqs => sqs::fetch(),
+            Kind::RabbitMqTls => certificates::fetch(),
             _ => Ok(Installed::Yes),
         }
     }
@@ -149,6 +154,7 @@ impl Server {
     pub(crate) fn start(&mut self, options: &[String]) -> Result<()> {
         let mut command = match self.kind {
             Kind::RabbitMq => rabbitmq::command(self)?,
+            Kind::RabbitMqTls => rabbitmq::command_tls(self, options)?,
             Kind::Redis => redis::command(self),
             Kind::PostgreSql => postgresql::command(self)?,
             Kind::MariaDb => mariadb::command(self)?,
@@ -159,7 +165,9 @@ impl Server {
         let file = fs::File::options().create(true).append(true).open(&log);
         let file = file.map_err(|error| format!("open {}: {error}", log.display()))?;
         let errors = file.try_clone().map_err(|error| format!("open {}: {error}", log.display()))?;
-        command.args(options).stdin(Stdio::null()).stdout(file).stderr(errors);
+        // Of RabbitMQ these are lines of the file that was just written.
+        let words: &[String] = if self.kind == Kind::RabbitMqTls { &[] } else { options };
+        command.args(words).stdin(Stdio::null()).stdout(file).stderr(errors);
         let group = self.running.insert(Group::start(&mut command)?);
         let deadline = Instant::now() + START_TIMEOUT;
         while !answers(self.kind, self.port) {
@@ -174,6 +182,7 @@ impl Server {
 
     pub(crate) fn url(&self) -> String {
         match self.kind {
+            Kind::RabbitMqTls => format!("amqps://guest:guest@127.0.0.1:{}//", self.port),
             Kind::RabbitMq => format!("amqp://guest:guest@127.0.0.1:{}//", self.port),
             Kind::Redis => format!("redis://127.0.0.1:{}/0", self.port),
             Kind::PostgreSql => postgresql::url(self),
@@ -198,7 +207,7 @@ impl Server {
     /// Has the tool of its operators do what these words say.
     pub(crate) fn control(&self, arguments: &[String]) -> Result<String> {
         match self.kind {
-            Kind::RabbitMq => rabbitmq::control(self, arguments),
+            Kind::RabbitMq | Kind::RabbitMqTls => rabbitmq::control(self, arguments),
             _ => Err(format!("{} has no such tool", self.kind.name())),
         }
     }
@@ -214,8 +223,10 @@ impl Drop for Server {
 
 /// True if a server speaks its protocol at this port.
 fn answers(kind: Kind, port: u16) -> bool {
+    let hello = certificates::client_hello();
     let (question, answer): (&[u8], u8) = match kind {
         Kind::RabbitMq => (b"AMQP\x00\x00\x09\x01", 1), // a method frame: connection.start
+        Kind::RabbitMqTls => (&hello, certificates::HANDSHAKE),
         Kind::Redis => (b"PING\r\n", b'+'),
         // May it be TLS? It says no with one letter, and that only when it is ready.
         Kind::PostgreSql => (&[0, 0, 0, 8, 4, 210, 22, 47], b'N'),

@@ -1,11 +1,13 @@
 //! How RabbitMQ is started: with an epmd of its own, so that none is left behind as a daemon.
 
 use std::env;
+use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::Server;
 use crate::Result;
+use crate::certificates;
 use crate::debian;
 use crate::group::Group;
 
@@ -56,6 +58,38 @@ pub(super) fn command(server: &mut Server) -> Result<Command> {
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
             "-kernel inet_dist_use_interface {127,0,0,1} +sbwt none +sbwtdcpu none +sbwtdio none",
         );
+    Ok(command)
+}
+
+/// One that speaks TLS and nothing else, to whoever has a certificate or has none; `lines` are more of its configuration,
+/// such as `ssl_options.fail_if_no_peer_cert=true`. Clients may log in with a certificate (EXTERNAL).
+pub(super) fn command_tls(server: &mut Server, lines: &[String]) -> Result<Command> {
+    let port = server.port;
+    let mut command = command(server)?;
+    // These would make a listener without TLS.
+    command.env_remove("RABBITMQ_NODE_IP_ADDRESS").env_remove("RABBITMQ_NODE_PORT");
+    let certificates = certificates::obtain()?;
+    let certificates = certificates.display();
+    let mut configuration = format!(
+        "listeners.tcp = none\n\
+         listeners.ssl.default = 127.0.0.1:{port}\n\
+         ssl_options.cacertfile = {certificates}/ca.pem\n\
+         ssl_options.certfile = {certificates}/server.pem\n\
+         ssl_options.keyfile = {certificates}/server.key\n\
+         ssl_options.verify = verify_peer\n\
+         auth_mechanisms.1 = PLAIN\n\
+         auth_mechanisms.2 = AMQPLAIN\n\
+         auth_mechanisms.3 = EXTERNAL\n\
+         ssl_cert_login_from = common_name\n"
+    );
+    for line in lines {
+        configuration.push_str(line);
+        configuration.push('\n');
+    }
+    for (name, text) in [("rabbitmq.conf", &*configuration), ("plugins", "[rabbitmq_auth_mechanism_ssl].\n")] {
+        let path = server.folder.join(name);
+        fs::write(&path, text).map_err(|error| format!("write {}: {error}", path.display()))?;
+    }
     Ok(command)
 }
 
