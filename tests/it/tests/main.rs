@@ -71,6 +71,7 @@ mod grants;
 mod journal;
 mod keyvalue;
 mod limits;
+mod matrix;
 mod messages;
 mod metrics;
 mod mixed;

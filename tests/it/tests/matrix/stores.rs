@@ -1,0 +1,190 @@
+//! The result stores, and what is tried with each.
+
+use it::{Engine, Site};
+use serde_json::{Value, json};
+
+use super::{NO, Probe, Row, YES};
+
+pub(super) const ROWS: &[Row] = &[
+    Row { name: "Redis", url: "redis://", open: || Site::open(Engine::Redis) },
+    Row { name: "SQLite", url: "db+sqlite:///", open: || Site::open(Engine::Embedded) },
+    Row { name: "reply queues of RabbitMQ", url: "rpc://", open: || Site::open(Engine::RabbitMqRpc) },
+];
+
+pub(super) const COLUMNS: &[(&str, Probe)] = &[
+    ("results, exceptions", results),
+    ("progress", progress),
+    ("kept for anybody", kept),
+    ("forget", forget),
+    ("expiry", expiry),
+    ("groups", groups),
+    ("chords", chords),
+    ("a failing chord", failing_chord),
+    ("extended", extended),
+    ("usage", usage),
+];
+
+fn yes_or_no(value: &Value) -> String {
+    match value.as_bool() {
+        Some(true) => YES.to_owned(),
+        Some(false) => NO.to_owned(),
+        None => value.as_str().expect("a probe emits true, false or a text").to_owned(),
+    }
+}
+
+fn results(site: &Site) -> String {
+    let _host = site.host(&[]);
+    let code = r#"
+values = [None, True, "ü\U0001f600", [1, {"a": [2.5]}], 10**30, "x" * 100_000]
+same = [call("tasks.echo", value) == value for value in values]
+failed = fails("tasks.fail", "no")
+emit([same, failed["type"], failed["args"], fails("nobody.knows")["type"]])
+"#;
+    let all = vec![true; 6];
+    assert_eq!(site.client(code), json!([all, "ValueError", ["no"], "NotRegistered"]));
+    YES.to_owned()
+}
+
+fn progress(site: &Site) -> String {
+    let _host = site.host(&["--set", "task.track_started=true"]);
+    let code = r#"
+result = send("tasks.progress", 4, 0.5)
+until(lambda: result.state == "PROGRESS" and result.info["total"] == 4, "progress")
+emit(get(result) == 4)
+"#;
+    yes_or_no(&site.client(code))
+}
+
+/// Another process than the one that published can ask, and `host result` can.
+fn kept(site: &Site) -> String {
+    let _host = site.host(&[]);
+    let id = site.client(r#"result = send("tasks.add", 2, 3); get(result); emit(result.id)"#);
+    let id = id.as_str().expect("an id");
+    let state = site.client(&format!(r#"emit(app.AsyncResult("{id}").state)"#));
+    let shown = site.command(&["result", id]);
+    if state == "SUCCESS" {
+        assert!(shown.success().out.contains('5'));
+        return YES.to_owned();
+    }
+    assert_eq!(state, "PENDING");
+    shown.refused(&["sends results only to the program that published the task"]);
+    NO.to_owned()
+}
+
+fn forget(site: &Site) -> String {
+    let _host = site.host(&[]);
+    let code = r#"
+result = send("tasks.add", 2, 3)
+get(result)
+try:
+    result.forget()
+    emit(app.AsyncResult(result.id).state == "PENDING")
+except NotImplementedError:
+    emit(False)
+"#;
+    yes_or_no(&site.client(code))
+}
+
+/// By itself, or when Celery's own task for it runs, which its beat sends each night.
+fn expiry(site: &Site) -> String {
+    let _host = site.host(&["--set", "result.expires=2s"]);
+    let code = r#"
+app.conf.result_expires = 2
+result = send("tasks.add", 2, 3)
+get(result)
+gone = lambda: app.AsyncResult(result.id).state == "PENDING"
+if gone():
+    emit(False)
+else:
+    until_gone = time.monotonic() + 6
+    while time.monotonic() < until_gone and not gone():
+        time.sleep(INTERVAL)
+    if gone():
+        emit("by itself")
+    else:
+        cleanup = send("celery.backend_cleanup")
+        until(gone, "the result has expired")
+        emit("`celery.backend_cleanup`")
+"#;
+    yes_or_no(&site.client(code))
+}
+
+fn groups(site: &Site) -> String {
+    let _host = site.host(&[]);
+    let code = r#"
+from celery import group
+from celery.result import GroupResult
+add = lambda n: app.signature("tasks.add", args=(n, n))
+result = group(add(n) for n in range(5)).apply_async()
+values = result.get(timeout=PATIENCE)
+try:
+    result.save()
+    restored = GroupResult.restore(result.id, app=app)
+    emit(values == [0, 2, 4, 6, 8] and restored.get(timeout=PATIENCE) == values)
+except (NotImplementedError, AttributeError):
+    emit("not saved" if values == [0, 2, 4, 6, 8] else False)
+"#;
+    yes_or_no(&site.client(code))
+}
+
+/// How the last member of a chord is found: the store counts, or a task looks.
+fn chords(site: &Site) -> String {
+    let host = site.host(&["--set", &default_queue(site)]);
+    let code = r#"
+from celery import chord
+header = [app.signature("tasks.add", args=(n, n)) for n in range(10)]
+try:
+    result = chord(header)(app.signature("tasks.echo"))
+    emit(result.get(timeout=PATIENCE) == [n * 2 for n in range(10)])
+except NotImplementedError:
+    emit(False)
+"#;
+    match (site.client(code), host.lines_with("celery.chord_unlock").is_empty()) {
+        (Value::Bool(true), true) => "counted".to_owned(),
+        (Value::Bool(true), false) => "`celery.chord_unlock`".to_owned(),
+        (answer, _) => yes_or_no(&answer),
+    }
+}
+
+fn failing_chord(site: &Site) -> String {
+    let _host = site.host(&["--set", &default_queue(site)]);
+    let code = r#"
+from celery import chord
+header = [app.signature("tasks.add", args=(1, 1)), app.signature("tasks.fail", args=("no",))]
+try:
+    result = chord(header)(app.signature("tasks.echo"))
+    emit(outcome(result)["type"])
+except NotImplementedError:
+    emit(False)
+"#;
+    match site.client(code) {
+        Value::String(name) => name,
+        answer => yes_or_no(&answer),
+    }
+}
+
+fn extended(site: &Site) -> String {
+    let _host = site.host(&["--set", "result.extended=true"]);
+    let code = r#"
+app.conf.result_extended = True
+result = send("tasks.add", 2, 3)
+get(result)
+emit((result.name, list(result.args or [])) == ("tasks.add", [2, 3]))
+"#;
+    yes_or_no(&site.client(code))
+}
+
+fn usage(site: &Site) -> String {
+    let _host = site.host(&["--set", "result.usage=true"]);
+    let code = r#"
+result = send("tasks.add", 2, 3)
+get(result)
+emit((result._get_task_meta().get("usage") or {}).get("memory", 0) > 0)
+"#;
+    yes_or_no(&site.client(code))
+}
+
+/// What follows a task goes where this worker is.
+fn default_queue(site: &Site) -> String {
+    format!("task.default_queue={}", site.queue)
+}
