@@ -13,7 +13,7 @@ use crate::redis::{self, RedisBroker, RedisOptions};
 use crate::sqlite::{self, SqliteBroker, SqliteOptions};
 
 /// The schemes that [`connect`] knows, as an error message lists them.
-const KNOWN: &str = "amqp, pyamqp, redis, redis+socket, sqlite, sqla+sqlite, memory";
+const KNOWN: &str = "amqp, amqps, pyamqp, redis, redis+socket, sqlite, sqla+sqlite, memory";
 
 /// How to connect.
 #[derive(Debug, Clone)]
@@ -76,7 +76,7 @@ pub async fn connect(url: &str, options: &ConnectOptions) -> Result<Arc<dyn Brok
 /// Checks a URL as far as that is possible without connecting.
 pub fn check_url(url: &str) -> Result<(), BrokerError> {
     match scheme(url)? {
-        Scheme::RabbitMq => rabbitmq::parse_url(url).map(drop),
+        Scheme::RabbitMq => rabbitmq::check_url(url),
         Scheme::Redis => redis::check_redis_url(url),
         Scheme::Sqlite => sqlite::sqlite_path(url).map(drop),
         Scheme::Memory => Ok(()),
@@ -98,8 +98,9 @@ pub fn check_transport_options(url: &str, options: &[(String, String)]) -> Resul
 pub fn check_tls(url: &str, tls: Option<&TlsOptions>) -> Result<(), BrokerError> {
     let refuse = |reason: &str| Err(BrokerError::Url { url: RedactedUrl::new(url), reason: reason.to_owned() });
     match scheme(url)? {
+        Scheme::RabbitMq => rabbitmq::check_tls(url, tls),
         _ if tls.is_none() => Ok(()),
-        Scheme::RabbitMq | Scheme::Redis => refuse("TLS is not in this version"),
+        Scheme::Redis => refuse("TLS is not in this version"),
         Scheme::Sqlite => refuse("there is no TLS to a file"),
         Scheme::Memory => refuse("there is no TLS within a process"),
     }
@@ -112,8 +113,6 @@ fn scheme(url: &str) -> Result<Scheme, BrokerError> {
     };
     match scheme {
         "memory" => Ok(Scheme::Memory),
-        // The adapter says why not.
-        "amqps" => Ok(Scheme::RabbitMq),
         _ if rabbitmq::SCHEMES.contains(&scheme) => Ok(Scheme::RabbitMq),
         _ if redis::SCHEMES.contains(&scheme) => Ok(Scheme::Redis),
         _ if sqlite::SCHEMES.contains(&scheme) => Ok(Scheme::Sqlite),
@@ -135,6 +134,7 @@ mod tests {
         for url in [
             "amqp://box//",
             "pyamqp://me:x@box/v",
+            "amqps://box",
             "redis://:x@box/0",
             "sqlite:///host.db",
             "sqla+sqlite:////tmp/host.db",
@@ -146,14 +146,13 @@ mod tests {
         assert_eq!(
             reason("sqs://key:secret@box"),
             "broker URL `sqs://key:**@box`: `sqs` comes later: not in this version \
-             (known: amqp, pyamqp, redis, redis+socket, sqlite, sqla+sqlite, memory)"
+             (known: amqp, amqps, pyamqp, redis, redis+socket, sqlite, sqla+sqlite, memory)"
         );
         assert!(reason("rediss://box").contains("TLS"));
         assert!(reason("sentinel://box").contains("Sentinel"));
         assert!(reason("kafka://box").contains("unknown scheme `kafka` (known: amqp,"));
         assert!(reason("host.db").contains("has no scheme"));
         assert!(reason("sqlite://").contains("a file is needed"));
-        assert!(reason("amqps://box").contains("TLS"));
         let options = [("global_keyprefix".to_owned(), "app:".to_owned())];
         assert!(check_transport_options("redis://box", &options).is_ok());
         assert!(check_transport_options("amqp://box", &[]).is_ok());

@@ -3,6 +3,7 @@
 //! Read from options by the names that Celery, kombu and redis-py give them. Its provider is named here and
 //! is not the process's, which libraries fight about.
 
+mod trouble;
 mod verify;
 
 use std::path::{Path, PathBuf};
@@ -14,6 +15,8 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+
+pub use self::trouble::trouble;
 
 /// How much of a server's certificate is checked (Python's `ssl.CERT_REQUIRED` with and without `check_hostname`,
 /// `ssl.CERT_NONE`).

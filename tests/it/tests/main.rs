@@ -97,6 +97,7 @@ mod stories;
 mod structure;
 mod stubs;
 mod timing;
+mod tls;
 mod traces;
 mod typed;
 mod values;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use dial::tls;
 use lapin::ErrorKind;
 use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
 
@@ -83,7 +84,7 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Amqp(error) => error.fmt(f),
+            Self::Amqp(error) => f.write_str(&said(error)),
             Self::TimedOut(after) => write!(f, "no answer within {} s", after.as_secs()),
             Self::Blocked { may_have_been_sent } => {
                 f.write_str("the broker is short of memory or disk and blocks whoever publishes")?;
@@ -100,6 +101,15 @@ impl From<lapin::Error> for Failure {
     fn from(error: lapin::Error) -> Self {
         Self::Amqp(error)
     }
+}
+
+/// What lapin says, or what it means where the trouble is TLS.
+fn said(error: &lapin::Error) -> String {
+    let of_tls = match error.kind() {
+        ErrorKind::IOError(error) => tls::trouble(&**error),
+        _ => None,
+    };
+    of_tls.unwrap_or_else(|| error.to_string())
 }
 
 /// Waits for an answer of the broker, but not for ever.

@@ -24,14 +24,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use dial::tls::{Tls, TlsOptions};
 use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
-use lapin::uri::AMQPUri;
 use lapin::{Connection, ConnectionProperties};
 use taskhost_core::{ExchangeKind, Publication, Queue, QueueKind, QueueName, RedactedUrl};
 use tracing::warn;
 use uuid::Uuid;
 
+use self::address::Address;
 use self::announcer::Announcer;
 use self::consumer::RabbitConsumer;
 use self::declare::{Declarer, short};
@@ -43,7 +44,7 @@ use crate::broadcast::{Inbox, Subscription, Topic};
 use crate::connect::ConnectOptions;
 use crate::port::{Broker, BrokerError, Capabilities, Consumer};
 
-pub(crate) use self::address::{SCHEMES, parse as parse_url};
+pub(crate) use self::address::SCHEMES;
 
 /// AMQP's code and text for "nothing is wrong".
 const REPLY_SUCCESS: u16 = 200;
@@ -76,8 +77,25 @@ struct Session {
 #[derive(Clone)]
 struct Connector {
     url: RedactedUrl,
-    uri: AMQPUri,
+    address: Address,
+    tls: Option<Tls>,
     options: ConnectOptions,
+}
+
+/// Checks a URL without reading what it names.
+pub(crate) fn check_url(url: &str) -> Result<(), BrokerError> {
+    Address::parse(url, None).map(drop)
+}
+
+/// Checks a URL and, if it or the options ask for TLS, reads the files that this needs.
+pub(crate) fn check_tls(url: &str, tls: Option<&TlsOptions>) -> Result<(), BrokerError> {
+    load(url, &Address::parse(url, tls)?).map(drop)
+}
+
+/// Files that are wrong may be about to be replaced, so that connecting may work later.
+fn load(url: &str, address: &Address) -> Result<Option<Tls>, BrokerError> {
+    let loaded = address.tls.as_ref().map(TlsOptions::load).transpose();
+    loaded.map_err(|error| BrokerError::Connect { url: RedactedUrl::new(url), source: error.into(), transient: true })
 }
 
 /// What a connection is for.
@@ -94,7 +112,9 @@ enum Role {
 impl RabbitMq {
     /// Connects.
     pub async fn connect(url: &str, options: &ConnectOptions) -> Result<Self, BrokerError> {
-        let connector = Connector { url: RedactedUrl::new(url), uri: parse_url(url)?, options: options.clone() };
+        let address = Address::parse(url, options.tls.as_ref())?;
+        let tls = load(url, &address)?;
+        let connector = Connector { url: RedactedUrl::new(url), address, tls, options: options.clone() };
         let connection = Arc::new(connector.connect(Role::Consume).await?);
         let takes_tasks = AtomicBool::new(false);
         let (publisher, delays) = (Publisher::new(connector.clone()), Delays::new(connector.clone()));
@@ -256,8 +276,9 @@ impl Connector {
             let transient = failure.is_transient();
             BrokerError::Connect { url: self.url.clone(), source: failure.into(), transient }
         };
-        let deadline = self.uri.query.connection_timeout.map_or(self.options.timeout, Duration::from_millis);
-        socket::connect(self.uri.clone(), properties, deadline).await.map_err(fail)
+        let Address { uri, timeout, .. } = &self.address;
+        let deadline = timeout.unwrap_or(self.options.timeout);
+        socket::connect(uri.clone(), self.tls.clone(), properties, deadline).await.map_err(fail)
     }
 }
 

@@ -8,7 +8,8 @@ use std::net::Shutdown;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use lapin::tcp::{AMQPUriTcpExt, AsyncTcpStream};
+use dial::tls::Tls;
+use lapin::tcp::{AMQPUriTcpExt, AsyncTcpStream, RustlsConnector};
 use lapin::uri::AMQPUri;
 use lapin::{Connection, ConnectionProperties};
 use socket2::{SockRef, Socket, TcpKeepalive};
@@ -26,9 +27,10 @@ const KEEPALIVE_PROBES_MAX: u32 = 3;
 #[cfg(target_os = "linux")]
 const UNRECEIVED_MAX: Duration = Duration::from_secs(30);
 
-/// Connects and logs in, within the deadline.
+/// Connects, over TLS if there is one, and logs in, all within the deadline.
 pub(super) async fn connect(
     uri: AMQPUri,
+    tls: Option<Tls>,
     properties: ConnectionProperties,
     deadline: Duration,
 ) -> Result<Connection, Failure> {
@@ -37,15 +39,23 @@ pub(super) async fn connect(
     let runtime = lapin::runtime::default_runtime()?;
     // The one that lapin hands over is the same; only of this one the compiler knows the type.
     let ours = runtime.clone();
+    let connector = tls.map(|tls| RustlsConnector::from(tls.config()));
     let open = async move |uri: AMQPUri, _| {
-        let opening = tokio::time::timeout(deadline, uri.connect_async(&ours));
-        let stream = opening.await.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
-        if let AsyncTcpStream::Plain(plain) = &stream {
-            let tcp = SockRef::from(plain.get_ref());
-            watch_over(&tcp)?;
-            let _ = socket.set(tcp.try_clone()?);
-        }
-        Ok(stream)
+        let opening = async {
+            // Plain, whatever the scheme: which certificates are believed is not lapin's to decide.
+            let stream = uri.connect_async(&ours).await?;
+            if let AsyncTcpStream::Plain(plain) = &stream {
+                let tcp = SockRef::from(plain.get_ref());
+                watch_over(&tcp)?;
+                let _ = socket.set(tcp.try_clone()?);
+            }
+            match &connector {
+                Some(connector) => stream.into_rustls(connector, &uri.authority.host).await,
+                None => Ok(stream),
+            }
+        };
+        let opened = tokio::time::timeout(deadline, opening).await;
+        Ok(opened.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??)
     };
     let connecting = Connection::connector(uri, runtime, open, properties);
     let connected = tokio::time::timeout(deadline, connecting).await;

@@ -2,6 +2,7 @@
 
 mod broadcasts;
 mod queues;
+mod tls;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
