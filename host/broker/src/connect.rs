@@ -55,7 +55,7 @@ enum Scheme {
     Memory,
 }
 
-/// Connects to the broker that the URL names.
+/// Connects to the one broker that the URL names; [`Endpoint`](crate::Endpoint) reads lists of them.
 pub async fn connect(url: &str, options: &ConnectOptions) -> Result<Arc<dyn Broker>, BrokerError> {
     Ok(match scheme(url)? {
         Scheme::RabbitMq => Arc::new(RabbitMq::connect(url, options).await?),
@@ -73,8 +73,8 @@ pub async fn connect(url: &str, options: &ConnectOptions) -> Result<Arc<dyn Brok
     })
 }
 
-/// Checks a URL as far as that is possible without connecting.
-pub fn check_url(url: &str) -> Result<(), BrokerError> {
+/// Checks the URL of one server as far as that is possible without connecting.
+pub(crate) fn check_url(url: &str) -> Result<(), BrokerError> {
     match scheme(url)? {
         Scheme::RabbitMq => rabbitmq::check_url(url),
         Scheme::Redis => redis::check_redis_url(url),
@@ -83,8 +83,8 @@ pub fn check_url(url: &str) -> Result<(), BrokerError> {
     }
 }
 
-/// Checks options of a transport as far as that is possible without connecting.
-pub fn check_transport_options(url: &str, options: &[(String, String)]) -> Result<(), BrokerError> {
+/// Checks options of one server's transport as far as that is possible without connecting.
+pub(crate) fn check_transport_options(url: &str, options: &[(String, String)]) -> Result<(), BrokerError> {
     match scheme(url)? {
         Scheme::Redis => RedisOptions::default().set(url, options),
         _ if options.is_empty() => Ok(()),
@@ -94,8 +94,9 @@ pub fn check_transport_options(url: &str, options: &[(String, String)]) -> Resul
     }
 }
 
-/// Checks that TLS can be had as URL and options ask for it: reads the files that they name, and connects to nothing.
-pub fn check_tls(url: &str, tls: Option<&TlsOptions>) -> Result<(), BrokerError> {
+/// Checks that one server can have TLS as URL and options ask for it: reads the files that they name, and connects to
+/// nothing.
+pub(crate) fn check_tls(url: &str, tls: Option<&TlsOptions>) -> Result<(), BrokerError> {
     let refuse = |reason: &str| Err(BrokerError::Url { url: RedactedUrl::new(url), reason: reason.to_owned() });
     match scheme(url)? {
         Scheme::RabbitMq => rabbitmq::check_tls(url, tls),

@@ -7,15 +7,19 @@ mod broadcast;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod connect;
+mod failover;
 mod letters;
 mod memory;
 mod port;
 mod rabbitmq;
 mod redis;
+mod servers;
+mod split;
 mod sqlite;
 
 pub use broadcast::{Inbox, Subscription, Topic};
-pub use connect::{ConnectOptions, check_tls, check_transport_options, check_url, connect};
+pub use connect::{ConnectOptions, connect};
+pub use failover::FailoverStrategy;
 pub use memory::{MemoryBroker, MemoryConnection};
 pub use port::{
     Acknowledgement, BoxError, Broker, BrokerError, Capabilities, Consumer, DELIVERY_COUNT_HEADER, Delivery, PutBack,
@@ -23,4 +27,5 @@ pub use port::{
 };
 pub use rabbitmq::RabbitMq;
 pub use redis::{RedisBroker, RedisOptions};
+pub use servers::{Endpoint, check_tls, check_transport_options, check_url, server_urls};
 pub use sqlite::{SqliteBroker, SqliteOptions, sqlite_path};

@@ -186,6 +186,9 @@ pub enum BrokerError {
     Url { url: RedactedUrl, reason: String },
     #[error("connect to {url}")]
     Connect { url: RedactedUrl, source: BoxError, transient: bool },
+    /// None of several servers can be used; each with what it said.
+    #[error("connect to any broker: {}", listed(failures))]
+    NoServer { failures: Vec<(RedactedUrl, String)>, transient: bool },
     #[error("declare queue `{queue}`")]
     Declare { queue: QueueName, source: BoxError, transient: bool },
     #[error("consume queue `{queue}`")]
@@ -220,6 +223,7 @@ impl BrokerError {
             Self::Url { .. } | Self::Unroutable { .. } | Self::CannotBroadcast => false,
             Self::Lost { .. } | Self::Taken { .. } => true,
             Self::Connect { transient, .. }
+            | Self::NoServer { transient, .. }
             | Self::Declare { transient, .. }
             | Self::Consume { transient, .. }
             | Self::Publish { transient, .. }
@@ -233,4 +237,8 @@ impl BrokerError {
     pub fn is_taken(&self) -> bool {
         matches!(self, Self::Taken { .. })
     }
+}
+
+fn listed(failures: &[(RedactedUrl, String)]) -> String {
+    failures.iter().map(|(url, said)| format!("{url}: {said}")).collect::<Vec<_>>().join("; ")
 }

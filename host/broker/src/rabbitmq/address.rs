@@ -40,9 +40,6 @@ impl Address {
     pub(crate) fn parse(text: &str, tls: Option<&TlsOptions>) -> Result<Self, BrokerError> {
         let refuse = |reason: String| BrokerError::Url { url: RedactedUrl::new(text), reason };
         let (scheme, rest) = text.split_once("://").ok_or_else(|| refuse("has no scheme".to_owned()))?;
-        if SCHEMES.iter().any(|scheme| rest.contains(&format!(";{scheme}://"))) {
-            return Err(refuse("a list of brokers is not supported by this version".to_owned()));
-        }
         let mut url = Url::parse(&format!("amqp://{rest}")).map_err(|error| refuse(error.to_string()))?;
         let host = url.host_str().filter(|host| !host.is_empty()).map(|host| host.trim_matches(['[', ']']).to_owned());
         if host.is_none() && url.set_host(Some("localhost")).is_err() {
@@ -175,7 +172,6 @@ mod tests {
         assert!(reason("amqp://box?ssl_version=3").contains("there is no option `ssl_version`"));
         assert!(reason("amqp://box?login_method=KERBEROS").contains("there is no login_method `KERBEROS`"));
         assert!(reason("amqp://box?connect_timeout=0").ends_with("connect_timeout `0` is no number of seconds"));
-        assert!(reason("amqp://a//;amqp://b//").ends_with("a list of brokers is not supported by this version"));
         assert!(reason("amqp://me:secret@box:port/").starts_with("broker URL `amqp://me:**@box:port/`: "));
     }
 }
