@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use broker::{Endpoint, FailoverStrategy};
 use serde_json::json;
 use taskhost_core::control::Mail;
 use taskhost_core::protocol::content::{Json, MapWriter};
-use taskhost_core::{Codec, Message};
+use taskhost_core::{Codec, Message, RedactedUrl};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use worker::{Desk, Facts, RestartRefused};
@@ -36,19 +37,25 @@ pub(crate) struct ProcessFacts {
     /// Every setting with Celery's name, and whether somebody gave it.
     conf: Vec<(String, Json, bool)>,
     report: String,
-    broker: Json,
+    endpoint: Arc<Endpoint>,
+    strategy: FailoverStrategy,
+    connect_timeout: Duration,
+    transport_options: Vec<(String, String)>,
     time_limits: [f64; 2],
     pool_restarts: bool,
     reloader: mpsc::Sender<Question>,
 }
 
 impl ProcessFacts {
-    pub(crate) fn new(config: &Config, reloader: mpsc::Sender<Question>) -> Self {
+    pub(crate) fn new(config: &Config, endpoint: Arc<Endpoint>, reloader: mpsc::Sender<Question>) -> Self {
         let seconds = |limit: Option<Duration>| limit.map_or(0.0, |limit| limit.as_secs_f64());
         Self {
             conf: conf(config),
             report: report(config),
-            broker: broker(&config.broker.url, config.broker.connection_timeout, &config.broker.transport_options),
+            endpoint,
+            strategy: config.broker.failover_strategy,
+            connect_timeout: config.broker.connection_timeout,
+            transport_options: config.broker.transport_options.clone(),
             time_limits: [seconds(config.task.soft_time_limit), seconds(config.task.time_limit)],
             pool_restarts: config.worker.pool_restarts,
             reloader,
@@ -68,7 +75,7 @@ impl Facts for ProcessFacts {
     }
 
     fn broker(&self) -> Json {
-        self.broker.clone()
+        broker(self)
     }
 
     fn time_limits(&self) -> [f64; 2] {
@@ -186,6 +193,7 @@ fn report(config: &Config) -> String {
 
 /// Seconds between signs of life of a connection.
 fn heartbeat(url: &SecretUrl) -> f64 {
+    let url = &SecretUrl::new(&broker::server_urls(url.expose()).remove(0));
     if !is_amqp(url) {
         return 0.0;
     }
@@ -199,7 +207,9 @@ fn is_amqp(url: &SecretUrl) -> bool {
 }
 
 /// kombu/connection.py `info`
-fn broker(url: &SecretUrl, connect_timeout: Duration, options: &[(String, String)]) -> Json {
+fn broker(facts: &ProcessFacts) -> Json {
+    let url = &SecretUrl::new(facts.endpoint.in_use());
+    let alternates = facts.endpoint.alternates().iter().map(|url| RedactedUrl::new(url).to_string());
     let scheme = url.scheme();
     let parts = UrlParts::of(url.expose());
     let is_amqp = is_amqp(url);
@@ -219,13 +229,13 @@ fn broker(url: &SecretUrl, connect_timeout: Duration, options: &[(String, String
         .put("insist", &false)
         .put("ssl", &matches!(scheme.as_str(), "amqps" | "rediss"))
         .put("transport", &scheme)
-        .put("connect_timeout", &connect_timeout.as_secs_f64())
-        .put("transport_options", &Json::object(options.iter().map(|(key, value)| (key, value))))
+        .put("connect_timeout", &facts.connect_timeout.as_secs_f64())
+        .put("transport_options", &Json::object(facts.transport_options.iter().map(|(key, value)| (key, value))))
         .put("login_method", &is_amqp.then_some("PLAIN"))
         .put("uri_prefix", &nothing)
         .put("heartbeat", &heartbeat(url))
-        .put("failover_strategy", "round-robin")
-        .put("alternates", &Json::empty_list())
+        .put("failover_strategy", facts.strategy.as_str())
+        .put("alternates", &Json::array(alternates))
         .put("credential_provider", &nothing);
     broker.finish()
 }
@@ -261,6 +271,7 @@ impl UrlParts {
 mod tests {
     use super::*;
     use crate::config::{Flag, Machine, Sources};
+    use crate::wiring;
 
     fn config(broker: &str) -> Config {
         let flag = |name, key, text: &str| Flag { name, key, text: text.to_owned() };
@@ -274,7 +285,8 @@ mod tests {
     }
 
     fn facts(broker: &str) -> ProcessFacts {
-        ProcessFacts::new(&config(broker), mpsc::channel(1).0)
+        let config = config(broker);
+        ProcessFacts::new(&config, wiring::endpoint(&config, true), mpsc::channel(1).0)
     }
 
     #[test]
@@ -323,10 +335,20 @@ mod tests {
         assert_eq!(shown("sqlite:///host.db"), r#""sqlite" null null null "host.db" 0.0 false"#);
     }
 
+    #[test]
+    fn several_servers_are_all_told_and_the_one_in_use_in_detail() {
+        let broker = facts("amqp://me:secret@one:1//;redis://:secret@two/3").broker();
+        let shown = |key: &str| broker.get(key).expect(key).to_string();
+        assert_eq!((shown("hostname"), shown("failover_strategy")), (r#""one""#.into(), r#""round-robin""#.into()));
+        assert_eq!(shown("alternates"), r#"["amqp://me:**@one:1//", "redis://:**@two/3"]"#);
+        assert_eq!(facts("amqp://one").broker().get("alternates").expect("alternates").to_string(), "[]");
+    }
+
     #[tokio::test]
     async fn a_restart_loads_plugins_unless_the_operator_does_not_want_it() {
         let (reloader, mut asked) = mpsc::channel::<Question>(1);
-        let mut facts = ProcessFacts::new(&config("amqp://box//"), reloader);
+        let config = config("amqp://box//");
+        let mut facts = ProcessFacts::new(&config, wiring::endpoint(&config, true), reloader);
         let reloading = tokio::spawn(async move {
             while let Some((request, answer)) = asked.recv().await {
                 assert_eq!(request, Request::Reload);

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, anyhow};
 use async_trait::async_trait;
-use broker::{Broker, BrokerError};
+use broker::{Broker, BrokerError, Endpoint};
 use sandbox::{CacheConfig, EventSink, Outlet, PublishSink, ResultSource, Sandbox, StateSink};
 use store::state::{NodeState, StateFile, StateMemory};
 use store::{ReplySender, ResultStore, SharedRates, StoreOptions};
@@ -23,11 +23,11 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 use tracing::warn;
 use worker::{
-    Announcer, Cancel, Connection, Connector, Desk, EventSettings, Invoker, Mailbox, MailboxSettings, Publisher, Pulse,
-    Reports, Tally, Tracing,
+    Announcer, Cancel, Connection, Connector, Desk, EventSettings, Invoker, Mailbox, MailboxSettings, Moves, Publisher,
+    Pulse, Reports, Tally, Tracing,
 };
 
-use crate::config::{Config, LimitsConfig, Origin, SecretUrl};
+use crate::config::{BrokerConfig, Config, LimitsConfig, Origin, SecretUrl};
 use crate::exit::{Failure, OrHint};
 use crate::otel;
 use crate::security;
@@ -72,22 +72,40 @@ pub(crate) fn host_name() -> String {
     gethostname::gethostname().to_string_lossy().into_owned()
 }
 
-/// Connects to the configured broker, each time anew.
-struct BrokerConnector {
-    url: SecretUrl,
-    options: broker::ConnectOptions,
-}
+/// Connects to the configured brokers, each time anew.
+struct BrokerConnector(Arc<Endpoint>);
 
 #[async_trait]
 impl Connector for BrokerConnector {
     async fn connect(&self) -> Result<Arc<dyn Broker>, BrokerError> {
-        broker::connect(self.url.expose(), &self.options).await
+        self.0.connect().await
+    }
+
+    async fn follow(&self) -> Result<Arc<dyn Broker>, BrokerError> {
+        self.0.follow().await
+    }
+
+    fn leave(&self) {
+        self.0.leave();
+    }
+
+    fn moves(&self) -> Moves {
+        Moves::new(self.0.moves())
     }
 }
 
+/// The configured brokers. One for a process, whose connections are to meet at the same server.
+pub(crate) fn endpoint(config: &Config, waits_while_blocked: bool) -> Arc<Endpoint> {
+    let BrokerConfig { url, write_url, failover_strategy, .. } = &config.broker;
+    let options = connect_options(config, waits_while_blocked);
+    let seed = uuid::Uuid::new_v4().as_u64_pair().0;
+    let write = write_url.as_ref().map(SecretUrl::expose);
+    Arc::new(Endpoint::new(url.expose(), write, *failover_strategy, &options, seed))
+}
+
 /// What makes a worker's connections to the broker.
-pub(crate) fn connector(config: &Config) -> Arc<dyn Connector> {
-    Arc::new(BrokerConnector { url: config.broker.url.clone(), options: connect_options(config, true) })
+pub(crate) fn connector(endpoint: Arc<Endpoint>) -> Arc<dyn Connector> {
+    Arc::new(BrokerConnector(endpoint))
 }
 
 fn connect_options(config: &Config, waits_while_blocked: bool) -> broker::ConnectOptions {
@@ -102,7 +120,12 @@ fn connect_options(config: &Config, waits_while_blocked: bool) -> broker::Connec
 }
 
 /// Hears what the broker brings for this node. None if the operator does not want that.
-pub(crate) fn mailbox(config: &Config, desk: Arc<Desk>, pulse: Option<Arc<Pulse>>) -> Result<Option<Mailbox>, Failure> {
+pub(crate) fn mailbox(
+    config: &Config,
+    endpoint: Arc<Endpoint>,
+    desk: Arc<Desk>,
+    pulse: Option<Arc<Pulse>>,
+) -> Result<Option<Mailbox>, Failure> {
     if !config.worker.enable_remote_control {
         return Ok(None);
     }
@@ -115,7 +138,7 @@ pub(crate) fn mailbox(config: &Config, desk: Arc<Desk>, pulse: Option<Arc<Pulse>
         oid: uuid::Uuid::new_v4().to_string(),
         clock: now,
     };
-    Ok(Some(Mailbox { settings, connector: connector(config), desk, pulse }))
+    Ok(Some(Mailbox { settings, connector: connector(endpoint), desk, pulse }))
 }
 
 /// Tells monitors what happens.
@@ -132,9 +155,8 @@ pub(crate) fn announcer(config: &Config, tally: Option<Arc<Tally>>) -> Arc<Annou
 
 /// A connection to the broker, for a command that needs one now.
 pub(crate) async fn broker(config: &Config) -> Result<Arc<dyn Broker>, Failure> {
-    let options = connect_options(config, false);
-    let connected = broker::connect(config.broker.url.expose(), &options).await.context("cannot reach the broker");
-    let origin = config.origin("broker.url");
+    let connected = endpoint(config, false).connect().await.context("cannot reach the broker");
+    let origin = config.broker_origin();
     connected.or_hint(format!("the broker's URL comes from: {origin}; `host config` shows all settings"))
 }
 

@@ -1,6 +1,7 @@
 //! The broker that is connected now, for everybody who publishes.
 //!
-//! Connecting and noticing loss is the supervisor's business.
+//! Connecting and noticing loss is the supervisor's business: it leads where there are several servers, and
+//! mailbox and events follow.
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -9,15 +10,76 @@ use broker::{Broker, BrokerError};
 use rustc_hash::FxHashSet;
 use store::ReplySender;
 use taskhost_core::{Publication, Queue, QueueName};
+use tokio::sync::watch;
 
 /// Queues that are remembered to be there. A task that calls others by more queues looks again.
 const DECLARED_MAX: usize = 1_000;
 
-/// Makes connections to one broker.
+/// Makes connections to one broker, or to whichever of several servers is in use.
 #[async_trait]
 pub trait Connector: Send + Sync {
-    /// Connects anew.
+    /// Connects anew, to the server in use or to the next one that works. For whoever takes tasks: others
+    /// [follow](Connector::follow).
     async fn connect(&self) -> Result<Arc<dyn Broker>, BrokerError>;
+
+    /// Connects to the server in use, and to no other.
+    async fn follow(&self) -> Result<Arc<dyn Broker>, BrokerError> {
+        self.connect().await
+    }
+
+    /// The server in use lets us in and is of no use: another one is tried first.
+    fn leave(&self) {}
+
+    /// Tells from now on when another server is in use.
+    fn moves(&self) -> Moves {
+        Moves::default()
+    }
+}
+
+/// Whether what was connected to is still the server in use.
+#[derive(Default)]
+pub struct Moves(Option<watch::Receiver<u64>>);
+
+impl Moves {
+    /// `changes` whenever another server is used.
+    pub fn new(changes: watch::Receiver<u64>) -> Self {
+        Self(Some(changes))
+    }
+
+    /// Returns when another server is in use.
+    pub(crate) async fn moved(&mut self) {
+        if let Some(changes) = &mut self.0
+            && changes.changed().await.is_ok()
+        {
+            return;
+        }
+        std::future::pending().await
+    }
+}
+
+/// How long a lost or missing broker is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retry {
+    /// Celery's `broker_connection_retry_on_startup`.
+    pub on_startup: bool,
+    /// `broker_connection_retry`: once there was a connection.
+    pub afterwards: bool,
+    /// `broker_connection_max_retries`; for ever, without it.
+    pub most: Option<u32>,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { on_startup: true, afterwards: true, most: None }
+    }
+}
+
+impl Retry {
+    /// Whether to try again after so many retries without success.
+    pub(crate) fn allows(self, first: bool, retries: u32) -> bool {
+        let wanted = if first { self.on_startup } else { self.afterwards };
+        wanted && self.most.is_none_or(|most| retries < most)
+    }
 }
 
 /// A place that holds the current connection, if there is one.
@@ -76,5 +138,22 @@ impl Connection {
 impl ReplySender for Connection {
     async fn send(&self, replies: Vec<Publication>) -> Result<(), store::BoxError> {
         Ok(self.broker()?.send_unconfirmed(&replies).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retries_end_where_the_operator_says() {
+        let endless = Retry::default();
+        assert!(endless.allows(true, u32::MAX) && endless.allows(false, u32::MAX));
+        let three = Retry { most: Some(3), ..Retry::default() };
+        assert!(three.allows(false, 2) && !three.allows(false, 3));
+        let once = Retry { on_startup: false, ..Retry::default() };
+        assert!(!once.allows(true, 0) && once.allows(false, 0));
+        let fragile = Retry { afterwards: false, ..Retry::default() };
+        assert!(fragile.allows(true, 0) && !fragile.allows(false, 0));
     }
 }

@@ -27,7 +27,7 @@ use crate::announce::{self, Announcer};
 use crate::answers::{Answers, Question};
 use crate::attempt::Attempts;
 use crate::commit::{Committer, chain};
-use crate::connection::{Connection, Connector};
+use crate::connection::{Connection, Connector, Retry};
 use crate::expire;
 use crate::invoker::Invoker;
 use crate::journal::{self, Journal};
@@ -75,6 +75,7 @@ pub struct Settings {
     /// The forms in which bodies are read.
     pub codec: Codec,
     pub limits: Limits,
+    pub retry: Retry,
     /// Results older than this are deleted; none are, if this is none.
     pub results_expire: Option<Duration>,
     /// How long a chord waits for results that it needs in the shape of its header.
@@ -151,6 +152,7 @@ pub async fn run(settings: Settings, mut ports: Ports, shutdowns: mpsc::Receiver
         node: settings.node.to_string(),
         codec: codec.clone(),
         connector: ports.connector.clone(),
+        retry: settings.retry,
         connection: ports.connection.clone(),
         links: links_in,
         deliveries: deliveries_in,

@@ -37,7 +37,7 @@ mod tests;
 pub use announce::{Announcer, EventSettings};
 pub use answers::{QUESTIONS_MAX, Question};
 pub use builtin::{BuiltinSettings, Builtins};
-pub use connection::{Connection, Connector};
+pub use connection::{Connection, Connector, Moves, Retry};
 pub use control::{Desk, Facts, RestartRefused};
 pub use drive::{Ports, RunError, Settings, Watchers, run};
 pub use invoker::{Cancel, Invoker};

@@ -35,6 +35,9 @@ const TAKEN_TRIES: u32 = 5;
 const TAKEN_WAIT: Duration = Duration::from_secs(2);
 const TAKEN_WAIT_LONG: Duration = Duration::from_secs(60);
 
+/// Why a connection is given up that works.
+const MOVED: &str = "tasks come by another server";
+
 /// How long neighbours may take to answer (celery/worker/consumer/mingle.py).
 const MINGLE: Duration = Duration::from_secs(1);
 
@@ -81,14 +84,16 @@ impl Mailbox {
         let (mut wait, mut taken, mut told) = (Duration::ZERO, 0, false);
         loop {
             let began = Instant::now();
+            let mut moves = self.connector.moves();
             let connected = tokio::select! {
-                connected = self.connector.connect() => connected,
+                connected = self.connector.follow() => connected,
                 _ = &mut ending => return,
             };
             let ended = match connected {
                 Ok(broker) => {
                     let ended = tokio::select! {
                         ended = self.serve(&*broker, taken) => ended,
+                        () = moves.moved() => Ended::Lost(BrokerError::Lost { reason: MOVED.to_owned() }),
                         _ = &mut ending => return broker.close().await,
                     };
                     self.listens(false);

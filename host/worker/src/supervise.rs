@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{debug, error, info, warn};
 
 use crate::commit::chain;
-use crate::connection::{Connection, Connector};
+use crate::connection::{Connection, Connector, Retry};
 
 /// Wait between two tries to connect: grows by the first up to the second, as Celery's does
 /// (kombu/connection.py `_ensure_connection`).
@@ -68,6 +68,7 @@ pub(crate) struct Supervisor {
     pub(crate) node: String,
     pub(crate) codec: Arc<Codec>,
     pub(crate) connector: Arc<dyn Connector>,
+    pub(crate) retry: Retry,
     pub(crate) connection: Arc<Connection>,
     pub(crate) links: mpsc::Sender<Link>,
     pub(crate) deliveries: mpsc::Sender<Received>,
@@ -100,6 +101,13 @@ impl Supervisor {
             // asked as fast as it answers.
             let lasted = connected_at.elapsed() >= RECONNECT_MAX;
             wait = if lasted { Duration::ZERO } else { (wait + RECONNECT_STEP).min(RECONNECT_MAX) };
+            if !lasted {
+                self.connector.leave();
+            }
+            if !self.retry.allows(false, 0) {
+                let _ = self.links.send(Link::Failed(error)).await;
+                return;
+            }
             warn!(
                 "consumer: Connection to broker lost. Trying to re-establish the connection{}... ({})",
                 if lasted { String::new() } else { format!(" in {:.2} seconds", wait.as_secs_f64()) },
@@ -119,7 +127,7 @@ impl Supervisor {
 
     /// Connects, however long it takes. `None` if it cannot ever work or is not wanted any more.
     async fn connect(&mut self, first: bool) -> Option<Arc<dyn Broker>> {
-        let mut wait = RECONNECT_STEP;
+        let (mut wait, mut retries) = (RECONNECT_STEP, 0);
         loop {
             let connecting = self.connector.connect();
             let error = tokio::select! {
@@ -130,11 +138,13 @@ impl Supervisor {
                 () = ending(self.wants.clone()) => return None,
             };
             // After a first success the broker may refuse us for a while, and come to its senses.
-            if first && !error.is_transient() {
+            if (first && !error.is_transient()) || !self.retry.allows(first, retries) {
                 let _ = self.links.send(Link::Failed(error)).await;
                 return None;
             }
-            error!("consumer: Cannot {}. Trying again in {:.2} seconds...", chain(&error), wait.as_secs_f64());
+            retries += 1;
+            let of = self.retry.most.map(|most| format!(" ({retries}/{most})")).unwrap_or_default();
+            error!("consumer: Cannot {}. Trying again in {:.2} seconds...{of}", chain(&error), wait.as_secs_f64());
             tokio::select! {
                 () = sleep(wait) => {}
                 () = ending(self.wants.clone()) => return None,

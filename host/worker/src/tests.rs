@@ -1,7 +1,7 @@
 //! The driver with a memory broker, a memory store, a scripted invoker and a paused clock.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     Announcer, BuiltinSettings, Builtins, Cancel, Connection, Connector, EventSettings, Invoker, Plugins, Ports,
-    QUESTIONS_MAX, Question, Reports, RunError, Settings, Watchers, run,
+    QUESTIONS_MAX, Question, Reports, Retry, RunError, Settings, Watchers, run,
 };
 
 mod answers;
@@ -436,6 +436,7 @@ impl World {
             node: NodeName::parse("test@host").expect("valid"),
             queues: vec![queue().into()],
             known_queues: Queues::default(),
+            retry: Retry::default(),
             codec: Codec::default(),
             limits: limits(),
             results_expire: None,
@@ -762,21 +763,30 @@ async fn many_tasks_are_each_run_and_settled_once() {
     assert!(runs.values().all(|&times| times == 1));
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_broker_that_can_never_work_ends_the_worker() {
-    struct Refusing;
-    #[async_trait]
-    impl Connector for Refusing {
-        async fn connect(&self) -> Result<Arc<dyn Broker>, BrokerError> {
-            let url = taskhost_core::RedactedUrl::new("amqp://me:secret@box");
-            Err(BrokerError::Connect { url, source: "access refused".into(), transient: false })
-        }
+/// A broker that lets nobody in.
+struct Refusing {
+    transient: bool,
+    tries: AtomicU32,
+}
+
+#[async_trait]
+impl Connector for Refusing {
+    async fn connect(&self) -> Result<Arc<dyn Broker>, BrokerError> {
+        self.tries.fetch_add(1, Ordering::Relaxed);
+        let url = taskhost_core::RedactedUrl::new("amqp://me:secret@box");
+        Err(BrokerError::Connect { url, source: "access refused".into(), transient: self.transient })
     }
+}
+
+/// A worker that is refused ends; with what it says, and how often it tried.
+async fn refused(transient: bool, retry: Retry) -> (String, u32) {
+    let refusing = Arc::new(Refusing { transient, tries: AtomicU32::new(0) });
     let world = World::start().await;
     let settings = Settings {
         node: NodeName::parse("x@y").expect("valid"),
         queues: vec![queue().into()],
         known_queues: Queues::default(),
+        retry,
         codec: Codec::default(),
         limits: limits(),
         results_expire: None,
@@ -787,7 +797,7 @@ async fn a_broker_that_can_never_work_ends_the_worker() {
     let reports = Arc::new(Reports::default());
     let ports = Ports {
         announcer: Arc::new(Announcer::new(silent(), clock)),
-        connector: Arc::new(Refusing),
+        connector: refusing.clone(),
         connection: Arc::new(Connection::default()),
         store: world.store.clone(),
         state: world.state.clone(),
@@ -803,8 +813,22 @@ async fn a_broker_that_can_never_work_ends_the_worker() {
     };
     let (_keep, shutdowns) = mpsc::channel(1);
     let error = timeout(PATIENCE, run(settings, ports, shutdowns)).await.expect("it ends").expect_err("it fails");
-    assert_eq!(crate::commit::chain(&error), "cannot consume: connect to amqp://me:**@box: access refused");
     world.stop(Shutdown::Warm).await;
+    (crate::commit::chain(&error), refusing.tries.load(Ordering::Relaxed))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_can_never_work_ends_the_worker() {
+    let (error, tries) = refused(false, Retry::default()).await;
+    assert_eq!(error, "cannot consume: connect to amqp://me:**@box: access refused");
+    assert_eq!(tries, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_tries_no_more_often_than_its_operator_says() {
+    let said = "cannot consume: connect to amqp://me:**@box: access refused".to_owned();
+    assert_eq!(refused(true, Retry { most: Some(3), ..Retry::default() }).await, (said.clone(), 4));
+    assert_eq!(refused(true, Retry { on_startup: false, ..Retry::default() }).await, (said, 1));
 }
 
 #[tokio::test(start_paused = true)]

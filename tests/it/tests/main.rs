@@ -63,6 +63,7 @@ mod differential;
 mod documents;
 mod events;
 mod examples;
+mod failover;
 mod failures;
 mod faults;
 mod fleet;

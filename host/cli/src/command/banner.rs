@@ -13,6 +13,9 @@ pub(super) fn text(config: &Config, loaded: &Loaded) -> String {
     let mut text = format!("\n {} (taskhost {})\n\n", config.worker.hostname, env!("CARGO_PKG_VERSION"));
     let mut line = |name: &str, value: &str| text.push_str(&format!(" {name:<12} {value}\n"));
     line("broker", &config.broker.url.to_string());
+    if let Some(url) = &config.broker.write_url {
+        line("", &format!("publishes to {url}"));
+    }
     if let Some(url) = wiring::client_url("sqla", &config.broker.url) {
         line("", &format!("for Python: {url}"));
     }

@@ -58,6 +58,12 @@ mod tests {
         expect![[r#"
             SETTING                                    VALUE                                   FROM
             broker.url                                 amqp://me:**@box//                      CELERY_BROKER_URL
+            broker.read_url                            none                                    default
+            broker.write_url                           none                                    default
+            broker.failover_strategy                   round-robin                             default
+            broker.connection_retry                    true                                    default
+            broker.connection_retry_on_startup         none                                    default
+            broker.connection_max_retries              none                                    default
             broker.consumer_timeout                    30m                                     default
             broker.connection_timeout                  4s                                      default
             broker.transport_options                   none                                    default

@@ -143,6 +143,7 @@ async fn work(
         node: config.worker.hostname.clone(),
         queues: queues(config)?,
         known_queues: config.queues.clone(),
+        retry: config.broker.retry,
         codec: wiring::codec(config)?,
         limits: limits(config, sending.clone(), store.is_durable(), state.is_durable()),
         results_expire: config.result.expires,
@@ -184,10 +185,11 @@ async fn work(
     });
     let announcer = wiring::announcer(config, watchers.tally.clone());
     let (to_dispatcher, questions_to_dispatcher) = mpsc::channel(worker::QUESTIONS_MAX);
+    let endpoint = wiring::endpoint(config, true);
     let desk = Arc::new(Desk {
         node: config.worker.hostname.clone(),
         announcer: announcer.clone(),
-        facts: Arc::new(ProcessFacts::new(config, questions.clone())),
+        facts: Arc::new(ProcessFacts::new(config, endpoint.clone(), questions.clone())),
         questions: to_dispatcher,
         shutdowns: stop,
         started,
@@ -218,7 +220,7 @@ async fn work(
     let pulse = watchers.pulse.clone();
     let ports = Ports {
         announcer,
-        connector: wiring::connector(config),
+        connector: wiring::connector(endpoint.clone()),
         connection,
         store,
         state,
@@ -233,7 +235,7 @@ async fn work(
         clock: wiring::now,
     };
     let (end_listening, ending) = oneshot::channel();
-    let listening = wiring::mailbox(config, desk, pulse)?.map(|mailbox| tokio::spawn(mailbox.run(ending)));
+    let listening = wiring::mailbox(config, endpoint, desk, pulse)?.map(|mailbox| tokio::spawn(mailbox.run(ending)));
     let ran = worker::run(settings, ports, shutdowns).await;
     if timeout(otel::FLUSH_MAX, exporting.join_next()).await.is_err() {
         warn!("the collector did not take the last traces in time");
@@ -247,7 +249,7 @@ async fn work(
     sandbox.clean_up();
     match ran {
         Err(error @ RunError::Broker(_)) => {
-            Err(error).or_hint(format!("the broker's URL comes from: {}", config.origin("broker.url")))
+            Err(error).or_hint(format!("the broker's URL comes from: {}", config.broker_origin()))
         }
         ran => Ok(ran?),
     }

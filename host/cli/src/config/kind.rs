@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use broker::FailoverStrategy;
 use dial::tls::TlsOptions;
 use taskhost_core::concurrency::KeyPath;
 use taskhost_core::protocol::auth::Digest;
@@ -53,7 +54,10 @@ pub(crate) enum Kind {
     RateScope,
     /// Where in a request a key stands.
     KeyPath,
+    /// One URL or several, as a list or with `;` between them.
     BrokerUrl,
+    OptionalBrokerUrl,
+    FailoverStrategy,
     ResultUrl,
     Disposition,
     /// Where a shared rate limit is counted.
@@ -134,10 +138,16 @@ impl Kind {
                 KeyPath::parse(path).map(Value::KeyPath).map_err(|error| error.to_string())
             }
             Self::BrokerUrl => {
-                let url = text(raw).ok_or_else(unexpected)?;
-                broker::check_url(url).map_err(|error| error.to_string())?;
-                Ok(Value::Url(SecretUrl::new(url)))
+                let url = urls(raw).ok_or_else(unexpected)?;
+                broker::check_url(&url).map_err(|error| error.to_string())?;
+                Ok(Value::Url(SecretUrl::new(&url)))
             }
+            Self::OptionalBrokerUrl if is_none(raw) => Ok(Value::None),
+            Self::OptionalBrokerUrl => Self::BrokerUrl.read(raw),
+            Self::FailoverStrategy => text(raw)
+                .and_then(FailoverStrategy::parse)
+                .map(|strategy| Value::Text(strategy.as_str().to_owned()))
+                .ok_or_else(unexpected),
             Self::ResultUrl => {
                 let url = text(raw).ok_or_else(unexpected)?;
                 store::check_url(url).map_err(|error| error.to_string())?;
@@ -273,7 +283,10 @@ impl Kind {
             Self::Rate => "a rate such as \"10/s\", \"100/m\" or \"5/h\", or \"none\"",
             Self::RateScope => "\"worker\" or \"cluster\"",
             Self::KeyPath => "a path such as \"kwargs.tenant\"",
-            Self::BrokerUrl | Self::ResultUrl => "a URL",
+            Self::ResultUrl => "a URL",
+            Self::BrokerUrl => "a URL, or a list of URLs",
+            Self::OptionalBrokerUrl => "a URL, a list of URLs, or \"none\"",
+            Self::FailoverStrategy => "\"round-robin\" or \"shuffle\"",
             Self::Disposition => "\"reject\", \"requeue\" or \"park\"",
             Self::RateStoreUrl => "the URL of a Redis server or an SQLite file, or \"none\"",
             Self::ValuesUrl => "the URL of a Redis server or an SQLite file",
@@ -330,6 +343,17 @@ fn text(raw: &Raw) -> Option<&str> {
     match raw {
         Raw::Text(text) | Raw::Loose(text) => Some(text),
         _ => None,
+    }
+}
+
+/// One text of all, with `;` between them, as kombu takes it.
+fn urls(raw: &Raw) -> Option<String> {
+    match raw {
+        Raw::List(items) if !items.is_empty() => {
+            let urls: Option<Vec<&str>> = items.iter().map(text).collect();
+            Some(urls?.join(";"))
+        }
+        raw => text(raw).map(str::to_owned),
     }
 }
 

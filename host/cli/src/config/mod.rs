@@ -24,6 +24,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use broker::FailoverStrategy;
 use dial::tls::TlsOptions;
 use sandbox::Grant;
 use taskhost_core::breaker::BreakerRule;
@@ -32,6 +33,7 @@ use taskhost_core::protocol::codec::Serializer;
 use taskhost_core::rate::Rate;
 use taskhost_core::trace::Sampling;
 use taskhost_core::{Disposition, NodeName, PluginName, QueueKind, QueueName, Queues, Router, TaskName};
+use worker::Retry;
 
 pub(crate) use error::{ConfigError, ConfigErrors, nearest};
 pub(crate) use kind::parse_duration;
@@ -85,7 +87,12 @@ pub(crate) struct Config {
 /// Group `[broker]`.
 #[derive(Debug)]
 pub(crate) struct BrokerConfig {
+    /// Where tasks come from: one or several servers.
     pub(crate) url: SecretUrl,
+    /// Where messages are published, if not there.
+    pub(crate) write_url: Option<SecretUrl>,
+    pub(crate) failover_strategy: FailoverStrategy,
+    pub(crate) retry: Retry,
     pub(crate) connection_timeout: Duration,
     pub(crate) transport_options: Vec<(String, String)>,
     /// `None` is as long as one likes.
@@ -329,7 +336,18 @@ impl Config {
         let of = Typed(&resolved);
         Ok(Self {
             broker: BrokerConfig {
-                url: of.url("broker.url"),
+                url: read_url(&resolved),
+                write_url: Some(write_url(&resolved)).filter(|url| *url != read_url(&resolved)),
+                failover_strategy: FailoverStrategy::parse(&of.text("broker.failover_strategy"))
+                    .expect("it was checked when it was read"),
+                retry: Retry {
+                    on_startup: of
+                        .optional_bool("broker.connection_retry_on_startup")
+                        .unwrap_or_else(|| of.bool("broker.connection_retry")),
+                    afterwards: of.bool("broker.connection_retry"),
+                    // As in Celery, zero is for ever.
+                    most: of.optional_count("broker.connection_max_retries").filter(|most| *most > 0),
+                },
                 connection_timeout: of.duration("broker.connection_timeout"),
                 transport_options: broker_options(&resolved)?,
                 consumer_timeout: of.optional_duration("broker.consumer_timeout"),
@@ -495,6 +513,14 @@ impl Config {
     pub(crate) fn origin(&self, key: &str) -> &Origin {
         self.resolved.origin(key)
     }
+
+    /// Where the URL of the broker came from by which tasks come.
+    pub(crate) fn broker_origin(&self) -> &Origin {
+        match self.resolved.value("broker.read_url") {
+            Value::None => self.origin("broker.url"),
+            _ => self.origin("broker.read_url"),
+        }
+    }
 }
 
 /// The keys, if there is anything to sign or to verify; then all of them.
@@ -599,14 +625,28 @@ fn concurrency_max(resolved: &Resolved) -> Result<u32, ConfigErrors> {
     }
 }
 
+/// Where tasks come from (celery/app/utils.py `Settings.broker_read_url`).
+fn read_url(resolved: &Resolved) -> SecretUrl {
+    let of = Typed(resolved);
+    of.optional_url("broker.read_url").unwrap_or_else(|| of.url("broker.url"))
+}
+
+/// Where messages are published (`broker_write_url`).
+fn write_url(resolved: &Resolved) -> SecretUrl {
+    let of = Typed(resolved);
+    of.optional_url("broker.write_url").unwrap_or_else(|| of.url("broker.url"))
+}
+
 /// The options of the broker's transport, if it has such.
 fn broker_options(resolved: &Resolved) -> Result<Vec<(String, String)>, ConfigErrors> {
     const KEY: &str = "broker.transport_options";
-    let (url, options) = (Typed(resolved).url("broker.url"), Typed(resolved).pairs(KEY));
-    match broker::check_transport_options(url.expose(), &options) {
-        Ok(()) => Ok(options),
-        Err(error) => Err(ConfigErrors::new(vec![ConfigError::value(resolved.origin(KEY), KEY, &error.to_string())])),
+    let options = Typed(resolved).pairs(KEY);
+    for url in [read_url(resolved), write_url(resolved)] {
+        if let Err(error) = broker::check_transport_options(url.expose(), &options) {
+            return Err(ConfigErrors::new(vec![ConfigError::value(resolved.origin(KEY), KEY, &error.to_string())]));
+        }
     }
+    Ok(options)
 }
 
 fn result_options(resolved: &Resolved) -> Result<ResultOptions, ConfigErrors> {

@@ -159,7 +159,10 @@ fn default(setting: &Setting, before: &[(&'static Setting, Value, Origin)], mach
     match setting.default {
         Fallback::Text(text) => setting.kind.read(&Raw::Loose(text.to_owned())).expect("a test reads all defaults"),
         Fallback::Computed(_) => match (setting.key, value("broker.url"), value("task.default_queue")) {
-            ("result.backend", Some(Value::Url(broker)), _) => Value::Url(default_backend(broker)),
+            ("result.backend", Some(Value::Url(broker)), _) => match value("broker.write_url") {
+                Some(Value::Url(broker)) => Value::Url(default_backend(broker)),
+                _ => Value::Url(default_backend(broker)),
+            },
             ("task.queues", _, Some(Value::Queue(queue))) => Value::Queues(vec![queue.clone()]),
             ("worker.rate_limit_store", Some(Value::Url(broker)), _) => match value("result.backend") {
                 Some(Value::Url(backend)) => default_rate_store(backend, broker),
@@ -189,6 +192,8 @@ fn default(setting: &Setting, before: &[(&'static Setting, Value, Origin)], mach
 /// Beside the messages if the broker can keep results, too; otherwise back to the client, which needs no
 /// other server. A client that looks for results elsewhere needs `-r` here, as with any Celery worker.
 fn default_backend(broker: &SecretUrl) -> SecretUrl {
+    let servers = broker::server_urls(broker.expose());
+    let broker = &SecretUrl::new(&servers[0]);
     match broker.scheme().as_str() {
         "memory" => SecretUrl::new("memory://"),
         scheme if scheme.contains("sqlite") => {

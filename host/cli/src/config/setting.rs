@@ -61,7 +61,43 @@ const fn queue_option(name: &'static str, kind: Kind, doc: &'static str) -> Queu
 
 /// All settings, grouped, in the order in which they are shown.
 pub(crate) const SETTINGS: &[Setting] = &[
-    fixed("broker.url", Kind::BrokerUrl, "sqlite:///host.db", "where tasks come from"),
+    fixed(
+        "broker.url",
+        Kind::BrokerUrl,
+        "sqlite:///host.db",
+        "where tasks come from; a list, or URLs with ; between them, are servers that stand in for each other",
+    ),
+    fixed(
+        "broker.read_url",
+        Kind::OptionalBrokerUrl,
+        "none",
+        "where tasks and commands come from, if messages are published elsewhere; none: broker.url",
+    ),
+    fixed(
+        "broker.write_url",
+        Kind::OptionalBrokerUrl,
+        "none",
+        "where messages, events and replies are published, if tasks come from elsewhere; none: broker.url",
+    ),
+    fixed(
+        "broker.failover_strategy",
+        Kind::FailoverStrategy,
+        "round-robin",
+        "which of several servers is tried next when one fails: round-robin or shuffle",
+    ),
+    fixed("broker.connection_retry", Kind::Bool, "true", "connect again when the connection to the broker is lost"),
+    fixed(
+        "broker.connection_retry_on_startup",
+        Kind::OptionalBool,
+        "none",
+        "try again when the broker cannot be reached at the start; none: as broker.connection_retry",
+    ),
+    fixed(
+        "broker.connection_max_retries",
+        Kind::OptionalCount,
+        "none",
+        "how often to try again until the worker gives up and ends; 0 or none: for ever",
+    ),
     fixed(
         "broker.consumer_timeout",
         Kind::OptionalDuration,
@@ -110,7 +146,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     computed(
         "result.backend",
         Kind::ResultUrl,
-        "the broker itself, or rpc:// with RabbitMQ",
+        "the broker itself (the first of several), or rpc:// with RabbitMQ",
         "where results are kept; disabled:// keeps none",
     ),
     fixed(
@@ -632,7 +668,19 @@ mod tests {
         expect![[r#"
             Settings, as in [group] key of host.toml:
               broker.url
-                      where tasks come from [default: sqlite:///host.db]
+                      where tasks come from; a list, or URLs with ; between them, are servers that stand in for each other [default: sqlite:///host.db]
+              broker.read_url
+                      where tasks and commands come from, if messages are published elsewhere; none: broker.url [default: none]
+              broker.write_url
+                      where messages, events and replies are published, if tasks come from elsewhere; none: broker.url [default: none]
+              broker.failover_strategy
+                      which of several servers is tried next when one fails: round-robin or shuffle [default: round-robin]
+              broker.connection_retry
+                      connect again when the connection to the broker is lost [default: true]
+              broker.connection_retry_on_startup
+                      try again when the broker cannot be reached at the start; none: as broker.connection_retry [default: none]
+              broker.connection_max_retries
+                      how often to try again until the worker gives up and ends; 0 or none: for ever [default: none]
               broker.consumer_timeout
                       how long RabbitMQ lets a message be unacknowledged; tasks that run for longer are kept in worker.state_db [default: 30m]
               broker.connection_timeout
@@ -654,7 +702,7 @@ mod tests {
               broker.ssl_check_hostname
                       whether that is checked to be for the host of the URL [default: true]
               result.backend
-                      where results are kept; disabled:// keeps none [default: the broker itself, or rpc:// with RabbitMQ]
+                      where results are kept; disabled:// keeps none [default: the broker itself (the first of several), or rpc:// with RabbitMQ]
               result.backend_transport_options
                       options of Celery's Redis backend: ["global_keyprefix=app:", "result_chord_ordered=false"] [default: none]
               result.use_ssl

@@ -639,6 +639,58 @@ fn wrong_urls_are_errors_with_their_place() {
 }
 
 #[test]
+fn several_brokers_are_a_list_or_one_text() {
+    let key = "broker.url";
+    check(
+        file("[broker]\nurl = [\"amqp://a//\", \"redis://:x@b/1\"]\n"),
+        key,
+        "amqp://a//;redis://:**@b/1 (host.toml:2)",
+    );
+    check(flag("-b", key, "amqp://me:x@a//;b"), key, "amqp://me:**@a//;b (-b)");
+    let wrong = "host.toml:2:7: broker.url: broker URL `kafka://b`: unknown scheme `kafka`";
+    let errors = Config::resolve(&file("[broker]\nurl = [\"amqp://a//\", \"kafka://b\"]\n")).unwrap_err().to_string();
+    assert!(errors.starts_with(wrong), "{errors}");
+    check(
+        set("broker_failover_strategy=shuffle"),
+        "broker.failover_strategy",
+        "shuffle (--set broker_failover_strategy)",
+    );
+    let strategy = "--set broker_failover_strategy: expected \"round-robin\" or \"shuffle\", found \"first\"";
+    check(set("broker_failover_strategy=first"), "broker.failover_strategy", strategy);
+    // Without a result backend the first of them keeps results.
+    check(flag("-b", key, "redis://a/1;redis://b/1"), "result.backend", "redis://a/1 (default)");
+    check(flag("-b", key, "amqp://a;redis://b/1"), "result.backend", "rpc:// (default)");
+}
+
+#[test]
+fn messages_may_be_read_and_written_elsewhere() {
+    let sets =
+        |sets: &[&str]| Sources { sets: sets.iter().map(|set| (*set).to_owned()).collect(), ..set("log.level=info") };
+    let of = |sources: &Sources| {
+        let broker = Config::resolve(sources).unwrap().broker;
+        (broker.url.to_string(), broker.write_url.map(|url| url.to_string()))
+    };
+    let (a, b) = ("amqp://a//".to_owned(), "amqp://b//".to_owned());
+    assert_eq!(of(&sets(&["broker_url=amqp://a//"])), (a.clone(), None));
+    assert_eq!(of(&sets(&["broker_url=amqp://a//", "broker_write_url=amqp://b//"])), (a.clone(), Some(b.clone())));
+    assert_eq!(of(&sets(&["broker_url=amqp://a//", "broker_read_url=amqp://b//"])), (b.clone(), Some(a.clone())));
+    assert_eq!(of(&sets(&["broker_read_url=amqp://a//", "broker_write_url=amqp://b//"])), (a.clone(), Some(b)));
+    assert_eq!(of(&sets(&["broker_url=amqp://a//", "broker_write_url=amqp://a//"])), (a, None), "it is the same");
+    check(sets(&["broker_write_url=redis://w/1"]), "result.backend", "redis://w/1 (default)");
+}
+
+#[test]
+fn zero_retries_of_the_broker_are_without_end_as_in_celery() {
+    let retry = |sources: &Sources| Config::resolve(sources).unwrap().broker.retry;
+    assert_eq!(retry(&set("broker_connection_max_retries=0")).most, None);
+    assert_eq!(retry(&set("broker_connection_max_retries=7")).most, Some(7));
+    let never = retry(&set("broker_connection_retry=false"));
+    assert!(!never.afterwards && !never.on_startup, "the start is as the rest unless it is said");
+    let start = retry(&set("broker_connection_retry_on_startup=false"));
+    assert!(start.afterwards && !start.on_startup);
+}
+
+#[test]
 fn no_secret_is_ever_shown() {
     let url = "amqp://me:secret@box//";
     let config = Config::resolve(&set(&format!("broker_url={url}"))).unwrap();

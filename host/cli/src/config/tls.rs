@@ -22,11 +22,15 @@ pub(crate) fn of_broker(resolved: &Resolved) -> Result<Option<TlsOptions>, Confi
 /// is.
 pub(crate) fn of_results(resolved: &Resolved) -> Result<Option<TlsOptions>, ConfigErrors> {
     let is_broker = *resolved.origin("result.backend") == Origin::Default
-        && resolved.value("result.backend") == resolved.value("broker.url");
+        && is_server_of(resolved.value("result.backend"), super::write_url(resolved).expose());
     match read(resolved, "result")? {
         None if is_broker && *resolved.value("result.use_ssl") == Value::None => read(resolved, "broker"),
         tls => Ok(tls),
     }
+}
+
+fn is_server_of(backend: &Value, broker: &str) -> bool {
+    matches!(backend, Value::Url(backend) if broker::server_urls(broker).iter().any(|url| url == backend.expose()))
 }
 
 /// An option asks for TLS as `use_ssl` does: Celery has one dictionary for both.
@@ -58,8 +62,10 @@ fn read(resolved: &Resolved, group: &str) -> Result<Option<TlsOptions>, ConfigEr
 /// Reads the files that are named, and asks the adapters whether they can do what is asked for.
 pub(crate) fn check(config: &Config) -> Result<(), ConfigErrors> {
     let (broker, result) = (&config.broker, &config.result);
-    let adapter = broker::check_tls(broker.url.expose(), broker.tls.as_ref()).map_err(|error| said(&error));
-    check_group(config, "broker", "broker.url", broker.tls.as_ref(), adapter)?;
+    for url in std::iter::once(&broker.url).chain(&broker.write_url) {
+        let adapter = broker::check_tls(url.expose(), broker.tls.as_ref()).map_err(|error| said(&error));
+        check_group(config, "broker", "broker.url", broker.tls.as_ref(), adapter)?;
+    }
     let adapter = store::check_tls(result.backend.expose(), result.tls.as_ref()).map_err(|error| said(&error));
     check_group(config, "result", "result.backend", result.tls.as_ref(), adapter)
 }

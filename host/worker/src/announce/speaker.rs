@@ -48,8 +48,9 @@ pub(crate) async fn speak(announcer: Arc<Announcer>, connector: Arc<dyn Connecto
             () = sleep(wait) => {}
             _ = &mut end => return,
         }
+        let mut moves = connector.moves();
         let connected = tokio::select! {
-            connected = connector.connect() => connected,
+            connected = connector.follow() => connected,
             _ = &mut end => return,
         };
         wait = (wait + RETRY_STEP).min(RETRY_MAX);
@@ -66,7 +67,11 @@ pub(crate) async fn speak(announcer: Arc<Announcer>, connector: Arc<dyn Connecto
             return broker.close().await;
         }
         let connected_at = Instant::now();
-        match speaker.converse(&*broker, &mut end).await {
+        let ended = tokio::select! {
+            ended = speaker.converse(&*broker, &mut end) => ended,
+            () = moves.moved() => Err(BrokerError::Lost { reason: "tasks come by another server".to_owned() }),
+        };
+        match ended {
             Ok(()) => return broker.close().await,
             Err(error) if !error.is_transient() && !std::mem::replace(&mut told, true) => {
                 warn!("no monitor hears of this worker: cannot {}", chain(&error));

@@ -27,8 +27,8 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use worker::{
-    BuiltinSettings, Builtins, Cancel, Connection, Connector, Invoker, Plugins, Ports, Question, Reports, RunError,
-    Settings, Watchers,
+    BuiltinSettings, Builtins, Cancel, Connection, Connector, Invoker, Plugins, Ports, Question, Reports, Retry,
+    RunError, Settings, Watchers,
 };
 
 use super::{run, wiring};
@@ -194,6 +194,7 @@ impl Rehearsal {
             node: config.worker.hostname.clone(),
             queues: vec![queue.clone()],
             known_queues: config.queues.clone(),
+            retry: Retry::default(),
             codec: wiring::codec(config)?,
             limits: run::limits(config, sending, false, false),
             results_expire: None,
