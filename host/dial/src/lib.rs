@@ -2,4 +2,7 @@
 //!
 //! Knows addresses, certificates and the handshakes before the first command; never what is sent then.
 
+pub mod database;
+pub mod mysql;
+pub mod postgresql;
 pub mod tls;

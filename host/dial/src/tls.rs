@@ -144,6 +144,17 @@ impl TlsOptions {
         Ok(Tls { config: Arc::new(config) })
     }
 
+    /// The certificates of those who are believed, for drivers that make their TLS themselves.
+    pub fn authorities(&self) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+        let found = match &self.ca_certs {
+            Some(path) => certificates("certificates", path)?,
+            None => rustls_native_certs::load_native_certs().certs,
+        };
+        // As in `roots`, which says what is wrong with those that cannot be read.
+        self.roots()?;
+        Ok(found.into_iter().filter(|one| RootCertStore::empty().add(one.clone()).is_ok()).collect())
+    }
+
     fn roots(&self) -> Result<RootCertStore, TlsError> {
         let mut roots = RootCertStore::empty();
         if let Some(path) = &self.ca_certs {
