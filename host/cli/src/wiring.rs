@@ -214,6 +214,7 @@ pub(crate) async fn store(
         format: format(config)?,
         node: Some(config.worker.hostname.clone()),
         tls: config.result.tls.clone(),
+        database: store::DatabaseOptions::default(),
     };
     let connected = store::connect(config.result.backend.expose(), &options, replies).await;
     let origin = config.origin("result.backend");

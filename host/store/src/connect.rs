@@ -14,7 +14,7 @@ use crate::memory::MemoryStore;
 use crate::port::{ReplySender, ResultStore, StoreError};
 use crate::redis::RedisStore;
 use crate::rpc::RpcStore;
-use crate::sql::SqliteStore;
+use crate::sql::{DatabaseOptions, SqlStore};
 use crate::target::Target;
 
 /// How results are kept. Stores leave out what they have no use for.
@@ -36,6 +36,8 @@ pub struct StoreOptions {
     pub chord_ordered: bool,
     /// `result_serializer`.
     pub format: Format,
+    /// For databases alone.
+    pub database: DatabaseOptions,
     /// The name that servers show for our connections.
     pub node: Option<NodeName>,
     /// TLS though the URL does not say so, and how (Celery's `redis_backend_use_ssl`). What the URL says of it goes
@@ -54,6 +56,7 @@ impl Default for StoreOptions {
             chord_join_timeout: Some(Duration::from_secs(3)),
             chord_ordered: true,
             format: Format::default(),
+            database: DatabaseOptions::default(),
             node: None,
             tls: None,
         }
@@ -71,15 +74,27 @@ pub fn check_tls(url: &str, tls: Option<&TlsOptions>) -> Result<(), StoreError> 
     match Target::parse(url)? {
         _ if tls.is_none() => Ok(()),
         Target::Redis(_) => refuse("TLS is not in this version"),
+        Target::Postgresql(target) => match tls {
+            Some(tls) => checked(url, target.secured(tls).check_tls()),
+            None => Ok(()),
+        },
+        Target::Mysql(target) => match tls {
+            Some(tls) => checked(url, target.secured(tls).and_then(|target| target.check_tls())),
+            None => Ok(()),
+        },
         Target::Sqlite(_) => refuse("there is no TLS to a file"),
         Target::Rpc => refuse("results go by the broker's own connection, which has settings of its own"),
         Target::Memory | Target::Disabled => refuse("there is no TLS where there is no server"),
     }
 }
 
+fn checked(url: &str, checked: Result<(), String>) -> Result<(), StoreError> {
+    checked.map_err(|reason| StoreError::Url { url: RedactedUrl::new(url), reason })
+}
+
 /// The store that `url` names.
 ///
-/// Redis is connected to at first use, so that a server that is down is a transient error of the
+/// Servers are connected to at first use, so that one that is down is a transient error of the
 /// operation ([`ResultStore::ping`] asks at once); an SQLite file is opened, and its tables made, here.
 /// `replies` is needed by `rpc://` alone.
 pub async fn connect(
@@ -92,7 +107,23 @@ pub async fn connect(
         Target::Memory => Arc::new(MemoryStore::new()),
         Target::Disabled => Arc::new(DisabledStore),
         Target::Redis(target) => Arc::new(RedisStore::new(url_shown, &target, options)?),
-        Target::Sqlite(path) => Arc::new(SqliteStore::open(url_shown, path, options.format.clone()).await?),
+        Target::Sqlite(path) => {
+            Arc::new(SqlStore::sqlite(url_shown, path, &options.database, options.format.clone()).await?)
+        }
+        Target::Postgresql(target) => {
+            let target = options.tls.iter().fold(*target, |target, tls| target.secured(tls));
+            let target = options.node.iter().fold(target, |target, node| target.named(node.as_str()));
+            Arc::new(SqlStore::postgresql(target, &options.database, options.format.clone()))
+        }
+        Target::Mysql(target) => {
+            let target = match &options.tls {
+                Some(tls) => {
+                    target.secured(tls).map_err(|reason| StoreError::Url { url: url_shown.clone(), reason })?
+                }
+                None => *target,
+            };
+            Arc::new(SqlStore::mysql(url_shown, target, &options.database, options.format.clone())?)
+        }
         Target::Rpc => match replies {
             Some(replies) => Arc::new(RpcStore::new(replies, options.format.clone())),
             None => {

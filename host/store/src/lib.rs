@@ -28,4 +28,4 @@ pub use port::{BoxError, ReplySender, ResultStore, StoreError};
 pub use redis::RedisStore;
 pub use rpc::RpcStore;
 pub use shared_rates::{SharedRates, can_share_rates, share_rates};
-pub use sql::SqliteStore;
+pub use sql::{DatabaseOptions, SqlStore, TableNames};

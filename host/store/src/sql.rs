@@ -1,76 +1,123 @@
-//! Celery's database backend on SQLite: a row for each task, in a file that others use as well.
+//! Celery's database backend: a row for each task, in tables that Python clients read as well
+//! (celery/backends/database/__init__.py of 5.7 or later; older ones expect a pickle in `result`).
 //!
-//! The file may be the embedded broker's `host.db`, and Python clients read it as `db+sqlite:///host.db`
-//! (Celery 5.7 or later, whose `result` column holds what the serializer wrote; older ones expect a
-//! pickle). Servers are not meant: PostgreSQL and MySQL will share the statements, not this code.
+//! One store over the port of the [`driver`]s: SQLite, PostgreSQL, MySQL. What stands in the tables is a
+//! [`layout`]'s business; what is said to databases, and where they differ, is in [`statement`].
 
-mod reader;
-pub(crate) mod schema;
-pub(crate) mod writer;
+mod driver;
+mod layout;
+mod statement;
+mod table;
+mod value;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
+use dial::database::PoolOptions;
 use taskhost_core::chord::ChordStyle;
-use taskhost_core::protocol::codec::{BodyError, Format};
-use taskhost_core::protocol::content::ToJson;
+use taskhost_core::protocol::codec::Format;
 use taskhost_core::protocol::document;
-use taskhost_core::record::{CallRecord, ResultValue};
-use taskhost_core::{Json, RedactedUrl, ResultRecord, StoredResult, TaskId, Timestamp};
+use taskhost_core::{Json, RedactedUrl, ResultRecord, State, StoredResult, TaskId, Timestamp};
 
+pub(crate) use self::driver::sqlite::file;
+use self::driver::{Driver, MysqlDriver, PostgresqlDriver, SqliteDriver};
+pub use self::layout::TableNames;
+use self::layout::{CeleryTables, Layout};
+use self::table::Which;
+use self::value::Row;
 use crate::cause::Cause;
 use crate::port::{ResultStore, StoreError};
 use crate::waiters::Waiters;
-use reader::Reader;
-use writer::{Answers, CallRow, Row, Work, Writer};
 
-/// How much is one job of the writer, which checks the time between jobs only.
-const JOB_ROWS_MAX: usize = 200;
-const JOB_BYTES_MAX: usize = 1024 * 1024;
 /// How many expired rows are deleted in one transaction.
 const EXPIRED_ROWS_MAX: u32 = 500;
-/// How often a wait asks whether another process, or the broker, wrote to the file.
-const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Results in an SQLite file.
-pub struct SqliteStore {
-    reader: Reader,
-    writer: Writer,
-    format: Format,
-    waiters: Arc<Waiters>,
+/// How results are kept in a database: what Celery's settings `database_*` say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DatabaseOptions {
+    /// `table_names` and `table_schemas`.
+    pub names: TableNames,
+    /// `engine_options`, and `short_lived_sessions`.
+    pub pool: PoolOptions,
+    /// `create_tables_at_setup`: when the first sign of life is asked for, or not before they are needed.
+    pub create_at_setup: bool,
 }
 
-impl SqliteStore {
-    /// Opens the file, and makes it and its tables if they are missing.
-    pub(crate) async fn open(url: RedactedUrl, path: PathBuf, format: Format) -> Result<Self, StoreError> {
-        let opened = tokio::task::spawn_blocking(move || Self::open_blocking(&path, format)).await;
-        opened.unwrap_or_else(|panic| Err(Cause::permanent(panic))).map_err(|cause| StoreError::Connect {
-            url,
-            transient: cause.transient,
-            source: Box::new(cause),
+impl Default for DatabaseOptions {
+    /// Celery's defaults.
+    fn default() -> Self {
+        Self { names: TableNames::default(), pool: PoolOptions::default(), create_at_setup: true }
+    }
+}
+
+/// Results in a database.
+pub struct SqlStore {
+    driver: Box<dyn Driver>,
+    layout: Arc<dyn Layout>,
+    format: Format,
+    waiters: Waiters,
+    /// True if texts that are too long for their columns are refused, which SQLite does not mind.
+    has_lengths: bool,
+    create_at_setup: bool,
+}
+
+impl SqlStore {
+    /// Opens an SQLite file, and makes it and its tables if they are missing.
+    pub(crate) async fn sqlite(
+        url: RedactedUrl,
+        path: PathBuf,
+        options: &DatabaseOptions,
+        format: Format,
+    ) -> Result<Self, StoreError> {
+        let layout = layout(options);
+        let tables = Arc::clone(&layout);
+        let opened = tokio::task::spawn_blocking(move || SqliteDriver::open(&path, tables)).await;
+        let opened = opened.unwrap_or_else(|panic| Err(Cause::permanent(panic)));
+        let driver = opened.map_err(|cause| unreachable(url, cause))?;
+        Ok(Self::new(Box::new(driver), layout, format, options))
+    }
+
+    /// Connects at first use.
+    pub(crate) fn postgresql(target: dial::postgresql::Target, options: &DatabaseOptions, format: Format) -> Self {
+        let layout = layout(options);
+        let pool = dial::postgresql::Pool::new(target, options.pool.clone());
+        let driver = PostgresqlDriver::new(pool, Arc::clone(&layout));
+        Self { has_lengths: true, ..Self::new(Box::new(driver), layout, format, options) }
+    }
+
+    /// Connects at first use, but reads the files that TLS needs.
+    pub(crate) fn mysql(
+        url: RedactedUrl,
+        target: dial::mysql::Target,
+        options: &DatabaseOptions,
+        format: Format,
+    ) -> Result<Self, StoreError> {
+        let layout = layout(options);
+        let pool = dial::mysql::Pool::new(target, options.pool.clone());
+        let pool = pool.map_err(|error| unreachable(url, Cause::permanent(error)))?;
+        let driver = MysqlDriver::new(pool, Arc::clone(&layout));
+        Ok(Self { has_lengths: true, ..Self::new(Box::new(driver), layout, format, options) })
+    }
+
+    fn new(driver: Box<dyn Driver>, layout: Arc<dyn Layout>, format: Format, options: &DatabaseOptions) -> Self {
+        let (waiters, create_at_setup) = (Waiters::default(), options.create_at_setup);
+        Self { driver, layout, format, waiters, has_lengths: false, create_at_setup }
+    }
+
+    /// What cannot be said in the serializer becomes a failure, as in the other stores.
+    fn row(&self, record: &ResultRecord) -> Row {
+        self.layout.row(record, &self.format).unwrap_or_else(|error| {
+            let failure = document::unsayable(record, &self.format, &error);
+            let said = self.layout.row(&failure, &self.format);
+            said.or_else(|_| self.layout.row(&failure, &Format::default())).expect("JSON can be said in JSON")
         })
-    }
-
-    fn open_blocking(path: &Path, format: Format) -> Result<Self, Cause> {
-        let mut connection = schema::open(path).map_err(writer::cause)?;
-        schema::prepare(&mut connection).map_err(writer::cause)?;
-        let reader = Reader::open(path, format.clone()).map_err(writer::cause)?;
-        let waiters = Arc::new(Waiters::default());
-        let writer = Writer::start(connection, Arc::clone(&waiters)).map_err(Cause::transient)?;
-        Ok(Self { reader, writer, format, waiters })
-    }
-
-    /// Does work that is no put and adds up its answers.
-    async fn work(&self, work: Work) -> Result<u64, Cause> {
-        let answered = self.writer.submit(work).await?;
-        answered.await.map_err(|_| writer::gone())?.into_iter().sum()
     }
 
     /// True if the stored state is final. Trouble counts as no: who waits will hear of it from `get`.
     async fn is_final(&self, id: &TaskId) -> bool {
-        matches!(self.get(id).await, Ok(Some(stored)) if stored.state.is_ready())
+        matches!(self.driver.state(id.as_str()).await, Ok(Some(state)) if State::parse(&state).is_ready())
     }
 
     async fn wait(&self, id: &TaskId) {
@@ -78,54 +125,82 @@ impl SqliteStore {
         let mut woken = std::pin::pin!(waiter.notify.notified());
         woken.as_mut().enable();
         let mut seen = None;
+        let (mut interval, longest) = self.driver.poll();
         loop {
             // The version is taken before the look, so that what is written in between is looked at again.
-            let version = self.reader.version().await;
+            let version = self.driver.version().await;
             if version.is_none() || version != seen {
                 seen = version;
                 if self.is_final(id).await {
                     return;
                 }
             }
-            if tokio::time::timeout(POLL_INTERVAL, woken.as_mut()).await.is_ok() {
+            if tokio::time::timeout(interval, woken.as_mut()).await.is_ok() {
                 return;
             }
+            interval = (interval * 3 / 2).min(longest);
         }
+    }
+
+    /// Writes rows of which a key may come several times, and answers for each.
+    async fn put_rows(&self, which: Which, rows: Vec<Row>) -> Vec<Result<(), Cause>> {
+        let table = self.layout.table(which);
+        let (rows, became) = table.collapse(rows);
+        let mut answers: Vec<Option<Result<(), Cause>>> = Vec::with_capacity(rows.len());
+        let mut fit = Vec::with_capacity(rows.len());
+        for row in rows {
+            let unfit = if self.has_lengths { table.unfit(&row) } else { None };
+            match unfit {
+                Some(reason) => answers.push(Some(Err(Cause::permanent(reason)))),
+                None => {
+                    answers.push(None);
+                    fit.push(row);
+                }
+            }
+        }
+        let mut written = self.driver.put(which, fit).await.into_iter();
+        let answers: Vec<Result<(), Cause>> =
+            answers.into_iter().map(|known| known.or_else(|| written.next()).unwrap_or(Ok(()))).collect();
+        became.into_iter().map(|place| answers[place].clone()).collect()
     }
 }
 
+fn layout(options: &DatabaseOptions) -> Arc<dyn Layout> {
+    Arc::new(CeleryTables::new(&options.names))
+}
+
+fn unreachable(url: RedactedUrl, cause: Cause) -> StoreError {
+    StoreError::Connect { url, transient: cause.transient, source: Box::new(cause) }
+}
+
 #[async_trait]
-impl ResultStore for SqliteStore {
+impl ResultStore for SqlStore {
     async fn put(&self, records: &[ResultRecord]) -> Vec<Result<(), StoreError>> {
-        // All jobs are handed over before the first answer is awaited, and so share transactions.
-        let mut jobs = Vec::new();
-        let mut rest = records;
-        while !rest.is_empty() {
-            let (job, later) = rest.split_at(job_length(rest));
-            jobs.push((
-                job,
-                self.writer.submit(Work::Put(job.iter().map(|record| row(record, &self.format)).collect())).await,
-            ));
-            rest = later;
-        }
-        let mut answers = Vec::with_capacity(records.len());
-        for (job, submitted) in jobs {
-            let answered = match submitted {
-                Ok(answered) => answered.await.map_err(|_| writer::gone()),
-                Err(cause) => Err(cause),
-            };
-            answers.extend(answers_for(job, answered));
-        }
-        answers
+        let rows = records.iter().map(|record| self.row(record)).collect();
+        let answers = self.put_rows(Which::Tasks, rows).await;
+        records
+            .iter()
+            .zip(answers)
+            .map(|(record, answer)| match answer {
+                Ok(()) => {
+                    if record.state.is_ready() {
+                        self.waiters.wake(&record.id);
+                    }
+                    Ok(())
+                }
+                Err(cause) => Err(cause.operation("store", &record.id)),
+            })
+            .collect()
     }
 
     async fn get(&self, id: &TaskId) -> Result<Option<StoredResult>, StoreError> {
-        self.reader.get(id).await.map_err(|cause| cause.operation("read", id))
+        let row = self.driver.get(Which::Tasks, id.as_str()).await;
+        let stored = row.and_then(|row| row.map(|row| self.layout.stored(row, &self.format)).transpose());
+        stored.map_err(|cause| cause.operation("read", id))
     }
 
     async fn forget(&self, id: &TaskId) -> Result<(), StoreError> {
-        let forgotten = self.work(Work::Forget(id.clone())).await;
-        forgotten.map(drop).map_err(|cause| cause.operation("forget", id))
+        self.driver.forget(Which::Tasks, id.as_str()).await.map_err(|cause| cause.operation("forget", id))
     }
 
     async fn changed(&self, id: &TaskId, within: Duration) {
@@ -134,11 +209,7 @@ impl ResultStore for SqliteStore {
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        self.reader
-            .version()
-            .await
-            .map(drop)
-            .ok_or_else(|| Cause::transient("the file cannot be read").store("ask for"))
+        self.driver.ping(self.create_at_setup).await.map_err(|cause| cause.store("ask for"))
     }
 
     fn chords(&self) -> ChordStyle {
@@ -148,26 +219,33 @@ impl ResultStore for SqliteStore {
     async fn save_group(&self, group: &str, result: &Json) -> Result<(), StoreError> {
         let result = self.format.serialize(result.bytes());
         let result = result.map_err(|error| Cause::permanent(error).group("save", group))?;
-        let work = Work::SaveGroup { group: group.to_owned(), result, date_done: date(now()) };
-        self.work(work).await.map(drop).map_err(|cause| cause.group("save", group))
+        let row = self.layout.group_row(group, result, now());
+        // It is saved again, with the same result, by who does not know whether it was.
+        let saved = self.put_rows(Which::Groups, vec![row]).await.into_iter().collect::<Result<(), Cause>>();
+        saved.map_err(|cause| cause.group("save", group))
     }
 
     async fn group(&self, group: &str) -> Result<Option<Json>, StoreError> {
-        self.reader.group(group).await.map_err(|cause| cause.group("read", group))
+        let row = self.driver.get(Which::Groups, group).await;
+        let tuple = row.and_then(|row| row.map_or(Ok(None), |row| self.layout.group(row, &self.format)));
+        tuple.map_err(|cause| cause.group("read", group))
     }
 
     /// What `celery.backend_cleanup` does, in steps that lock nobody out.
     async fn delete_expired(&self, older_than: Duration) -> Result<u64, StoreError> {
-        let before = date(now() - older_than);
+        let before = now() - older_than;
         let mut total = 0;
-        loop {
-            let work = Work::DeleteExpired { before: before.clone(), limit: EXPIRED_ROWS_MAX };
-            let deleted = self.work(work).await.map_err(|cause| cause.store("delete expired"))?;
-            total += deleted;
-            if deleted == 0 {
-                return Ok(total);
+        for which in Which::ALL {
+            loop {
+                let deleted = self.driver.delete_expired(which, before, EXPIRED_ROWS_MAX).await;
+                let deleted = deleted.map_err(|cause| cause.store("delete expired"))?;
+                total += deleted;
+                if deleted < u64::from(EXPIRED_ROWS_MAX) {
+                    break;
+                }
             }
         }
+        Ok(total)
     }
 
     fn is_durable(&self) -> bool {
@@ -179,92 +257,8 @@ impl ResultStore for SqliteStore {
     }
 }
 
-/// How many of these are one job: at least one.
-fn job_length(records: &[ResultRecord]) -> usize {
-    let mut bytes = 0;
-    let fits = |record: &&ResultRecord| {
-        bytes += match &record.result {
-            ResultValue::Json(json) => json.as_str().len(),
-            ResultValue::Exception(exception) => exception.arguments.as_str().len(),
-        };
-        bytes <= JOB_BYTES_MAX
-    };
-    records.iter().take(JOB_ROWS_MAX).take_while(fits).count().max(1)
-}
-
-fn answers_for(job: &[ResultRecord], answered: Result<Answers, Cause>) -> Vec<Result<(), StoreError>> {
-    let error = |cause: Cause, record: &ResultRecord| cause.operation("store", &record.id);
-    match answered {
-        Ok(answers) => {
-            job.iter().zip(answers).map(|(record, answer)| answer.map(drop).map_err(|c| error(c, record))).collect()
-        }
-        Err(cause) => job.iter().map(|record| Err(error(cause.clone(), record))).collect(),
-    }
-}
-
-/// What cannot be said in the serializer becomes a failure, as in the other stores.
-fn row(record: &ResultRecord, format: &Format) -> Row {
-    row_in(record, format).unwrap_or_else(|error| {
-        let failure = document::unsayable(record, format, &error);
-        row_in(&failure, format).or_else(|_| row_in(&failure, &Format::default())).expect("JSON can be said in JSON")
-    })
-}
-
-fn row_in(record: &ResultRecord, format: &Format) -> Result<Row, BodyError> {
-    let result = match &record.result {
-        ResultValue::Json(json) => json.bytes(),
-        ResultValue::Exception(exception) => {
-            let mut map = String::new();
-            exception.write_json(&mut map);
-            map.into()
-        }
-    };
-    let result = format.serialize(result)?;
-    let children = record.children.elements().next().map(|_| format.serialize(record.children.bytes())).transpose()?;
-    Ok(Row {
-        id: record.id.clone(),
-        status: record.state.as_str().to_owned(),
-        is_final: record.state.is_ready(),
-        result,
-        date_done: record.date_done.filter(|_| record.state.is_ready()).map(date),
-        traceback: record.traceback.clone(),
-        children,
-        call: record.call.as_ref().map(|call| call_row(call, format)).transpose()?,
-    })
-}
-
-fn call_row(call: &CallRecord, format: &Format) -> Result<CallRow, BodyError> {
-    let serialized = |value: &Option<Json>| format.serialize(value.clone().unwrap_or_else(Json::null).bytes());
-    let stamps = match &call.stamps {
-        None => None,
-        Some((names, stamps)) => {
-            let stamps = Json::object(stamps.iter().map(|(name, value)| (name, value)));
-            let said = Json::object([("stamped_headers", names), ("stamps", &stamps)]);
-            Some(format.serialize(said.bytes())?)
-        }
-    };
-    Ok(CallRow {
-        name: call.name.clone(),
-        args: serialized(&call.args)?,
-        kwargs: serialized(&call.kwargs)?,
-        worker: call.worker.clone(),
-        retries: call.retries,
-        queue: call.queue.clone(),
-        stamps,
-    })
-}
-
 fn now() -> Timestamp {
     Timestamp::from_micros(0) + SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
-}
-
-/// SQLAlchemy's text for a time in SQLite: naive UTC, always with microseconds.
-fn date(at: Timestamp) -> String {
-    let mut text = at.isoformat_naive(' ');
-    if !text.contains('.') {
-        text.push_str(".000000");
-    }
-    text
 }
 
 #[cfg(test)]

@@ -11,8 +11,8 @@ use taskhost_core::RedactedUrl;
 use crate::port::StoreError;
 
 /// What is said about a URL whose scheme we do not know.
-const KNOWN: &str =
-    "known are redis://, redis+socket:///, db+sqlite:///, sqlite:///, rpc://, memory:// and disabled://";
+const KNOWN: &str = "known are redis://, redis+socket:///, db+postgresql://, db+mysql://, db+sqlite:///, sqlite:///, rpc://, \
+     memory:// and disabled://";
 
 /// Redis' own port.
 const REDIS_PORT: u16 = 6379;
@@ -25,6 +25,8 @@ pub(crate) enum Target {
     Rpc,
     Redis(RedisTarget),
     Sqlite(PathBuf),
+    Postgresql(Box<dial::postgresql::Target>),
+    Mysql(Box<dial::mysql::Target>),
 }
 
 /// A Redis server and how to log in.
@@ -69,8 +71,17 @@ impl Target {
             "sqlite" | "sqlite+pysqlite" => sqlite(rest).map(Self::Sqlite).map_err(refused),
             _ => match scheme.strip_prefix("db+").or_else(|| scheme.strip_prefix("database+")) {
                 Some("sqlite" | "sqlite+pysqlite") => sqlite(rest).map(Self::Sqlite).map_err(refused),
+                Some(dialect) if dial::postgresql::is_dialect(dialect) => {
+                    let target = dial::postgresql::Target::parse(rest).map_err(refused)?;
+                    Ok(Self::Postgresql(Box::new(target)))
+                }
+                Some(dialect) if dial::mysql::is_dialect(dialect) => {
+                    let target = dial::mysql::Target::parse(rest).map_err(refused)?;
+                    Ok(Self::Mysql(Box::new(target)))
+                }
                 Some(dialect) => Err(refused(format!(
-                    "the database `{dialect}` is not supported by this version; only SQLite is, as db+sqlite:///path"
+                    "there is no database `{dialect}`; known are db+postgresql, db+mysql, db+mariadb and db+sqlite, \
+                     each with a driver of Python's after a plus sign or without one"
                 ))),
                 None => Err(refused(format!("there is no result backend `{scheme}`; {KNOWN}"))),
             },
@@ -270,6 +281,18 @@ mod tests {
     }
 
     #[test]
+    fn databases_are_named_as_sqlalchemy_names_them() {
+        for dialect in ["postgresql", "postgresql+psycopg2", "postgresql+psycopg", "postgresql+asyncpg"] {
+            let target = Target::parse(&format!("db+{dialect}://me:s@box/d"));
+            assert!(matches!(target, Ok(Target::Postgresql(_))), "{dialect}: {target:?}");
+        }
+        for dialect in ["mysql", "mysql+pymysql", "mysql+mysqldb", "mariadb", "mariadb+pymysql"] {
+            let target = Target::parse(&format!("db+{dialect}://me:s@box/d?charset=utf8mb4"));
+            assert!(matches!(target, Ok(Target::Mysql(_))), "{dialect}: {target:?}");
+        }
+    }
+
+    #[test]
     fn a_url_that_is_not_ours_is_refused_with_a_reason() {
         check("rpc://", "Rpc");
         check("rpc", "Rpc");
@@ -279,14 +302,19 @@ mod tests {
         check("redis://b:p/1", "result backend URL `redis://b:p/1`: `p` is not a port");
         check("redis://:%zz@b", "result backend URL `redis://:**@b`: broken percent-encoding");
         check(
-            "db+postgresql://me:pw@db/x",
-            "result backend URL `db+postgresql://me:**@db/x`: the database `postgresql` is not supported by this \
-             version; only SQLite is, as db+sqlite:///path",
+            "db+oracle://me:pw@db/x",
+            "result backend URL `db+oracle://me:**@db/x`: there is no database `oracle`; known are db+postgresql, db+mysql, \
+             db+mariadb and db+sqlite, each with a driver of Python's after a plus sign or without one",
+        );
+        check(
+            "db+postgresql://me:pw@db/x?colour=red",
+            "result backend URL `db+postgresql://me:**@db/x?colour=red`: PostgreSQL has no option `colour` that is known \
+             here",
         );
         check(
             "mongodb://b",
             "result backend URL `mongodb://b`: there is no result backend `mongodb`; known are redis://, \
-             redis+socket:///, db+sqlite:///, sqlite:///, rpc://, memory:// and disabled://",
+             redis+socket:///, db+postgresql://, db+mysql://, db+sqlite:///, sqlite:///, rpc://, memory:// and disabled://",
         );
     }
 }

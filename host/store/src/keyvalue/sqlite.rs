@@ -11,7 +11,7 @@ use taskhost_core::RedactedUrl;
 use super::{Entry, KeyValue, KeyValueError, OPERATION, PAGE_MAX, Page, Swap};
 use crate::cause::Cause;
 use crate::port::StoreError;
-use crate::sql::{schema, writer};
+use crate::sql::file;
 
 const TABLE: &str = "
 CREATE TABLE IF NOT EXISTS taskhost_keyvalue (
@@ -25,12 +25,12 @@ pub(super) struct SqliteValues(Arc<Mutex<Connection>>);
 impl SqliteValues {
     pub(super) async fn open(url: RedactedUrl, path: PathBuf) -> Result<Self, StoreError> {
         let opened = tokio::task::spawn_blocking(move || -> rusqlite::Result<Connection> {
-            let connection = schema::open(&path)?;
+            let connection = file::open(&path)?;
             connection.execute_batch(TABLE)?;
             Ok(connection)
         });
         let opened = match opened.await {
-            Ok(opened) => opened.map_err(writer::cause),
+            Ok(opened) => opened.map_err(file::cause),
             Err(panic) => Err(Cause::permanent(panic)),
         };
         opened.map(|connection| Self(Arc::new(Mutex::new(connection)))).map_err(|cause| StoreError::Connect {
@@ -48,7 +48,7 @@ impl SqliteValues {
         let done =
             tokio::task::spawn_blocking(move || act(&mut connection.lock().unwrap_or_else(PoisonError::into_inner)));
         let done = match done.await {
-            Ok(done) => done.map_err(writer::cause),
+            Ok(done) => done.map_err(file::cause),
             Err(panic) => Err(Cause::permanent(panic)),
         };
         done.map_err(|cause| cause.store(OPERATION).into())

@@ -11,7 +11,7 @@ use taskhost_core::{RedactedUrl, TaskName};
 use super::{SLACK, SharedRates, micros};
 use crate::cause::Cause;
 use crate::port::StoreError;
-use crate::sql::{schema, writer};
+use crate::sql::file;
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS taskhost_rate (
     task TEXT NOT NULL PRIMARY KEY, interval_us INTEGER NOT NULL, next_us INTEGER NOT NULL)";
@@ -22,7 +22,7 @@ pub(super) struct SqliteRates(Arc<Mutex<Connection>>);
 impl SqliteRates {
     pub(super) async fn open(url: RedactedUrl, path: PathBuf) -> Result<Self, StoreError> {
         let opened = tokio::task::spawn_blocking(move || -> rusqlite::Result<Connection> {
-            let connection = schema::open(&path)?;
+            let connection = file::open(&path)?;
             // After a crash of the machine a start may be counted twice, which is no reason to wait for
             // the disk each time.
             connection.pragma_update(None, "synchronous", "NORMAL")?;
@@ -30,7 +30,7 @@ impl SqliteRates {
             Ok(connection)
         });
         let opened = match opened.await {
-            Ok(opened) => opened.map_err(writer::cause),
+            Ok(opened) => opened.map_err(file::cause),
             Err(panic) => Err(Cause::permanent(panic)),
         };
         opened.map(|connection| Self(Arc::new(Mutex::new(connection)))).map_err(|cause| StoreError::Connect {
@@ -49,7 +49,7 @@ impl SharedRates for SqliteRates {
             count(&mut connection.lock().unwrap_or_else(PoisonError::into_inner), &task, interval)
         });
         let counted = match counted.await {
-            Ok(counted) => counted.map_err(writer::cause),
+            Ok(counted) => counted.map_err(file::cause),
             Err(panic) => Err(Cause::permanent(panic)),
         };
         counted.map_err(|cause| cause.store("count starts with the"))

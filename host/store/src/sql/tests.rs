@@ -1,5 +1,9 @@
 //! The SQLite store: its tables, its locks, and files that others made.
 
+mod servers;
+
+use std::path::Path;
+
 use rusqlite::Connection;
 use taskhost_core::State;
 use tempfile::TempDir;
@@ -7,8 +11,9 @@ use tempfile::TempDir;
 use super::*;
 use crate::conformance::{self, fresh, record};
 
-async fn open(path: &Path) -> SqliteStore {
-    SqliteStore::open(RedactedUrl::new("sqlite:///x.db"), path.to_owned(), Format::default()).await.unwrap()
+async fn open(path: &Path) -> SqlStore {
+    let url = RedactedUrl::new("sqlite:///x.db");
+    SqlStore::sqlite(url, path.to_owned(), &DatabaseOptions::default(), Format::default()).await.unwrap()
 }
 
 /// A file in a folder that is deleted with it.
@@ -94,9 +99,9 @@ async fn the_file_is_its_owners_alone() {
 async fn a_file_that_cannot_be_opened_says_why() {
     let (folder, _) = file();
     let path = folder.path().join("no/such/folder.db");
-    let Err(error) = SqliteStore::open(RedactedUrl::new("sqlite:///no.db"), path, Format::default()).await else {
-        panic!()
-    };
+    let url = RedactedUrl::new("sqlite:///no.db");
+    let opened = SqlStore::sqlite(url, path, &DatabaseOptions::default(), Format::default()).await;
+    let Err(error) = opened else { panic!() };
     assert_eq!(error.to_string(), "connect to sqlite:///no.db");
     assert!(!error.is_transient(), "{error:?}");
 }

@@ -28,7 +28,7 @@ fn programs() -> Option<PathBuf> {
 }
 
 pub(super) fn url(server: &Server) -> String {
-    format!("db+postgresql://{USER}:{PASSWORD}@127.0.0.1:{}/postgres", server.port)
+    format!("db+postgresql+psycopg2://{USER}:{PASSWORD}@127.0.0.1:{}/postgres", server.port)
 }
 
 pub(super) fn command(server: &Server) -> Result<Command> {

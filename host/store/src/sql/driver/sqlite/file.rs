@@ -1,4 +1,4 @@
-//! The tables of Celery's database backend, as SQLAlchemy makes them for SQLite.
+//! The file: how it is opened, locked and given its tables.
 //!
 //! Tables that a Python client made are used as they are; columns that its version did not know are
 //! added, as `_migrate_missing_columns` of celery/backends/database/session.py does.
@@ -8,60 +8,17 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
+use crate::cause::Cause;
+use crate::sql::layout::Layout;
+use crate::sql::statement::Dialect;
+use crate::sql::table::Which;
+
 /// How long we wait for a lock that another process holds, as Python's sqlite3 does.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often we try to get it. SQLite's own steps grow to 100 ms, which is long for a busy file.
 const BUSY_STEP: Duration = Duration::from_millis(1);
 /// How long a start, or a transaction, may be put off by locks before it is given up.
 pub(super) const LOCKED_MAX: Duration = Duration::from_secs(15);
-
-/// What `CreateTable` of SQLAlchemy 2.1 says for celery/backends/database/models.py of Celery 5.7.
-const TABLES: &[(&str, &str)] = &[
-    (
-        "celery_taskmeta",
-        "CREATE TABLE celery_taskmeta (
-            id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
-            task_id VARCHAR(155),
-            status VARCHAR(50),
-            result BLOB,
-            date_done DATETIME,
-            traceback TEXT,
-            children BLOB,
-            name VARCHAR(155),
-            args BLOB,
-            kwargs BLOB,
-            worker VARCHAR(155),
-            retries INTEGER,
-            queue VARCHAR(155),
-            stamps BLOB,
-            UNIQUE (task_id)
-        );
-        CREATE INDEX ix_celery_taskmeta_date_done ON celery_taskmeta (date_done);",
-    ),
-    (
-        "celery_tasksetmeta",
-        "CREATE TABLE celery_tasksetmeta (
-            id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
-            taskset_id VARCHAR(155),
-            result BLOB,
-            date_done DATETIME,
-            UNIQUE (taskset_id)
-        );
-        CREATE INDEX ix_celery_tasksetmeta_date_done ON celery_tasksetmeta (date_done);",
-    ),
-];
-
-/// Columns of `celery_taskmeta` that older versions of Celery did not make.
-const LATER_COLUMNS: &[(&str, &str)] = &[
-    ("children", "BLOB"),
-    ("name", "VARCHAR(155)"),
-    ("args", "BLOB"),
-    ("kwargs", "BLOB"),
-    ("worker", "VARCHAR(155)"),
-    ("retries", "INTEGER"),
-    ("queue", "VARCHAR(155)"),
-    ("stamps", "BLOB"),
-];
 
 /// Opens the file for one thread, with the settings that all who share it agree on. The file is made,
 /// readable by its owner alone, if it does not exist.
@@ -87,37 +44,35 @@ pub(crate) fn open(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// Makes the tables, or what is missing of them.
-pub(super) fn prepare(connection: &mut Connection) -> rusqlite::Result<()> {
-    if is_prepared(connection)? {
+/// Makes the tables of a layout, or what is missing of them.
+pub(super) fn prepare(connection: &mut Connection, layout: &dyn Layout) -> rusqlite::Result<()> {
+    // Looks without locking: several workers start at the same time, and one at most has work to do.
+    if !layout.makes_tables() || missing(connection, layout)?.is_empty() {
         return Ok(());
     }
     retry_locked(|| {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        for (table, statements) in TABLES {
-            if columns(&transaction, table)?.is_empty() {
-                transaction.execute_batch(statements)?;
-            }
-        }
-        let present = columns(&transaction, "celery_taskmeta")?;
-        for (column, kind) in LATER_COLUMNS.iter().filter(|(column, _)| !present.iter().any(|name| name == column)) {
-            transaction.execute_batch(&format!("ALTER TABLE celery_taskmeta ADD COLUMN {column} {kind}"))?;
+        for statement in missing(&transaction, layout)? {
+            transaction.execute_batch(&statement)?;
         }
         transaction.commit()
     })
 }
 
-/// Looks without locking: several workers start at the same time, and one at most has work to do.
-fn is_prepared(connection: &Connection) -> rusqlite::Result<bool> {
-    let present = columns(connection, "celery_taskmeta")?;
-    let complete = LATER_COLUMNS.iter().all(|(column, _)| present.iter().any(|name| name == column));
-    Ok(complete && !columns(connection, "celery_tasksetmeta")?.is_empty())
-}
-
-fn columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<String>> {
-    let mut statement = connection.prepare("SELECT name FROM pragma_table_info(?1)")?;
-    let names = statement.query_map([table], |row| row.get(0))?;
-    names.collect()
+fn missing(connection: &Connection, layout: &dyn Layout) -> rusqlite::Result<Vec<String>> {
+    let mut missing = Vec::new();
+    for table in Which::ALL.map(|which| layout.table(which)) {
+        let mut statement = connection.prepare("SELECT name FROM pragma_table_info(?1)")?;
+        let present = statement.query_map([&table.name], |row| row.get::<_, String>(0))?;
+        let present = present.collect::<rusqlite::Result<Vec<_>>>()?;
+        if present.is_empty() {
+            missing.extend(Dialect::Sqlite.create(table));
+        } else {
+            let absent = table.columns.iter().filter(|column| !present.iter().any(|name| name == column.name));
+            missing.extend(absent.map(|column| Dialect::Sqlite.add_column(table, column)));
+        }
+    }
+    Ok(missing)
 }
 
 #[cfg(unix)]
@@ -165,4 +120,10 @@ pub(super) fn is_transient(error: &rusqlite::Error) -> bool {
         ErrorCode::SchemaChanged,
     ];
     error.sqlite_error_code().is_some_and(|code| passing.contains(&code))
+}
+
+/// The error as the port has it.
+pub(crate) fn cause(error: rusqlite::Error) -> Cause {
+    let transient = is_transient(&error);
+    Cause::new(error, transient)
 }

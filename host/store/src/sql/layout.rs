@@ -1,0 +1,41 @@
+//! What the tables are called and what stands in which column: one file for each layout.
+//!
+//! Knows no database and no SQL.
+
+mod celery;
+
+use bytes::Bytes;
+use taskhost_core::protocol::codec::{BodyError, Format};
+use taskhost_core::{Json, ResultRecord, StoredResult, Timestamp};
+
+pub(super) use celery::CeleryTables;
+pub use celery::TableNames;
+
+use super::table::{Table, Which};
+use super::value::{Row, Value};
+use crate::cause::Cause;
+
+/// A way of keeping results in two tables, one for tasks and one for groups.
+pub(super) trait Layout: Send + Sync {
+    fn table(&self, which: Which) -> &Table;
+
+    /// True if the tables are made here when they are missing.
+    fn makes_tables(&self) -> bool {
+        true
+    }
+
+    /// The column of the tasks' table that holds the state.
+    fn state(&self) -> usize;
+
+    /// What is written for a record. The error is about values that cannot be said in the serializer.
+    fn row(&self, record: &ResultRecord, format: &Format) -> Result<Row, BodyError>;
+
+    /// What a row says, with a value for each column.
+    fn stored(&self, row: Vec<Value>, format: &Format) -> Result<StoredResult, Cause>;
+
+    /// What is written for a group whose result tuple is this, serialized.
+    fn group_row(&self, group: &str, result: Bytes, now: Timestamp) -> Row;
+
+    /// The result tuple in a row, if there is any.
+    fn group(&self, row: Vec<Value>, format: &Format) -> Result<Option<Json>, Cause>;
+}

@@ -1,0 +1,273 @@
+//! The statements, each in one place, with what the databases say differently as data.
+//!
+//! Nothing is executed here. Names of tables are the operator's and are quoted.
+
+use super::table::{Column, Kind, Table};
+
+/// Whose SQL it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dialect {
+    Sqlite,
+    Postgresql,
+    Mysql,
+    /// Where SQLAlchemy numbers rows by sequences, as in PostgreSQL (`supports_sequences` of its dialect).
+    Mariadb,
+}
+
+impl Dialect {
+    fn quote(self, name: &str) -> String {
+        match self {
+            Self::Mysql | Self::Mariadb => format!("`{}`", name.replace('`', "``")),
+            Self::Sqlite | Self::Postgresql => format!("\"{}\"", name.replace('"', "\"\"")),
+        }
+    }
+
+    /// The name of a thing in the schema of a table.
+    pub(super) fn in_schema(self, table: &Table, name: &str) -> String {
+        match &table.schema {
+            Some(schema) => format!("{}.{}", self.quote(schema), self.quote(name)),
+            None => self.quote(name),
+        }
+    }
+
+    pub(super) fn table(self, table: &Table) -> String {
+        self.in_schema(table, &table.name)
+    }
+
+    /// The type of a column in tables that we make: what `CreateTable` of SQLAlchemy 2.1 says for
+    /// celery/backends/database/models.py, but in MySQL, where a `BLOB` ends at 64 KiB and a `DATETIME` has whole
+    /// seconds.
+    fn kind(self, kind: Kind) -> String {
+        let name = match (kind, self) {
+            (Kind::Varchar(most), _) => return format!("VARCHAR({most})"),
+            (Kind::Int, _) => "INTEGER",
+            (Kind::Text, Self::Mysql | Self::Mariadb) => "LONGTEXT",
+            (Kind::Text, _) => "TEXT",
+            (Kind::Bytes, Self::Sqlite) => "BLOB",
+            (Kind::Bytes, Self::Postgresql) => "BYTEA",
+            (Kind::Bytes, Self::Mysql | Self::Mariadb) => "LONGBLOB",
+            (Kind::Time, Self::Sqlite) => "DATETIME",
+            (Kind::Time, Self::Postgresql) => "TIMESTAMP WITHOUT TIME ZONE",
+            (Kind::Time, Self::Mysql | Self::Mariadb) => "DATETIME(6)",
+        };
+        name.to_owned()
+    }
+
+    /// PostgreSQL's name for many of them.
+    fn array(kind: Kind) -> &'static str {
+        match kind {
+            Kind::Varchar(_) | Kind::Text => "text[]",
+            Kind::Bytes => "bytea[]",
+            Kind::Int => "int4[]",
+            Kind::Time => "timestamp[]",
+        }
+    }
+
+    /// Writes rows that have values for the first `width` columns. A row that is sticky stays as it is.
+    ///
+    /// SQLite is given a row at a time, by a statement that it has prepared; MySQL is given `rows` of them;
+    /// PostgreSQL as many as its arrays hold, each key once.
+    pub(super) fn put(self, table: &Table, width: usize, rows: usize) -> String {
+        let columns = &table.columns[..width];
+        let names = columns.iter().map(|column| column.name).collect::<Vec<_>>().join(", ");
+        match self {
+            Self::Sqlite => {
+                let places = (1..=width).map(|place| format!("?{place}")).collect::<Vec<_>>().join(", ");
+                let name = self.table(table);
+                format!("INSERT INTO {name} ({names}) VALUES ({places}) {}", self.on_conflict(table, columns))
+            }
+            Self::Postgresql => {
+                let name = self.table(table);
+                let arrays = columns.iter().enumerate();
+                let arrays = arrays.map(|(at, column)| format!("${}::{}", at + 1, Self::array(column.kind)));
+                let arrays = arrays.collect::<Vec<_>>().join(", ");
+                let sets = self.sets(table, columns, "v").join(", ");
+                let (key, stays) = (table.key(), self.unless_sticky(table, "AND"));
+                let sequence = self.in_schema(table, table.sequence).replace('\'', "''");
+                let values = columns.iter().map(|column| format!("v.{}", column.name)).collect::<Vec<_>>().join(", ");
+                // An insertion that finds its row would have taken a number all the same, of which there are 2^31:
+                // so what is there is updated, and only the rest is inserted.
+                format!(
+                    "WITH v AS (SELECT * FROM unnest({arrays}) AS v({names})), \
+                     updated AS (UPDATE {name} AS t SET {sets} FROM v WHERE t.{key} = v.{key}{stays}) \
+                     INSERT INTO {name} AS t (id, {names}) SELECT nextval('{sequence}'), {values} FROM v \
+                     WHERE NOT EXISTS (SELECT 1 FROM {name} AS there WHERE there.{key} = v.{key}) {}",
+                    self.on_conflict(table, columns)
+                )
+            }
+            Self::Mysql | Self::Mariadb => {
+                let (number, value) = match self {
+                    Self::Mariadb => ("id, ", format!("NEXTVAL({}),", self.in_schema(table, table.sequence))),
+                    _ => ("", String::new()),
+                };
+                let row = format!("({value}{})", vec!["?"; width].join(","));
+                let mut text = format!("INSERT INTO {} ({number}{names}) VALUES ", self.table(table));
+                for index in 0..rows {
+                    text.push_str(if index == 0 { "" } else { "," });
+                    text.push_str(&row);
+                }
+                text.push_str(" ON DUPLICATE KEY UPDATE ");
+                text.push_str(&self.sets_of_mysql(table, columns).join(", "));
+                text
+            }
+        }
+    }
+
+    fn on_conflict(self, table: &Table, columns: &[Column]) -> String {
+        let sets = self.sets(table, columns, "excluded").join(", ");
+        format!("ON CONFLICT ({}) DO UPDATE SET {sets}{}", table.key(), self.unless_sticky(table, "WHERE"))
+    }
+
+    /// The name by which a row that is there already is called.
+    fn there(self, table: &Table) -> String {
+        match self {
+            Self::Postgresql => "t".to_owned(),
+            Self::Sqlite | Self::Mysql | Self::Mariadb => self.table(table),
+        }
+    }
+
+    fn sets(self, table: &Table, columns: &[Column], from: &str) -> Vec<String> {
+        let there = self.there(table);
+        let set = |column: &Column| {
+            let name = column.name;
+            match column.keeps {
+                true => format!("{name} = COALESCE({from}.{name}, {there}.{name})"),
+                false => format!("{name} = {from}.{name}"),
+            }
+        };
+        columns[1..].iter().map(set).collect()
+    }
+
+    fn unless_sticky(self, table: &Table, word: &str) -> String {
+        let Some((column, value)) = table.sticky else { return String::new() };
+        format!(" {word} {}.{} IS DISTINCT FROM '{value}'", self.there(table), table.columns[column].name)
+    }
+
+    /// MySQL has no condition here, and sees what it has assigned: what decides comes last. Neither can it say that
+    /// the key is meant: a row of somebody else that has the new row's number is found as well, and then the key is
+    /// made one that no column holds, so that nothing is written.
+    fn sets_of_mysql(self, table: &Table, columns: &[Column]) -> Vec<String> {
+        let sticky = table.sticky.map(|(column, value)| (table.columns[column].name, value));
+        let set = |column: &Column| {
+            let name = column.name;
+            let new = match column.keeps {
+                true => format!("COALESCE(VALUES({name}), {name})"),
+                false => format!("VALUES({name})"),
+            };
+            match sticky {
+                Some((decides, value)) => format!("{name} = IF({decides} <=> '{value}', {name}, {new})"),
+                None => format!("{name} = {new}"),
+            }
+        };
+        let is_last = |column: &&Column| sticky.is_some_and(|(decides, _)| decides == column.name);
+        let (last, first): (Vec<&Column>, Vec<&Column>) = columns[1..].iter().partition(|column| is_last(column));
+        let key = table.key();
+        let guard = format!("{key} = IF({key} = VALUES({key}), {key}, REPEAT('x', 1000))");
+        std::iter::once(guard).chain(first.into_iter().chain(last).map(set)).collect()
+    }
+
+    fn place(self, place: usize) -> String {
+        match self {
+            Self::Sqlite => format!("?{place}"),
+            Self::Postgresql => format!("${place}"),
+            Self::Mysql | Self::Mariadb => "?".to_owned(),
+        }
+    }
+
+    /// All columns of the row with a key.
+    pub(super) fn get(self, table: &Table) -> String {
+        let names = table.columns.iter().map(|column| column.name).collect::<Vec<_>>().join(", ");
+        format!("SELECT {names} FROM {} WHERE {} = {}", self.table(table), table.key(), self.place(1))
+    }
+
+    /// One column of it.
+    pub(super) fn peek(self, table: &Table, column: usize) -> String {
+        let name = table.columns[column].name;
+        format!("SELECT {name} FROM {} WHERE {} = {}", self.table(table), table.key(), self.place(1))
+    }
+
+    pub(super) fn forget(self, table: &Table) -> String {
+        format!("DELETE FROM {} WHERE {} = {}", self.table(table), table.key(), self.place(1))
+    }
+
+    /// Deletes some of those that were done before a time, the oldest first, along the index. What somebody else
+    /// is deleting is left to them where the database can say that.
+    pub(super) fn delete_expired(self, table: &Table) -> String {
+        let (name, done) = (self.table(table), table.done);
+        let (before, limit) = (self.place(1), self.place(2));
+        match self {
+            Self::Mysql | Self::Mariadb => {
+                format!("DELETE FROM {name} WHERE {done} < {before} ORDER BY {done} LIMIT {limit}")
+            }
+            Self::Sqlite | Self::Postgresql => {
+                let skip = if self == Self::Postgresql { " FOR UPDATE SKIP LOCKED" } else { "" };
+                format!(
+                    "DELETE FROM {name} WHERE id IN \
+                     (SELECT id FROM {name} WHERE {done} < {before} ORDER BY {done} LIMIT {limit}{skip})"
+                )
+            }
+        }
+    }
+
+    /// Makes the table, as SQLAlchemy would, in one go; harmless if somebody else is faster.
+    pub(super) fn create(self, table: &Table) -> Vec<String> {
+        let name = self.table(table);
+        let columns = table.columns.iter().map(|column| format!("{} {}", column.name, self.kind(column.kind)));
+        let columns = columns.collect::<Vec<_>>().join(", ");
+        let (key, done) = (table.key(), table.done);
+        let index = self.quote(&format!("ix_{}_{done}", table.name));
+        match self {
+            Self::Sqlite => vec![
+                format!(
+                    "CREATE TABLE {name} (id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, {columns}, UNIQUE ({key}))"
+                ),
+                format!("CREATE INDEX {index} ON {name} ({done})"),
+            ],
+            Self::Postgresql => {
+                let mut statements = self.number(table);
+                statements.push(format!(
+                    "CREATE TABLE IF NOT EXISTS {name} (id INTEGER NOT NULL, {columns}, PRIMARY KEY (id), UNIQUE ({key}))"
+                ));
+                statements.push(format!("CREATE INDEX IF NOT EXISTS {index} ON {name} ({done})"));
+                statements
+            }
+            // Ids differ by case, and tracebacks hold any character, whatever the server thinks by itself.
+            Self::Mysql | Self::Mariadb => {
+                let number = if self == Self::Mysql { " AUTO_INCREMENT" } else { "" };
+                let mut statements = self.number(table);
+                statements.push(format!(
+                    "CREATE TABLE IF NOT EXISTS {name} (id INTEGER NOT NULL{number}, {columns}, PRIMARY KEY (id), \
+                     UNIQUE ({key}), INDEX {index} ({done})) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
+                ));
+                statements
+            }
+        }
+    }
+
+    /// Makes what gives a table its numbers, where that is a thing of its own.
+    pub(super) fn number(self, table: &Table) -> Vec<String> {
+        let sequence = self.in_schema(table, table.sequence);
+        match self {
+            Self::Sqlite | Self::Mysql => Vec::new(),
+            Self::Postgresql | Self::Mariadb => vec![format!("CREATE SEQUENCE IF NOT EXISTS {sequence}")],
+        }
+    }
+
+    /// The largest number in a table, and one more.
+    pub(super) fn next_number(self, table: &Table) -> String {
+        format!("SELECT COALESCE(MAX(id), 0) + 1 FROM {}", self.table(table))
+    }
+
+    /// Lets the numbers of a table of MariaDB that has rows from before there was a sequence go on after them; they
+    /// never go back.
+    pub(super) fn go_on(self, table: &Table, number: i64) -> String {
+        format!("SELECT SETVAL({}, {number}, 0)", self.in_schema(table, table.sequence))
+    }
+
+    /// Adds a column that an older Celery did not make (`_migrate_missing_columns` of
+    /// celery/backends/database/session.py).
+    pub(super) fn add_column(self, table: &Table, column: &Column) -> String {
+        let there = if self == Self::Postgresql { "IF NOT EXISTS " } else { "" };
+        format!("ALTER TABLE {} ADD COLUMN {there}{} {}", self.table(table), column.name, self.kind(column.kind))
+    }
+}
