@@ -19,10 +19,20 @@ pub const JOIN_TIMEOUT: Duration = Duration::from_secs(3);
 pub enum ChordStyle {
     /// The store counts parts, and whoever brings the last one publishes the body.
     Native,
+    /// As that, and the store counts no more than how many there were: it is told the header before, and the results
+    /// come from what is stored of the members (`implements_incr` of celery/backends/base.py).
+    Counter,
     /// A task `celery.chord_unlock` looks at the results until all are there.
     Unlock,
     /// Not at all; this is what Celery calls the store.
     Refused(&'static str),
+}
+
+impl ChordStyle {
+    /// True if the store is told of every part.
+    pub fn counts(self) -> bool {
+        matches!(self, Self::Native | Self::Counter)
+    }
 }
 
 /// The result of one member of a chord.
@@ -69,6 +79,8 @@ pub struct ClaimedChord {
     pub parts: Vec<Part>,
     /// The result tuple of the header, if a member of it is a group: the results are to be put in its shape.
     pub structure: Option<Json>,
+    /// Why the results cannot come together, as the body's ChordError says it; there are no parts then.
+    pub broken: Option<String>,
 }
 
 /// A part as it was stored.
@@ -82,19 +94,27 @@ pub struct Part {
 
 /// The members that the shape of the header names and no part has brought.
 pub fn missing(chord: &ClaimedChord) -> Vec<TaskId> {
-    let mut leaves = Vec::new();
-    if let Some(structure) = &chord.structure {
-        collect_leaves(structure, 0, &mut leaves);
-    }
+    let mut leaves = chord.structure.as_ref().map_or_else(Vec::new, leaves);
     let there: FxHashSet<&TaskId> = chord.parts.iter().map(|part| &part.task).collect();
     leaves.retain(|leaf| !there.contains(leaf));
     leaves
 }
 
+/// The ids of the tasks in a result tuple, in order.
+pub fn leaves(tuple: &Json) -> Vec<TaskId> {
+    let mut leaves = Vec::new();
+    collect_leaves(tuple, 0, &mut leaves);
+    leaves
+}
+
+/// True of the result tuple of a group that has tasks for members, and no groups.
+pub fn is_flat(tuple: &Json) -> bool {
+    members(tuple).is_some_and(|all| all.iter().all(|member| members(member).is_none()))
+}
+
 /// How deep groups may lie within each other.
 const GROUPS_MAX: u32 = 64;
 
-/// The ids of the tasks in a result tuple, in order.
 fn collect_leaves(tuple: &Json, depth: u32, leaves: &mut Vec<TaskId>) {
     if depth > GROUPS_MAX {
         return;
@@ -134,7 +154,10 @@ mod tests {
             again: false,
             parts: vec![part],
             structure: Some(Json::parse(tuple).expect("JSON")),
+            broken: None,
         };
+        assert!(!is_flat(&Json::parse(tuple).expect("JSON")));
+        assert!(is_flat(&Json::parse(r#"[["g", null], [[["a", null], null], "b"]]"#).expect("JSON")));
         assert_eq!(missing(&chord), [id("b"), id("c")], "and not the parents");
         assert_eq!(missing(&ClaimedChord { structure: None, ..chord }), []);
     }

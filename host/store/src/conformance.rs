@@ -3,6 +3,7 @@
 //! Says nothing about how things are stored; that is tested beside each adapter.
 
 pub(crate) mod chords;
+mod counters;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,12 +20,26 @@ const DONE: Timestamp = Timestamp::from_micros(1_795_343_528_348_566);
 /// How long a wait may take that is expected to end early.
 const LONG: Duration = Duration::from_secs(20);
 
+/// What a store cannot keep, and refuses for good.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// The longest document.
+    pub document_bytes: usize,
+    /// Ids are part of a name that has neither spaces nor anything beyond ASCII.
+    pub plain_ids: bool,
+}
+
 /// Runs the suite. Panics where the store is wrong. Ids are new in each run: the store need not be empty.
 pub async fn run(store: Arc<dyn ResultStore>) {
+    run_within(store, Bounds { document_bytes: usize::MAX, plain_ids: false }).await;
+}
+
+/// As [`run`], for a store that has bounds.
+pub async fn run_within(store: Arc<dyn ResultStore>, bounds: Bounds) {
     store.ping().await.expect("a store under test is reachable");
     every_state_is_read_as_it_was_written(&*store).await;
     an_exception_is_read_as_celerys_map(&*store).await;
-    odd_values_are_kept_as_they_were_written(&*store).await;
+    odd_values_are_kept_as_they_were_written(&*store, bounds).await;
     an_unknown_id_is_pending(&*store).await;
     the_last_state_counts_until_success(&*store).await;
     success_is_sticky(&*store).await;
@@ -146,7 +161,7 @@ async fn children_are_read_as_they_were_written(store: &dyn ResultStore) {
     assert!(none.elements().next().is_none(), "{none}");
 }
 
-async fn odd_values_are_kept_as_they_were_written(store: &dyn ResultStore) {
+async fn odd_values_are_kept_as_they_were_written(store: &dyn ResultStore, bounds: Bounds) {
     let digits = "1234567890".repeat(30);
     let large = format!("\"{}\"", "ä0123456789".repeat(90_000));
     let values = [
@@ -159,12 +174,30 @@ async fn odd_values_are_kept_as_they_were_written(store: &dyn ResultStore) {
     ];
     for value in values {
         let id = fresh("odd");
+        if value.len() > bounds.document_bytes {
+            is_refused(store, &record(&id, State::Success, value)).await;
+            continue;
+        }
         put(store, &[record(&id, State::Success, value)]).await;
         assert_stored(get(store, &id).await, State::Success, value);
     }
     let id = TaskId::parse(&format!("übung 'one' \"two\" %s {}", fresh("id"))).expect("a short id");
+    if bounds.plain_ids {
+        return is_refused(store, &record(&id, State::Success, "1")).await;
+    }
     put(store, &[record(&id, State::Success, "1")]).await;
     assert_stored(get(store, &id).await, State::Success, "1");
+}
+
+/// What cannot be kept fails alone, and for good.
+async fn is_refused(store: &dyn ResultStore, refused: &ResultRecord) {
+    let (one, other) = (fresh("one"), fresh("other"));
+    let batch = [record(&one, State::Success, "1"), refused.clone(), record(&other, State::Success, "2")];
+    let answers = store.put(&batch).await;
+    assert!(answers[0].is_ok() && answers[2].is_ok(), "{answers:?}");
+    assert!(answers[1].as_ref().is_err_and(|error| !error.is_transient()), "{answers:?}");
+    assert_stored(get(store, &one).await, State::Success, "1");
+    assert_stored(get(store, &other).await, State::Success, "2");
 }
 
 async fn an_unknown_id_is_pending(store: &dyn ResultStore) {

@@ -10,6 +10,7 @@ use taskhost_core::protocol::codec::Format;
 use taskhost_core::{NodeName, RedactedUrl};
 
 use crate::disabled::DisabledStore;
+use crate::memcached::MemcachedStore;
 use crate::memory::MemoryStore;
 use crate::port::{ReplySender, ResultStore, StoreError};
 use crate::redis::RedisStore;
@@ -26,8 +27,8 @@ pub struct StoreOptions {
     pub failure_expires: Option<Duration>,
     /// `global_keyprefix` of `result_backend_transport_options`, for key/value stores.
     pub key_prefix: Option<String>,
-    /// `result_chord_expires`: how long a chord waits for its parts, if not as long as results are kept. Redis
-    /// only, as in Celery.
+    /// `result_chord_expires`: how long a chord waits for its parts, if not as long as results are kept. Key/value
+    /// stores only, as in Celery.
     pub chord_expires: Option<Duration>,
     /// `result_chord_join_timeout`, by which Celery says how long a chord is claimed; `None` is no time-out.
     pub chord_join_timeout: Option<Duration>,
@@ -82,6 +83,7 @@ pub fn check_tls(url: &str, tls: Option<&TlsOptions>) -> Result<(), StoreError> 
             Some(tls) => checked(url, target.secured(tls).and_then(|target| target.check_tls())),
             None => Ok(()),
         },
+        Target::Memcached(_) => refuse("neither Celery nor this version speaks TLS to memcached"),
         Target::Sqlite(_) => refuse("there is no TLS to a file"),
         Target::Rpc => refuse("results go by the broker's own connection, which has settings of its own"),
         Target::Memory | Target::Disabled => refuse("there is no TLS where there is no server"),
@@ -106,6 +108,7 @@ pub async fn connect(
     Ok(match Target::parse(url)? {
         Target::Memory => Arc::new(MemoryStore::new()),
         Target::Disabled => Arc::new(DisabledStore),
+        Target::Memcached(servers) => Arc::new(MemcachedStore::new(url_shown, servers, options)),
         Target::Redis(target) => Arc::new(RedisStore::new(url_shown, &target, options)?),
         Target::Sqlite(path) => {
             Arc::new(SqlStore::sqlite(url_shown, path, &options.database, options.format.clone()).await?)

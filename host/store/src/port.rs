@@ -41,8 +41,7 @@ pub trait ResultStore: Send + Sync {
         Ok(0)
     }
 
-    /// How chords come together in this store. Unless it is [`ChordStyle::Native`], it is asked for nothing else
-    /// about them.
+    /// How chords come together in this store. Unless it counts them, it is asked for nothing else about them.
     fn chords(&self) -> ChordStyle {
         ChordStyle::Refused("this")
     }
@@ -100,7 +99,7 @@ pub trait ResultStore: Send + Sync {
     fn without(&self, operation: &'static str) -> StoreError {
         let store = match self.chords() {
             ChordStyle::Refused(name) => name,
-            ChordStyle::Native | ChordStyle::Unlock => "this",
+            ChordStyle::Native | ChordStyle::Counter | ChordStyle::Unlock => "this",
         };
         StoreError::Without { store, operation }
     }

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use taskhost_core::RedactedUrl;
 
+use crate::memcached::{Cache, Servers};
 use crate::port::StoreError;
 
 /// What is said about a URL whose scheme we do not know.
 const KNOWN: &str = "known are redis://, redis+socket:///, db+postgresql://, db+mysql://, db+sqlite:///, sqlite:///, rpc://, \
-     memory:// and disabled://";
+     cache+memcached://, memory:// and disabled://";
 
 /// Redis' own port.
 const REDIS_PORT: u16 = 6379;
@@ -27,6 +28,7 @@ pub(crate) enum Target {
     Sqlite(PathBuf),
     Postgresql(Box<dial::postgresql::Target>),
     Mysql(Box<dial::mysql::Target>),
+    Memcached(Servers),
 }
 
 /// A Redis server and how to log in.
@@ -63,6 +65,12 @@ impl Target {
         match scheme {
             "memory" => Ok(Self::Memory),
             "disabled" => Ok(Self::Disabled),
+            "cache" => Err(refused("say which cache, as cache+memcached://host:11211/".to_owned())),
+            _ if let Some(cache) = scheme.strip_prefix("cache+") => match Cache::parse(cache, rest) {
+                Ok(Cache::Servers(servers)) => Ok(Self::Memcached(servers)),
+                Ok(Cache::Memory) => Ok(Self::Memory),
+                Err(reason) => Err(refused(reason)),
+            },
             "rpc" => Ok(Self::Rpc),
             "redis" => redis_tcp(rest).map(Self::Redis).map_err(refused),
             "redis+socket" | "unix" => redis_socket(rest).map(Self::Redis).map_err(refused),
@@ -293,6 +301,20 @@ mod tests {
     }
 
     #[test]
+    fn caches_are_celerys() {
+        check("cache+memory://", "Memory");
+        let Ok(Target::Memcached(servers)) = Target::parse("cache+pymemcache://box;other:7/") else { panic!() };
+        let Ok(Target::Memcached(same)) = Target::parse("cache+memcached://box:11211;other:7") else { panic!() };
+        assert_eq!(servers, same);
+        check("cache", "result backend URL `cache`: say which cache, as cache+memcached://host:11211/");
+        check(
+            "cache+redis://box",
+            "result backend URL `cache+redis://box`: Celery has no cache `redis`; known are cache+memcached:// and \
+             cache+memory://",
+        );
+    }
+
+    #[test]
     fn a_url_that_is_not_ours_is_refused_with_a_reason() {
         check("rpc://", "Rpc");
         check("rpc", "Rpc");
@@ -314,7 +336,7 @@ mod tests {
         check(
             "mongodb://b",
             "result backend URL `mongodb://b`: there is no result backend `mongodb`; known are redis://, \
-             redis+socket:///, db+postgresql://, db+mysql://, db+sqlite:///, sqlite:///, rpc://, memory:// and disabled://",
+             redis+socket:///, db+postgresql://, db+mysql://, db+sqlite:///, sqlite:///, rpc://, cache+memcached://, memory:// and disabled://",
         );
     }
 }

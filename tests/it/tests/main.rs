@@ -73,6 +73,7 @@ mod journal;
 mod keyvalue;
 mod limits;
 mod matrix;
+mod memcached;
 mod messages;
 mod metrics;
 mod mixed;

@@ -1,7 +1,8 @@
 //! Chords, applied: the header is sent, and each of its members carries the body (`_chord.apply_async` and
 //! `_chord.run` of celery/canvas.py).
 
-use crate::protocol::content::Json;
+use crate::chord::ChordStyle;
+use crate::protocol::content::{Json, MapWriter};
 use crate::signature::SignatureError;
 
 use super::freeze::Frame;
@@ -93,6 +94,11 @@ impl Run<'_> {
         header.set_text("task_id", &group_id);
         // Python takes an empty group for no body at all.
         let carried = (!body.is_empty_group()).then(|| write::signature(&body));
+        let size = chord.header.tasks.iter().map(Node::size).sum();
+        let carried = match self.sender.settings.chords {
+            ChordStyle::Counter => carried.map(|body| with_size(&body, size)),
+            _ => carried,
+        };
         let frame = Frame {
             group_id: Some(&group_id),
             chord: carried.as_ref(),
@@ -104,7 +110,7 @@ impl Run<'_> {
         if tasks.is_empty() {
             self.apply(body, &[Json::empty_list()], None, &Options::default())?;
         } else {
-            self.announce_chord(&group_id, header_result, &body, &options)?;
+            self.announce_chord(&group_id, header_result, size, &body, &options)?;
             for (key, value) in header_options.iter() {
                 options.set(key, value.clone());
             }
@@ -138,6 +144,17 @@ impl Run<'_> {
         }
         Ok(())
     }
+}
+
+/// The body as members carry it where its parts are only counted. Celery's workers count the results of the header
+/// unless they are told (`chord_size`), and a chain that ends in a group has one for many members.
+fn with_size(body: &Json, size: u64) -> Json {
+    let mut sized = MapWriter::new();
+    for (key, value) in body.members() {
+        sized.put(&key, &value);
+    }
+    sized.put("chord_size", &size);
+    sized.finish()
 }
 
 /// Options that the body gets: the member of the header that completes the chord is its parent.

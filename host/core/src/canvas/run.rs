@@ -66,7 +66,7 @@ impl<'a> Run<'a> {
     /// `ensure_chords_allowed` of Celery's result backends.
     pub(super) fn ensure_chords(&self) -> Result<(), SignatureError> {
         match self.sender.settings.chords {
-            ChordStyle::Native | ChordStyle::Unlock => Ok(()),
+            ChordStyle::Native | ChordStyle::Counter | ChordStyle::Unlock => Ok(()),
             ChordStyle::Refused(store) => Err(SignatureError::Chords(store)),
         }
     }
@@ -115,12 +115,20 @@ impl<'a> Run<'a> {
         &mut self,
         group: &str,
         header: Promise,
+        size: u64,
         body: &Node,
         options: &Options,
     ) -> Result<(), SignatureError> {
         match self.sender.settings.chords {
             ChordStyle::Refused(store) => Err(SignatureError::Chords(store)),
             ChordStyle::Unlock => self.send_unlock(group, header, body, options),
+            ChordStyle::Counter => {
+                let again = self.sender.may_repeat();
+                self.steps.push(Step::SetChordSize { group: group.to_owned(), size, again });
+                let result = self.results.tuple(header);
+                self.steps.push(Step::SaveGroup { group: group.to_owned(), result });
+                Ok(())
+            }
             ChordStyle::Native => {
                 let members = self.results.members(header).unwrap_or_default();
                 // The store keeps single results; their shape it has to be told.

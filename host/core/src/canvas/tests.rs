@@ -226,6 +226,26 @@ fn a_store_that_counts_no_chords_has_a_task_look_after_them() {
 }
 
 #[test]
+fn a_store_that_only_counts_is_told_the_header_and_the_members_how_many_there_are() {
+    let with = |request: &Request, text: &str| {
+        let settings = SendSettings { chords: ChordStyle::Counter, ..fixture::sending() };
+        let sender = Sender { request, settings: &settings };
+        sender.apply(&canvas(text), PartialCall::default(), &mut Ids::of_call(request, 0), NOW).expect("it is sent")
+    };
+    // A chain that ends in a group has one result and two members that count.
+    let chain = format!(r#"{{"subtask_type": "chain", "kwargs": {{"tasks": [{{"task": "x"}}, {GROUP}]}}}}"#);
+    let text = CHORD.replace(r#"{"task": "a"}"#, &chain);
+    let applied = with(&request(), &text);
+    let expected =
+        ["size 3, again: false", "shape of 2 members", "x of `id-1`, reply to ``", "b of `id-1`, reply to ``"];
+    assert_eq!(outline(&applied), expected);
+    assert!(render(&applied.steps[3]).contains(r#""chord_size": 3"#), "{}", render(&applied.steps[3]));
+    let mut again = request();
+    again.delivery.redelivered = true;
+    assert_eq!(outline(&with(&again, CHORD))[0], "size 2, again: true");
+}
+
+#[test]
 fn the_last_task_of_a_replacement_answers_for_the_replaced_one() {
     let chain = r#"{"subtask_type": "chain", "kwargs": {"tasks": [{"task": "a"}, {"task": "b"}]}}"#;
     let applied = replace(chain).expect("it is sent");
@@ -322,7 +342,7 @@ fn what_joins_a_chord_is_counted_before_it_is_sent_if_the_store_counts() {
     let refused = |request: &Request, chords| join(request, chords).expect_err("it cannot").exception();
     let error = |kind, why| Exception::new("builtins", kind, [Json::text(why)]);
     let no_store = error("NotImplementedError", "Backend does not support add_to_chord");
-    for style in [ChordStyle::Unlock, ChordStyle::Refused("rpc")] {
+    for style in [ChordStyle::Counter, ChordStyle::Unlock, ChordStyle::Refused("rpc")] {
         assert_eq!(refused(&request(), style), no_store);
     }
     let outside = Request { embed: Json::null(), ..request() };

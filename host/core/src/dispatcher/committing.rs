@@ -5,7 +5,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::chord::ChordStyle;
 use crate::flow::Means;
 use crate::message::Acknowledgement;
 use crate::name::TaskId;
@@ -51,7 +50,7 @@ impl Dispatcher {
         lost: bool,
         actions: &mut Vec<Action>,
     ) {
-        if self.limits.sending.chords != ChordStyle::Native {
+        if !self.limits.sending.chords.counts() {
             // Where the store counts nothing, `celery.chord_unlock` looks at the results.
             settlement.chord.clear();
         }

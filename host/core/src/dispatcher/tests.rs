@@ -733,7 +733,9 @@ fn extended_results_tell_what_the_call_was() {
 
 #[test]
 fn only_a_store_that_counts_is_told_of_the_members_of_chords() {
-    for (chords, told) in [(ChordStyle::Native, 1), (ChordStyle::Unlock, 0), (ChordStyle::Refused("rpc"), 0)] {
+    for (chords, told) in
+        [(ChordStyle::Native, 1), (ChordStyle::Counter, 1), (ChordStyle::Unlock, 0), (ChordStyle::Refused("rpc"), 0)]
+    {
         let sending = Arc::new(SendSettings { chords, ..fixture::sending() });
         let catalog = Arc::new(Catalog::new([spec("tasks.add", TaskOptions::default())]));
         let mut dispatcher = Dispatcher::new(Limits { sending, ..limits(1) }, catalog, 1);

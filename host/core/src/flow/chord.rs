@@ -90,6 +90,9 @@ pub(crate) fn unpublished(reason: &str) -> Box<Broken> {
 
 /// The results of the header, in the shape of the header.
 fn join(claimed: &ClaimedChord) -> Result<Json, Box<Broken>> {
+    if let Some(reason) = &claimed.broken {
+        return Err(Broken::plain(reason));
+    }
     match &claimed.structure {
         Some(structure) => {
             let parts = claimed.parts.iter().map(|part| (&part.task, part)).collect();

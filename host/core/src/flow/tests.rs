@@ -204,6 +204,7 @@ fn claimed(parts: &[(&str, State, &str)], structure: Option<&str>) -> ClaimedCho
         again: false,
         parts: parts.iter().map(part).collect(),
         structure: structure.map(json),
+        broken: None,
     }
 }
 
@@ -241,6 +242,18 @@ fn a_body_gets_the_results_in_the_shape_of_the_header() {
         r#"{"task": "body", "options": {"task_id": "b-1"}}"#,
         expect![[r#"
         store b-1 FAILURE ChordError("Join error: TimeoutError('The operation timed out.')")
+    "#]],
+    );
+}
+
+#[test]
+fn a_body_fails_with_what_keeps_its_results_from_coming_together() {
+    let chord = ClaimedChord { broken: Some("GroupResult g-1 no longer exists".to_owned()), ..claimed(&[], None) };
+    check_body(
+        &chord,
+        r#"{"task": "body", "options": {"task_id": "b-1"}}"#,
+        expect![[r#"
+        store b-1 FAILURE ChordError('GroupResult g-1 no longer exists')
     "#]],
     );
 }

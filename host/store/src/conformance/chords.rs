@@ -17,6 +17,7 @@ const CLAIM_MAX: Duration = Duration::from_secs(6);
 pub(crate) async fn run(store: &Arc<dyn ResultStore>) {
     match store.chords() {
         ChordStyle::Native => native(store).await,
+        ChordStyle::Counter => super::counters::run(store).await,
         ChordStyle::Unlock | ChordStyle::Refused(_) => a_store_that_does_not_count_says_so(&**store).await,
     }
 }
@@ -62,7 +63,7 @@ async fn a_store_that_does_not_count_says_so(store: &dyn ResultStore) {
     }
 }
 
-fn name(kind: &str) -> String {
+pub(super) fn name(kind: &str) -> String {
     fresh(kind).to_string()
 }
 
@@ -97,7 +98,7 @@ pub(crate) fn claimed(progress: Progress) -> ClaimedChord {
     }
 }
 
-fn values(chord: &ClaimedChord) -> Vec<String> {
+pub(super) fn values(chord: &ClaimedChord) -> Vec<String> {
     chord.parts.iter().map(|part| part.result.to_string()).collect()
 }
 
@@ -321,7 +322,7 @@ async fn of_all_who_count_one_claims(store: &Arc<dyn ResultStore>) {
     assert_eq!(claims, 1);
 }
 
-async fn groups_are_kept(store: &dyn ResultStore) {
+pub(super) async fn groups_are_kept(store: &dyn ResultStore) {
     let group = name("group");
     assert_eq!(store.group(&group).await.unwrap(), None);
     for members in ["[]", r#"[[["a", null], null], [["b", ["p", null]], null]]"#] {

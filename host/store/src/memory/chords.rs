@@ -95,6 +95,7 @@ impl Chords {
             again,
             parts: group.parts.values().cloned().collect(),
             structure: group.result.clone(),
+            broken: None,
         })
     }
 

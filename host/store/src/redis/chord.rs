@@ -182,7 +182,7 @@ impl RedisStore {
                 let (parts, structure) =
                     self.understood(part, self.read_parts(&part.group, there, first).await?, structure);
                 let group = part.group.clone();
-                Ok(Progress::Claimed(ClaimedChord { group, token, again: again == 1, parts, structure }))
+                Ok(Progress::Claimed(ClaimedChord { group, token, again: again == 1, parts, structure, broken: None }))
             }
             _ => Err(strange(&String::from_utf8_lossy(&word))),
         }

@@ -1,6 +1,6 @@
 //! The result stores, and what is tried with each.
 
-use it::{Engine, Site};
+use it::{Engine, Site, settings};
 use serde_json::{Value, json};
 
 use super::{NO, Probe, Row, YES};
@@ -8,6 +8,11 @@ use super::{NO, Probe, Row, YES};
 pub(super) const ROWS: &[Row] = &[
     Row { name: "Redis", url: "redis://", open: || Site::open(Engine::Redis) },
     Row { name: "SQLite", url: "db+sqlite:///", open: || Site::open(Engine::Embedded) },
+    Row {
+        name: "memcached",
+        url: "cache+memcached://",
+        open: || Site::on(&settings::required(settings::REDIS)?, &settings::required(settings::MEMCACHED)?),
+    },
     Row { name: "reply queues of RabbitMQ", url: "rpc://", open: || Site::open(Engine::RabbitMqRpc) },
 ];
 
