@@ -11,13 +11,13 @@ use futures_util::StreamExt;
 use redis::aio::MultiplexedConnection;
 
 use crate::contender::{self, broker_database};
-use crate::lane::{Broker, Lane, Setting, Who};
+use crate::lane::{Broker, Lane, Results, Setting, Who};
 use crate::process::{self, Process};
 use crate::publish::{Chord, QUEUE};
 use crate::table::{Spread, decimal, grouped};
 use crate::{CanvasArgs, Result, versions};
 
-const SETTING: Setting = Setting { broker: Broker::Redis, results: true };
+const SETTING: Setting = Setting { broker: Broker::Redis, results: Results::Beside };
 /// A worker that gets nothing done for so long has broken down.
 const STALL_MAX: Duration = Duration::from_secs(60);
 /// How long a worker may take to tidy up after the body is done.

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::lane::{Broker, Lane, Setting, Who};
+use crate::lane::{Broker, Lane, Results, Setting, Who};
 use crate::{Result, WorkerArgs};
 
 /// Celery's best is one process a processor. The prefetch of all workers is the same.
@@ -50,6 +50,12 @@ impl Urls {
             Broker::Classic | Broker::Quorum => (args.amqp.clone(), args.redis.clone()),
             Broker::Redis => (broker_database(&args.redis), args.redis.clone()),
             Broker::Embedded => (embedded(), embedded()),
+            Broker::Sqs => (args.sqs.clone(), args.redis.clone()),
+        };
+        let results = match setting.results {
+            Results::Beside | Results::Ignored => results,
+            Results::PostgreSql => args.postgresql.clone(),
+            Results::MySql => args.mysql.clone(),
         };
         Self { broker, results }
     }
@@ -76,7 +82,7 @@ pub(crate) fn command(lane: Lane, args: &WorkerArgs, folder: &Path) -> Result<Co
 fn bare(setting: Setting, urls: &Urls, args: &WorkerArgs) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["bare", "--broker", &urls.broker, "--prefetch", &args.prefetch.to_string()]);
-    if setting.results {
+    if setting.results != Results::Ignored {
         command.args(["--results", &urls.results]);
     }
     Ok(command)

@@ -1,7 +1,7 @@
 //! Watches a worker empty its queue, and takes the slope between a tenth and nine tenths.
 //!
 //! So neither the start of the worker nor its last tasks count. Progress is what others can see: results in Redis
-//! (`DBSIZE`), rows of results in the embedded file, and without results the messages that nobody has taken yet,
+//! (`DBSIZE`), rows of results in the embedded file or a database, and without results the messages that nobody has taken yet,
 //! which is ahead of what is done by the prefetch all the time, or the messages in the embedded file.
 
 use std::time::{Duration, Instant};
@@ -13,6 +13,8 @@ use crate::services::Services;
 
 /// Often enough for a drain of one second; an answer costs the servers some microseconds.
 const POLL: Duration = Duration::from_millis(10);
+/// Where the answer is counted row by row.
+const DATABASE_POLL: Duration = Duration::from_millis(50);
 /// A worker that gets nothing done for so long has broken down.
 const STALL_MAX: Duration = Duration::from_secs(60);
 /// A worker with nothing to do spends less CPU time than this between two looks.
@@ -75,7 +77,7 @@ pub(crate) async fn watch(
             let words = worker.last_words();
             return Err(format!("the worker stands still at {done} of {tasks} tasks; it says:\n{words}").into());
         }
-        tokio::time::sleep(POLL).await;
+        tokio::time::sleep(if setting.is_in_a_database() { DATABASE_POLL } else { POLL }).await;
     }
     slope(&samples, tasks).ok_or_else(|| "that was too quick to be measured; use more --tasks".into())
 }

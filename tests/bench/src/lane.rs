@@ -25,8 +25,17 @@ pub(crate) enum Who {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Setting {
     pub(crate) broker: Broker,
-    /// In Redis, or in the same file; without, the messages say that nobody wants the result.
-    pub(crate) results: bool,
+    pub(crate) results: Results,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Results {
+    /// In Redis, or in the same file.
+    Beside,
+    /// The messages say that nobody wants them.
+    Ignored,
+    PostgreSql,
+    MySql,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,24 +45,36 @@ pub(crate) enum Broker {
     Redis,
     /// The host's own file.
     Embedded,
+    /// An emulator, which is slower than any worker: only CPU times say something.
+    Sqs,
 }
 
-const BROKERS: [Broker; 4] = [Broker::Classic, Broker::Quorum, Broker::Redis, Broker::Embedded];
+const BROKERS: [Broker; 5] = [Broker::Classic, Broker::Quorum, Broker::Redis, Broker::Embedded, Broker::Sqs];
 const CONTENDERS: [Who; 5] = [Who::Bare, Who::Host, Who::Events, Who::Defaults, Who::Celery];
 
 /// All lanes, in the order in which they are measured and shown.
 pub(crate) fn all() -> Vec<Lane> {
-    let settings = BROKERS.into_iter().flat_map(|broker| [true, false].map(|results| Setting { broker, results }));
-    // The embedded file reaches no monitors.
-    let exists = |lane: &Lane| lane.who != Who::Events || lane.setting.broker != Broker::Embedded;
-    settings.flat_map(|setting| CONTENDERS.map(|who| Lane { setting, who })).filter(exists).collect()
+    let both = [Results::Beside, Results::Ignored];
+    let settings = BROKERS.into_iter().flat_map(|broker| both.map(|results| Setting { broker, results }));
+    let databases = [Results::PostgreSql, Results::MySql].map(|results| Setting { broker: Broker::Redis, results });
+    let exists = |lane: &Lane| match lane.who {
+        // The embedded file and SQS reach no monitors.
+        Who::Events => !matches!(lane.setting.broker, Broker::Embedded | Broker::Sqs),
+        // One option of the worker is no other with every store.
+        Who::Defaults => !matches!(lane.setting.results, Results::PostgreSql | Results::MySql),
+        _ => true,
+    };
+    settings.chain(databases).flat_map(|setting| CONTENDERS.map(|who| Lane { setting, who })).filter(exists).collect()
 }
 
 impl Lane {
     /// So many tasks keep the worker busy for some seconds on two processors.
     pub(crate) fn tasks(self) -> u64 {
         match (self.who, self.setting.broker) {
-            (Who::Celery, Broker::Embedded) => 1_000,
+            (Who::Celery, Broker::Embedded | Broker::Sqs) => 1_000,
+            (_, Broker::Sqs) => 3_000,
+            (Who::Celery, _) if self.setting.is_in_a_database() => 2_000,
+            (_, Broker::Redis) if self.setting.is_in_a_database() => 30_000,
             (Who::Celery, _) => 4_000,
             (_, Broker::Classic | Broker::Quorum) => 60_000,
             (_, Broker::Redis) => 120_000,
@@ -70,8 +91,14 @@ impl fmt::Display for Lane {
             Broker::Quorum => "quorum",
             Broker::Redis => "redis",
             Broker::Embedded => "embedded",
+            Broker::Sqs => "sqs",
         };
-        let results = if self.setting.results { "results" } else { "ignored" };
+        let results = match self.setting.results {
+            Results::Beside => "results",
+            Results::Ignored => "ignored",
+            Results::PostgreSql => "postgresql",
+            Results::MySql => "mysql",
+        };
         let who = match self.who {
             Who::Bare => "bare",
             Who::Host => "host",
@@ -90,6 +117,7 @@ impl Who {
                 Broker::Classic | Broker::Quorum => "bare loop on lapin",
                 Broker::Redis => "bare loop on redis",
                 Broker::Embedded => "bare loop on rusqlite",
+                Broker::Sqs => "bare loop on aws-sdk-sqs",
             },
             Self::Host => "host",
             Self::Events => "host, events on (-E)",
@@ -99,15 +127,31 @@ impl Who {
     }
 }
 
+impl Setting {
+    /// True if results go into a database server.
+    pub(crate) fn is_in_a_database(self) -> bool {
+        matches!(self.results, Results::PostgreSql | Results::MySql)
+    }
+}
+
 impl fmt::Display for Setting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (broker, store) = match self.broker {
-            Broker::Classic => ("RabbitMQ, durable classic queue", "results in Redis"),
-            Broker::Quorum => ("RabbitMQ, quorum queue", "results in Redis"),
-            Broker::Redis => ("Redis", "results in another database of it"),
-            Broker::Embedded => ("embedded SQLite file", "results in it"),
+        let broker = match self.broker {
+            Broker::Classic => "RabbitMQ, durable classic queue",
+            Broker::Quorum => "RabbitMQ, quorum queue",
+            Broker::Redis => "Redis",
+            Broker::Embedded => "embedded SQLite file",
+            Broker::Sqs => "SQS, emulated",
         };
-        write!(f, "{broker}, {}", if self.results { store } else { "results ignored" })
+        let results = match (self.results, self.broker) {
+            (Results::Beside, Broker::Redis) => "results in another database of it",
+            (Results::Beside, Broker::Embedded) => "results in it",
+            (Results::Beside, _) => "results in Redis",
+            (Results::Ignored, _) => "results ignored",
+            (Results::PostgreSql, _) => "results in PostgreSQL",
+            (Results::MySql, _) => "results in MariaDB",
+        };
+        write!(f, "{broker}, {results}")
     }
 }
 
@@ -115,13 +159,15 @@ impl fmt::Display for Setting {
 mod tests {
     use super::*;
 
+    const LANES: usize = 54;
+
     #[test]
     fn every_lane_has_a_name_of_its_own() {
         let mut names: Vec<String> = all().iter().map(Lane::to_string).collect();
-        assert_eq!(names.len(), 38);
+        assert_eq!(names.len(), LANES);
         assert!(names.contains(&"quorum-ignored-defaults".to_owned()));
         names.sort();
         names.dedup();
-        assert_eq!(names.len(), 38);
+        assert_eq!(names.len(), LANES);
     }
 }

@@ -12,6 +12,7 @@ use tokio::runtime::{Builder, Runtime};
 mod bare;
 mod chord;
 mod contender;
+mod database;
 mod drain;
 mod lane;
 mod languages;
@@ -19,6 +20,7 @@ mod process;
 mod publish;
 mod sandbox;
 mod services;
+mod sqs;
 mod table;
 mod versions;
 mod worker;
@@ -92,6 +94,15 @@ struct WorkerArgs {
     /// A Redis all of whose databases may be flushed
     #[arg(long, value_name = "URL")]
     redis: String,
+    /// A PostgreSQL, as a result backend of Celery, whose tables of results may be emptied
+    #[arg(long, value_name = "URL")]
+    postgresql: String,
+    /// A MariaDB or MySQL, likewise
+    #[arg(long, value_name = "URL")]
+    mysql: String,
+    /// An emulator of SQS whose queue `celery` may be emptied
+    #[arg(long, value_name = "URL")]
+    sqs: String,
     /// A Python that has Celery; without it Celery is left out
     #[arg(long, value_name = "FILE")]
     python: Option<PathBuf>,
@@ -128,10 +139,10 @@ struct CanvasArgs {
 /// The bare loop: takes messages, writes results, acknowledges, and does nothing else
 #[derive(Debug, Args)]
 struct BareArgs {
-    /// amqp, redis or sqlite
+    /// amqp, redis, sqlite or sqs
     #[arg(long, value_name = "URL")]
     broker: String,
-    /// Where to write results: a Redis, or the same file; without it none are written
+    /// Where to write results: a Redis, a PostgreSQL, a MariaDB, or the same file; without it none are written
     #[arg(long, value_name = "URL")]
     results: Option<String>,
     #[arg(long, value_name = "N")]

@@ -10,8 +10,10 @@ use redis::aio::MultiplexedConnection;
 use rusqlite::OpenFlags;
 
 use crate::contender::{EMBEDDED_FILE, broker_database};
-use crate::lane::{Broker, Setting};
+use crate::database::Database;
+use crate::lane::{Broker, Results, Setting};
 use crate::publish::{self, QUEUE};
+use crate::sqs::Queue;
 use crate::{Result, WorkerArgs, process};
 
 /// How long RabbitMQ is left alone after it was filled, to finish what it put off.
@@ -31,6 +33,10 @@ pub(crate) struct Services {
     redis_broker_url: String,
     /// The embedded file of the lane that is being measured.
     file: Option<rusqlite::Connection>,
+    postgresql: Database,
+    mysql: Database,
+    sqs: Queue,
+    sqs_url: String,
     /// Their processes, if we can see them.
     pub(crate) rabbitmq_pid: Option<u32>,
     pub(crate) redis_pid: Option<u32>,
@@ -62,6 +68,10 @@ impl Services {
             redis_broker,
             redis_broker_url,
             file: None,
+            postgresql: Database::connect(&args.postgresql).await?,
+            mysql: Database::connect(&args.mysql).await?,
+            sqs: Queue::connect(&args.sqs).await?,
+            sqs_url: args.sqs.clone(),
             rabbitmq_pid,
             versions,
             _connection: connection,
@@ -73,7 +83,10 @@ impl Services {
         self.channel.queue_delete(QUEUE.into(), QueueDeleteOptions::default()).await?;
         redis::cmd("FLUSHALL").exec_async(&mut self.redis).await?;
         self.file = None;
-        let ignore_result = !setting.results;
+        if let Some(database) = self.database(setting) {
+            database.clear().await?;
+        }
+        let ignore_result = setting.results == Results::Ignored;
         match setting.broker {
             Broker::Classic | Broker::Quorum => {
                 publish::prepare_queue(&self.channel, setting.broker == Broker::Quorum).await?;
@@ -84,6 +97,10 @@ impl Services {
                 let path = folder.join(EMBEDDED_FILE);
                 publish::to_broker(&url(&path), tasks, ignore_result).await?;
                 self.file = Some(open(&path)?);
+            }
+            Broker::Sqs => {
+                self.sqs.clear().await?;
+                publish::to_broker(&self.sqs_url, tasks, ignore_result).await?;
             }
         }
         tokio::time::sleep(SETTLE).await;
@@ -98,16 +115,18 @@ impl Services {
     pub(crate) async fn done(&mut self, setting: Setting, tasks: u64) -> Result<u64> {
         match setting {
             // Rows are never deleted meanwhile, so the largest id is their number; the worker makes the table.
-            Setting { broker: Broker::Embedded, results: true } => {
+            Setting { broker: Broker::Embedded, results: Results::Beside } => {
                 Ok(self.count("SELECT coalesce(max(id), 0) FROM celery_taskmeta").unwrap_or(0))
             }
             // Rows go in the order of their ids; to count them all takes too long.
-            Setting { broker: Broker::Embedded, results: false } => {
+            Setting { broker: Broker::Embedded, results: Results::Ignored } => {
                 let first = format!("SELECT coalesce(min(id), {tasks} + 1) - 1 FROM kombu_message WHERE {LEFT}");
                 self.count(&first)
             }
-            Setting { results: true, .. } => Ok(redis::cmd("DBSIZE").query_async(&mut self.redis).await?),
-            Setting { results: false, .. } => Ok(tasks.saturating_sub(self.waiting(setting).await?)),
+            Setting { results: Results::Beside, .. } => Ok(redis::cmd("DBSIZE").query_async(&mut self.redis).await?),
+            Setting { results: Results::Ignored, .. } => Ok(tasks.saturating_sub(self.waiting(setting).await?)),
+            Setting { results: Results::PostgreSql, .. } => self.postgresql.results().await,
+            Setting { results: Results::MySql, .. } => self.mysql.results().await,
         }
     }
 
@@ -121,6 +140,15 @@ impl Services {
             }
             Broker::Redis => Ok(redis::cmd("LLEN").arg(QUEUE).query_async(&mut self.redis_broker).await?),
             Broker::Embedded => self.count(&format!("SELECT count(*) FROM kombu_message WHERE {LEFT}")),
+            Broker::Sqs => Ok(self.sqs.depth().await?.waiting),
+        }
+    }
+
+    fn database(&mut self, setting: Setting) -> Option<&mut Database> {
+        match setting.results {
+            Results::PostgreSql => Some(&mut self.postgresql),
+            Results::MySql => Some(&mut self.mysql),
+            Results::Beside | Results::Ignored => None,
         }
     }
 
@@ -147,16 +175,21 @@ impl Services {
     /// What is wrong after a worker that was given so many tasks has ended; nothing, if all is well.
     pub(crate) async fn problem(&mut self, setting: Setting, tasks: u64) -> Result<Option<String>> {
         let left = self.waiting(setting).await?;
-        let unacknowledged: u64 = redis::cmd("HLEN").arg(UNACKED).query_async(&mut self.redis_broker).await?;
-        let (results, successes) = match setting.broker {
-            Broker::Embedded => {
+        let unacknowledged: u64 = match setting.broker {
+            Broker::Sqs => self.sqs.depth().await?.taken,
+            _ => redis::cmd("HLEN").arg(UNACKED).query_async(&mut self.redis_broker).await?,
+        };
+        let (results, successes) = match (setting.results, setting.broker) {
+            (Results::PostgreSql, _) => (self.postgresql.results().await?, self.postgresql.successes().await?),
+            (Results::MySql, _) => (self.mysql.results().await?, self.mysql.successes().await?),
+            (_, Broker::Embedded) => {
                 // The table is made by whoever writes the first result.
                 let results = self.count("SELECT count(*) FROM celery_taskmeta").unwrap_or(0);
                 (results, self.count("SELECT count(*) FROM celery_taskmeta WHERE status = 'SUCCESS'").unwrap_or(0))
             }
             _ => (redis::cmd("DBSIZE").query_async(&mut self.redis).await?, self.successes().await?),
         };
-        let expected = if setting.results { tasks } else { 0 };
+        let expected = if setting.results == Results::Ignored { 0 } else { tasks };
         let mut problems = Vec::new();
         if left + unacknowledged != 0 {
             problems.push(format!("{} messages are left", left + unacknowledged));

@@ -4,7 +4,7 @@ use std::io::{Write, stdout};
 use std::process::ExitCode;
 
 use crate::drain::{self, Slope};
-use crate::lane::{self, Lane, Setting, Who};
+use crate::lane::{self, Lane, Results, Setting, Who};
 use crate::process::{self, Process};
 use crate::services::Services;
 use crate::table::{Spread, decimal, grouped};
@@ -77,7 +77,7 @@ async fn run(lane: Lane, tasks: u64, args: &WorkerArgs, services: &mut Services)
     services.fill(lane.setting, tasks, folder.path()).await?;
     let mut worker = Process::start(&mut contender::command(lane, args, folder.path())?, folder.path())?;
     let slope = drain::watch(&mut worker, services, lane.setting, tasks).await?;
-    if !lane.setting.results {
+    if lane.setting.results == Results::Ignored {
         // All are taken, not yet done, and a worker that stops gives back what it has not begun.
         drain::wait_until_idle(&worker).await;
     }

@@ -98,16 +98,18 @@ impl Programs {
 
     /// Measures the worker, or it with canvases: both need the same.
     fn worker(&self, what: &str, options: &[String]) -> Result<ExitCode> {
-        let kinds = [Kind::RabbitMq, Kind::Redis];
+        let kinds = [Kind::RabbitMq, Kind::Redis, Kind::PostgreSql, Kind::MariaDb, Kind::Sqs];
         if servers::obtain(&kinds)?.len() < kinds.len() {
             return Err("the worker is measured with real servers".to_owned());
         }
         let python = python::obtain()?;
         say("starting private servers");
-        let [mut rabbitmq, mut redis] = [Served::start(Kind::RabbitMq)?, Served::start(Kind::Redis)?];
+        let mut servers = kinds.into_iter().map(Served::start).collect::<Result<Vec<_>>>()?;
         let mut given: Vec<OsString> = vec!["--host".into(), self.host.clone().into()];
         given.extend(["--plugins".into(), self.plugins.clone().into()]);
-        given.extend(["--amqp".into(), rabbitmq.url()?.into(), "--redis".into(), redis.url()?.into()]);
+        for (server, option) in servers.iter_mut().zip(["--amqp", "--redis", "--postgresql", "--mysql", "--sqs"]) {
+            given.extend([option.into(), server.url()?.into()]);
+        }
         match python {
             Python::Ready(interpreter) => given.extend(["--python".into(), interpreter.into()]),
             Python::Missing(reason) => say(&format!("Celery is left out: {reason}")),

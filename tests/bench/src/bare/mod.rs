@@ -1,11 +1,12 @@
 //! The bare loops: the I/O of a worker on the same clients, with nothing between taking and acknowledging.
 //!
-//! What they reach is the ceiling for a worker built on lapin, redis or rusqlite. They run nothing, decode nothing but
+//! What they reach is the ceiling for a worker built on these clients. They run nothing, decode nothing but
 //! the id of a task where a result needs it, and look after nothing: no leases, no redelivery, no reconnecting.
 
 mod embedded;
 mod rabbitmq;
 mod redis;
+mod sqs;
 
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -13,48 +14,67 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use ::redis::aio::MultiplexedConnection;
 use taskhost_core::Timestamp;
 
+use crate::database::Database;
 use crate::{BareArgs, Result};
 
 /// Celery's `result_expires`.
 const EXPIRES_SECONDS: u32 = 24 * 60 * 60;
+/// `2026-11-26T10:00:00`, which is what a time begins with.
+const NAIVE: usize = 19;
 
 /// Runs until it is told to stop.
 pub(crate) async fn serve(args: &BareArgs) -> Result<ExitCode> {
     match args.broker.split_once("://") {
         Some(("amqp", _)) => rabbitmq::serve(args).await?,
         Some(("redis", _)) => redis::serve(args).await?,
+        Some(("sqs", _)) => sqs::serve(args).await?,
         Some(("sqlite", path)) => embedded::serve(path, args).await?,
         _ => return Err(format!("there is no bare loop for `{}`", args.broker).into()),
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Results in Redis, if somebody wants them.
-struct Results(Option<MultiplexedConnection>);
+/// Where results go, if somebody wants them.
+enum Results {
+    Nowhere,
+    Redis(MultiplexedConnection),
+    Database(Database),
+}
 
 impl Results {
     async fn connect(url: Option<&str>) -> Result<Self> {
-        Ok(Self(match url {
-            Some(url) => Some(::redis::Client::open(url)?.get_multiplexed_async_connection().await?),
-            None => None,
-        }))
+        Ok(match url {
+            Some(url) if url.starts_with("redis://") => {
+                Self::Redis(::redis::Client::open(url)?.get_multiplexed_async_connection().await?)
+            }
+            Some(url) => Self::Database(Database::connect(url).await?),
+            None => Self::Nowhere,
+        })
     }
 
     /// Writes what Celery writes for tasks that returned None, in one round trip.
     async fn store<'a>(&mut self, ids: impl ExactSizeIterator<Item = Result<&'a str>>) -> Result<()> {
-        let Some(connection) = &mut self.0 else { return Ok(()) };
         let now = now()?.isoformat();
-        let mut pipeline = ::redis::Pipeline::with_capacity(2 * ids.len());
-        for id in ids {
-            let id = id?;
-            let key = format!("celery-task-meta-{id}");
-            let document = format!(
-                r#"{{"status": "SUCCESS", "result": null, "traceback": null, "children": [], "date_done": "{now}", "task_id": "{id}"}}"#
-            );
-            pipeline.cmd("SETEX").arg(&key).arg(EXPIRES_SECONDS).arg(&document).ignore();
-            pipeline.cmd("PUBLISH").arg(&key).arg(&document).ignore();
+        match self {
+            Self::Nowhere => Ok(()),
+            Self::Database(database) => {
+                let ids: Vec<&str> = ids.collect::<Result<_>>()?;
+                database.store(&ids, &now[..NAIVE]).await
+            }
+            Self::Redis(connection) => {
+                let mut pipeline = ::redis::Pipeline::with_capacity(2 * ids.len());
+                for id in ids {
+                    let id = id?;
+                    let key = format!("celery-task-meta-{id}");
+                    let document = format!(
+                        r#"{{"status": "SUCCESS", "result": null, "traceback": null, "children": [], "date_done": "{now}", "task_id": "{id}"}}"#
+                    );
+                    pipeline.cmd("SETEX").arg(&key).arg(EXPIRES_SECONDS).arg(&document).ignore();
+                    pipeline.cmd("PUBLISH").arg(&key).arg(&document).ignore();
+                }
+                Ok(pipeline.exec_async(connection).await?)
+            }
         }
-        Ok(pipeline.exec_async(connection).await?)
     }
 }
 
