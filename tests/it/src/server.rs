@@ -35,6 +35,21 @@ impl Server {
         Server::start("redis")
     }
 
+    /// As [`Server::redis`], with TLS. [`Server::start_again_with`] takes options such as `--tls-auth-clients yes`.
+    #[track_caller]
+    pub fn redis_tls() -> Option<Server> {
+        settings::required(settings::REDISS)?;
+        Server::start("redis-tls")
+    }
+
+    /// A Redis master with its replica and three Sentinels. [`Server::control`] takes `master`, `kill-master` and
+    /// `failover`, and [`Server::start_again`] starts what was killed.
+    #[track_caller]
+    pub fn sentinels() -> Option<Server> {
+        settings::required(settings::SENTINEL)?;
+        Server::start("redis-sentinel")
+    }
+
     /// As [`Server::rabbitmq`].
     #[track_caller]
     pub fn postgresql() -> Option<Server> {

@@ -7,6 +7,7 @@ mod memcached;
 mod postgresql;
 mod rabbitmq;
 mod redis;
+mod sentinel;
 mod sqs;
 
 use std::env;
@@ -34,6 +35,9 @@ pub(crate) enum Kind {
     RabbitMq,
     RabbitMqTls,
     Redis,
+    RedisTls,
+    /// Redis with Sentinels.
+    Sentinel,
     PostgreSql,
     MariaDb,
     Memcached,
@@ -42,8 +46,17 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Kind; 7] =
-        [Kind::RabbitMq, Kind::RabbitMqTls, Kind::Redis, Kind::PostgreSql, Kind::MariaDb, Kind::Memcached, Kind::Sqs];
+    pub(crate) const ALL: [Kind; 9] = [
+        Kind::RabbitMq,
+        Kind::RabbitMqTls,
+        Kind::Redis,
+        Kind::RedisTls,
+        Kind::Sentinel,
+        Kind::PostgreSql,
+        Kind::MariaDb,
+        Kind::Memcached,
+        Kind::Sqs,
+    ];
 
     pub(crate) fn parse(name: &str) -> Result<Kind> {
         let known = || Self::ALL.map(Self::name).join(", ");
@@ -56,6 +69,8 @@ impl Kind {
             Kind::RabbitMq => "rabbitmq",
             Kind::RabbitMqTls => "rabbitmq-tls",
             Kind::Redis => "redis",
+            Kind::RedisTls => "redis-tls",
+            Kind::Sentinel => "redis-sentinel",
             Kind::PostgreSql => "postgresql",
             Kind::MariaDb => "mariadb",
             Kind::Memcached => "memcached",
@@ -69,6 +84,8 @@ impl Kind {
             Kind::RabbitMq => "TASKHOST_TEST_AMQP",
             Kind::RabbitMqTls => "TASKHOST_TEST_AMQPS",
             Kind::Redis => "TASKHOST_TEST_REDIS",
+            Kind::RedisTls => "TASKHOST_TEST_REDISS",
+            Kind::Sentinel => "TASKHOST_TEST_SENTINEL",
             Kind::PostgreSql => "TASKHOST_TEST_POSTGRESQL",
             Kind::MariaDb => "TASKHOST_TEST_MARIADB",
             Kind::Memcached => "TASKHOST_TEST_MEMCACHED",
@@ -80,7 +97,7 @@ impl Kind {
     pub(crate) fn package(self) -> Option<&'static str> {
         match self {
             Kind::RabbitMq | Kind::RabbitMqTls => Some("rabbitmq-server"),
-            Kind::Redis => Some("redis-server"),
+            Kind::Redis | Kind::RedisTls | Kind::Sentinel => Some("redis-server"),
             Kind::PostgreSql => Some("postgresql"),
             Kind::MariaDb => Some("mariadb-server"),
             Kind::Memcached => Some("memcached"),
@@ -92,7 +109,8 @@ impl Kind {
     pub(crate) fn is_installed(self) -> bool {
         match self {
             Kind::RabbitMq | Kind::RabbitMqTls => rabbitmq::is_installed(),
-            Kind::Redis => debian::in_path("redis-server"),
+            Kind::Redis | Kind::RedisTls => debian::in_path("redis-server"),
+            Kind::Sentinel => sentinel::is_installed(),
             Kind::PostgreSql => postgresql::is_installed(),
             Kind::MariaDb => mariadb::is_installed(),
             Kind::Memcached => debian::in_path("memcached"),
@@ -104,7 +122,7 @@ impl Kind {
     pub(crate) fn fetch(self) -> Result<Installed> {
         match self {
             Kind::Sqs => sqs::fetch(),
-            Kind::RabbitMqTls => certificates::fetch(),
+            Kind::RabbitMqTls | Kind::RedisTls => certificates::fetch(),
             _ => Ok(Installed::Yes),
         }
     }
@@ -140,6 +158,8 @@ pub(crate) struct Server {
     erlang_ports: [u16; 2],
     running: Option<Group>,
     epmd: Option<Group>,
+    /// Where it is several programs.
+    set: Option<sentinel::Set>,
 }
 
 impl Server {
@@ -147,15 +167,23 @@ impl Server {
         let [port, distribution, epmd] = free_ports()?;
         let folder = env::temp_dir().join(format!("taskhost-{}-{}-{port}", kind.name(), process::id()));
         fs::create_dir_all(&folder).map_err(|error| format!("create {}: {error}", folder.display()))?;
-        Ok(Server { kind, folder, port, erlang_ports: [distribution, epmd], running: None, epmd: None })
+        let set = if kind == Kind::Sentinel { Some(sentinel::Set::new()?) } else { None };
+        Ok(Server { kind, folder, port, erlang_ports: [distribution, epmd], running: None, epmd: None, set })
     }
 
     /// Starts it, again after a stop, and waits until it answers. The options are more words of its command line.
     pub(crate) fn start(&mut self, options: &[String]) -> Result<()> {
+        if let Some(mut set) = self.set.take() {
+            let started = set.start(self, options);
+            self.set = Some(set);
+            return started;
+        }
         let mut command = match self.kind {
             Kind::RabbitMq => rabbitmq::command(self)?,
             Kind::RabbitMqTls => rabbitmq::command_tls(self, options)?,
             Kind::Redis => redis::command(self),
+            Kind::RedisTls => redis::command_tls(self)?,
+            Kind::Sentinel => unreachable!("it was started above"),
             Kind::PostgreSql => postgresql::command(self)?,
             Kind::MariaDb => mariadb::command(self)?,
             Kind::Memcached => memcached::command(self),
@@ -185,6 +213,8 @@ impl Server {
             Kind::RabbitMqTls => format!("amqps://guest:guest@127.0.0.1:{}//", self.port),
             Kind::RabbitMq => format!("amqp://guest:guest@127.0.0.1:{}//", self.port),
             Kind::Redis => format!("redis://127.0.0.1:{}/0", self.port),
+            Kind::RedisTls => redis::url_tls(self),
+            Kind::Sentinel => self.set.as_ref().map(sentinel::Set::url).unwrap_or_default(),
             Kind::PostgreSql => postgresql::url(self),
             Kind::MariaDb => mariadb::url(self),
             Kind::Memcached => format!("cache+memcached://127.0.0.1:{}/", self.port),
@@ -194,6 +224,9 @@ impl Server {
 
     /// Asks it to end; what it keeps on disk will be there after the next start.
     pub(crate) fn stop(&mut self) {
+        if let Some(set) = &mut self.set {
+            set.stop();
+        }
         if let Some(mut group) = self.running.take() {
             group.stop();
         }
@@ -202,12 +235,16 @@ impl Server {
     /// Ends it as a crash would.
     pub(crate) fn kill(&mut self) {
         self.running = None;
+        if let Some(set) = &mut self.set {
+            set.kill();
+        }
     }
 
     /// Has the tool of its operators do what these words say.
-    pub(crate) fn control(&self, arguments: &[String]) -> Result<String> {
+    pub(crate) fn control(&mut self, arguments: &[String]) -> Result<String> {
         match self.kind {
             Kind::RabbitMq | Kind::RabbitMqTls => rabbitmq::control(self, arguments),
+            Kind::Sentinel => self.set.as_mut().ok_or("it is not set up")?.control(arguments),
             _ => Err(format!("{} has no such tool", self.kind.name())),
         }
     }
@@ -217,6 +254,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.running = None;
         self.epmd = None;
+        self.kill();
         let _ = fs::remove_dir_all(&self.folder);
     }
 }
@@ -226,8 +264,9 @@ fn answers(kind: Kind, port: u16) -> bool {
     let hello = certificates::client_hello();
     let (question, answer): (&[u8], u8) = match kind {
         Kind::RabbitMq => (b"AMQP\x00\x00\x09\x01", 1), // a method frame: connection.start
-        Kind::RabbitMqTls => (&hello, certificates::HANDSHAKE),
+        Kind::RabbitMqTls | Kind::RedisTls => (&hello, certificates::HANDSHAKE),
         Kind::Redis => (b"PING\r\n", b'+'),
+        Kind::Sentinel => unreachable!("they are asked otherwise"),
         // May it be TLS? It says no with one letter, and that only when it is ready.
         Kind::PostgreSql => (&[0, 0, 0, 8, 4, 210, 22, 47], b'N'),
         Kind::MariaDb => return mariadb::answers(port),
