@@ -13,7 +13,7 @@ use crate::redis::{self, RedisBroker, RedisOptions};
 use crate::sqlite::{self, SqliteBroker, SqliteOptions};
 
 /// The schemes that [`connect`] knows, as an error message lists them.
-const KNOWN: &str = "amqp, amqps, pyamqp, redis, redis+socket, sqlite, sqla+sqlite, memory";
+const KNOWN: &str = "amqp, amqps, pyamqp, redis, rediss, sentinel, redis+socket, sqlite, sqla+sqlite, memory";
 
 /// How to connect.
 #[derive(Debug, Clone)]
@@ -62,6 +62,7 @@ pub async fn connect(url: &str, options: &ConnectOptions) -> Result<Arc<dyn Brok
         Scheme::Redis => {
             let (node, timeout) = (options.node.clone(), options.timeout);
             let mut redis = RedisOptions { node, timeout, ..RedisOptions::default() };
+            redis.server.tls = options.tls.clone();
             redis.set(url, &options.transport_options)?;
             Arc::new(RedisBroker::connect(url, &redis).await?)
         }
@@ -86,7 +87,7 @@ pub(crate) fn check_url(url: &str) -> Result<(), BrokerError> {
 /// Checks options of one server's transport as far as that is possible without connecting.
 pub(crate) fn check_transport_options(url: &str, options: &[(String, String)]) -> Result<(), BrokerError> {
     match scheme(url)? {
-        Scheme::Redis => RedisOptions::default().set(url, options),
+        Scheme::Redis => redis::check_redis_options(url, options),
         _ if options.is_empty() => Ok(()),
         _ => {
             Err(BrokerError::Url { url: RedactedUrl::new(url), reason: "only Redis has transport options".to_owned() })
@@ -100,8 +101,8 @@ pub(crate) fn check_tls(url: &str, tls: Option<&TlsOptions>) -> Result<(), Broke
     let refuse = |reason: &str| Err(BrokerError::Url { url: RedactedUrl::new(url), reason: reason.to_owned() });
     match scheme(url)? {
         Scheme::RabbitMq => rabbitmq::check_tls(url, tls),
+        Scheme::Redis => redis::check_redis_tls(url, tls),
         _ if tls.is_none() => Ok(()),
-        Scheme::Redis => refuse("TLS is not in this version"),
         Scheme::Sqlite => refuse("there is no TLS to a file"),
         Scheme::Memory => refuse("there is no TLS within a process"),
     }
@@ -147,16 +148,26 @@ mod tests {
         assert_eq!(
             reason("sqs://key:secret@box"),
             "broker URL `sqs://key:**@box`: `sqs` comes later: not in this version \
-             (known: amqp, amqps, pyamqp, redis, redis+socket, sqlite, sqla+sqlite, memory)"
+             (known: amqp, amqps, pyamqp, redis, rediss, sentinel, redis+socket, sqlite, sqla+sqlite, memory)"
         );
-        assert!(reason("rediss://box").contains("TLS"));
-        assert!(reason("sentinel://box").contains("Sentinel"));
+        for url in ["rediss://box?ssl_cert_reqs=none", "sentinel://a:1;sentinel://b/0", "unix:///run/r.sock"] {
+            assert!(check_url(url).is_ok(), "{url}");
+        }
+        assert!(reason("rediss://box?ssl_ciphers=x").contains("`ssl_ciphers` is no option of TLS"));
         assert!(reason("kafka://box").contains("unknown scheme `kafka` (known: amqp,"));
         assert!(reason("host.db").contains("has no scheme"));
         assert!(reason("sqlite://").contains("a file is needed"));
         let options = [("global_keyprefix".to_owned(), "app:".to_owned())];
         assert!(check_transport_options("redis://box", &options).is_ok());
         assert!(check_transport_options("amqp://box", &[]).is_ok());
+        let error = check_transport_options("sentinel://:secret@a;sentinel://b", &[]).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "broker URL `sentinel://:**@a;sentinel://b`: Sentinels know servers by name: set the transport option \
+             master_name"
+        );
+        let named = [("master_name".to_owned(), "m".to_owned())];
+        assert!(check_transport_options("sentinel://a", &named).is_ok());
         let refused = check_transport_options("amqp://me:secret@box", &options).unwrap_err().to_string();
         assert_eq!(refused, "broker URL `amqp://me:**@box`: only Redis has transport options");
     }
@@ -167,6 +178,10 @@ mod tests {
         assert_eq!(reason("sqlite:///host.db"), "broker URL `sqlite:///host.db`: there is no TLS to a file");
         assert!(reason("memory://x").ends_with("there is no TLS within a process"));
         assert!(check_tls("sqlite:///host.db", None).is_ok());
+        let missing = "rediss://box?ssl_ca_certs=/no/ca.pem";
+        let error = check_tls(missing, None).unwrap_err().to_string();
+        assert!(error.contains("read certificates from /no/ca.pem: "), "{error}");
+        assert!(check_tls("redis://box", None).is_ok());
     }
 
     #[tokio::test]

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use worker::{Desk, Facts, RestartRefused};
 
-use crate::config::{Config, Origin, SecretUrl, Value};
+use crate::config::{Config, Origin, SecretUrl, Value, shown_option};
 use crate::local::{Answers, Request};
 use crate::reload::Question;
 
@@ -211,12 +211,14 @@ fn broker(facts: &ProcessFacts) -> Json {
     let url = &SecretUrl::new(facts.endpoint.in_use());
     let alternates = facts.endpoint.alternates().iter().map(|url| RedactedUrl::new(url).to_string());
     let scheme = url.scheme();
-    let parts = UrlParts::of(url.expose());
+    // Of a list the first member, as kombu has it before it tries another.
+    let parts = UrlParts::of(url.expose().split(";sentinel://").next().unwrap_or_default());
     let is_amqp = is_amqp(url);
     let (port, vhost) = match scheme.as_str() {
         "amqps" => (Some(5671), "/"),
         _ if is_amqp => (Some(5672), "/"),
         _ if scheme.starts_with("redis") => (Some(6379), "0"),
+        "sentinel" => (Some(26379), "0"),
         _ => (None, "/"),
     };
     let nothing = Json::null();
@@ -230,7 +232,10 @@ fn broker(facts: &ProcessFacts) -> Json {
         .put("ssl", &matches!(scheme.as_str(), "amqps" | "rediss"))
         .put("transport", &scheme)
         .put("connect_timeout", &facts.connect_timeout.as_secs_f64())
-        .put("transport_options", &Json::object(facts.transport_options.iter().map(|(key, value)| (key, value))))
+        .put(
+            "transport_options",
+            &Json::object(facts.transport_options.iter().map(|(key, value)| (key, shown_option(key, value)))),
+        )
         .put("login_method", &is_amqp.then_some("PLAIN"))
         .put("uri_prefix", &nothing)
         .put("heartbeat", &heartbeat(url))

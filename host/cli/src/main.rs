@@ -12,6 +12,7 @@ mod local;
 mod logging;
 mod metrics;
 mod otel;
+mod reach;
 mod reload;
 mod security;
 mod signals;

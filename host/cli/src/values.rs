@@ -9,23 +9,23 @@ use anyhow::anyhow;
 use async_trait::async_trait;
 use sandbox::{Values, ValuesSource};
 use store::{Entry, KeyValue, KeyValueError, StoreError, Swap};
-use taskhost_core::NodeName;
 use tokio::sync::Mutex;
 use tracing::warn;
 
 use crate::config::SecretUrl;
+use crate::reach::Reach;
 
 /// All stores that plugins have asked for; as many as grants and the setting name.
 pub(crate) struct ValueStores {
     usual: SecretUrl,
-    node: NodeName,
+    reach: Reach,
     opened: Mutex<HashMap<String, Arc<dyn Values>>>,
 }
 
 impl ValueStores {
     /// None is open so far. Buckets without a URL of their own are in `usual`.
-    pub(crate) fn new(usual: SecretUrl, node: NodeName) -> Self {
-        Self { usual, node, opened: Mutex::default() }
+    pub(crate) fn new(usual: SecretUrl, reach: Reach) -> Self {
+        Self { usual, reach, opened: Mutex::default() }
     }
 }
 
@@ -37,7 +37,7 @@ impl ValuesSource for ValueStores {
         if let Some(values) = opened.get(url) {
             return Ok(values.clone());
         }
-        let values = store::keep_values(url, Some(self.node.clone())).await.map_err(|error| told(error.into()))?;
+        let values = store::keep_values(url, &self.reach.options(url)).await.map_err(|error| told(error.into()))?;
         let values: Arc<dyn Values> = Arc::new(Stored(values));
         opened.insert(url.to_owned(), values.clone());
         Ok(values)

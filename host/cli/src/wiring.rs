@@ -30,6 +30,7 @@ use worker::{
 use crate::config::{BrokerConfig, Config, LimitsConfig, Origin, SecretUrl};
 use crate::exit::{Failure, OrHint};
 use crate::otel;
+use crate::reach::Reach;
 use crate::security;
 use crate::values::ValueStores;
 
@@ -190,7 +191,7 @@ pub(crate) fn tracing(config: &Config) -> Result<Option<(Tracing, otel::Exporter
     let (c, d) = uuid::Uuid::new_v4().as_u64_pair();
     let system = match config.broker.url.scheme().as_str() {
         scheme if scheme.contains("amqp") => "rabbitmq",
-        scheme if scheme.contains("redis") => "redis",
+        scheme if scheme.contains("redis") || matches!(scheme, "unix" | "sentinel") => "redis",
         scheme if scheme.contains("sqlite") => "sqlite",
         _ => "memory",
     };
@@ -215,6 +216,7 @@ pub(crate) async fn store(
         node: Some(config.worker.hostname.clone()),
         tls: config.result.tls.clone(),
         database: store::DatabaseOptions::default(),
+        redis: config.result.options.redis.clone(),
     };
     let connected = store::connect(config.result.backend.expose(), &options, replies).await;
     let origin = config.origin("result.backend");
@@ -224,7 +226,7 @@ pub(crate) async fn store(
 /// Where workers count starts of tasks that share a rate limit; `None` if there is no such place.
 pub(crate) async fn shared_rates(config: &Config) -> Result<Option<Arc<dyn SharedRates>>, Failure> {
     let Some(url) = &config.worker.rate_limit_store else { return Ok(None) };
-    let shared = store::share_rates(url.expose(), Some(config.worker.hostname.clone())).await;
+    let shared = store::share_rates(url.expose(), &Reach::new(config).options(url.expose())).await;
     let origin = config.origin("worker.rate_limit_store");
     let shared = shared.context("cannot share rate limits").or_hint(format!("the URL comes from: {origin}"))?;
     Ok(Some(Arc::from(shared)))
@@ -327,7 +329,7 @@ impl SandboxInvoker {
         let settings = send_settings(config, store.chords())?;
         sandbox.publish_through(Outlet { sink: Arc::new(BrokerSink(publisher)), settings: Arc::new(settings) });
         sandbox.read_results_from(Arc::new(StoreSource(store)));
-        let values = ValueStores::new(config.keyvalue.clone(), config.worker.hostname.clone());
+        let values = ValueStores::new(config.keyvalue.clone(), Reach::new(config));
         sandbox.keep_values_in(Arc::new(values));
         Ok(Self(sandbox))
     }

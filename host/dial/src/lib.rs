@@ -5,4 +5,5 @@
 pub mod database;
 pub mod mysql;
 pub mod postgresql;
+pub mod redis;
 pub mod tls;

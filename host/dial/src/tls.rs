@@ -3,6 +3,7 @@
 //! Read from options by the names that Celery, kombu and redis-py give them. Its provider is named here and
 //! is not the process's, which libraries fight about.
 
+mod refused;
 mod trouble;
 mod verify;
 
@@ -16,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+pub use self::refused::refusal;
 pub use self::trouble::trouble;
 
 /// How much of a server's certificate is checked (Python's `ssl.CERT_REQUIRED` with and without `check_hostname`,

@@ -44,6 +44,15 @@ pub struct StoreOptions {
     /// TLS though the URL does not say so, and how (Celery's `redis_backend_use_ssl`). What the URL says of it goes
     /// over these.
     pub tls: Option<TlsOptions>,
+    /// How Redis is found: what Sentinels need to be told. Its TLS is `tls`.
+    pub redis: dial::redis::Options,
+}
+
+impl StoreOptions {
+    /// All that is known of a Redis server beside its URL.
+    pub(crate) fn redis_server(&self) -> dial::redis::Options {
+        dial::redis::Options { tls: self.tls.clone(), ..self.redis.clone() }
+    }
 }
 
 impl Default for StoreOptions {
@@ -60,6 +69,7 @@ impl Default for StoreOptions {
             database: DatabaseOptions::default(),
             node: None,
             tls: None,
+            redis: dial::redis::Options::default(),
         }
     }
 }
@@ -72,9 +82,10 @@ pub fn check_url(url: &str) -> Result<(), StoreError> {
 /// Checks that TLS can be had as URL and options ask for it: reads the files that they name, and connects to nothing.
 pub fn check_tls(url: &str, tls: Option<&TlsOptions>) -> Result<(), StoreError> {
     let refuse = |reason: &str| Err(StoreError::Url { url: RedactedUrl::new(url), reason: reason.to_owned() });
-    match Target::parse(url)? {
+    let redis = dial::redis::Options { tls: tls.cloned(), ..dial::redis::Options::default() };
+    match Target::parse_with(url, &redis)? {
+        Target::Redis(target) => target.check_tls().or_else(|error| refuse(&error.to_string())),
         _ if tls.is_none() => Ok(()),
-        Target::Redis(_) => refuse("TLS is not in this version"),
         Target::Postgresql(target) => match tls {
             Some(tls) => checked(url, target.secured(tls).check_tls()),
             None => Ok(()),
@@ -94,6 +105,19 @@ fn checked(url: &str, checked: Result<(), String>) -> Result<(), StoreError> {
     checked.map_err(|reason| StoreError::Url { url: RedactedUrl::new(url), reason })
 }
 
+/// Checks what is said of a Redis server beside its URL; any other has no such options.
+pub fn check_redis_options(url: &str, options: &dial::redis::Options) -> Result<(), StoreError> {
+    let refuse = |reason: String| StoreError::Url { url: RedactedUrl::new(url), reason };
+    match Target::parse_with(url, options)? {
+        Target::Redis(target) => target.check().map_err(refuse),
+        _ if *options == dial::redis::Options::default() => Ok(()),
+        _ => {
+            let known = dial::redis::OPTIONS.join(", ");
+            Err(refuse(format!("only Redis has these transport options: {known}")))
+        }
+    }
+}
+
 /// The store that `url` names.
 ///
 /// Servers are connected to at first use, so that one that is down is a transient error of the
@@ -105,7 +129,7 @@ pub async fn connect(
     replies: Option<Arc<dyn ReplySender>>,
 ) -> Result<Arc<dyn ResultStore>, StoreError> {
     let url_shown = RedactedUrl::new(url);
-    Ok(match Target::parse(url)? {
+    Ok(match Target::parse_with(url, &options.redis_server())? {
         Target::Memory => Arc::new(MemoryStore::new()),
         Target::Disabled => Arc::new(DisabledStore),
         Target::Memcached(servers) => Arc::new(MemcachedStore::new(url_shown, servers, options)),
@@ -148,5 +172,27 @@ mod tests {
         assert!(reason("rpc://").ends_with("results go by the broker's own connection, which has settings of its own"));
         assert!(reason("disabled://").ends_with("there is no TLS where there is no server"));
         assert!(check_tls("rpc://", None).is_ok());
+        assert!(check_tls("redis://box", None).is_ok());
+        let missing = check_tls("rediss://box?ssl_ca_certs=/no/ca.pem", None).unwrap_err().to_string();
+        assert!(missing.contains("read certificates from /no/ca.pem: "), "{missing}");
+    }
+
+    #[test]
+    fn sentinels_are_told_which_server_is_meant() {
+        let named = dial::redis::Options { master_name: Some("m".into()), ..dial::redis::Options::default() };
+        let check = |url: &str, options: &dial::redis::Options| {
+            check_redis_options(url, options).map_err(|error| error.to_string())
+        };
+        assert_eq!(check("sentinel://a;sentinel://b", &named), Ok(()));
+        assert_eq!(check("rpc://", &dial::redis::Options::default()), Ok(()));
+        assert_eq!(
+            check("sentinel://a", &dial::redis::Options::default()).unwrap_err(),
+            "result backend URL `sentinel://a`: Sentinels know servers by name: set the transport option master_name"
+        );
+        assert_eq!(
+            check("rpc://", &named).unwrap_err(),
+            "result backend URL `rpc://`: only Redis has these transport options: master_name, min_other_sentinels, \
+             sentinel_kwargs"
+        );
     }
 }

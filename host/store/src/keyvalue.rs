@@ -10,10 +10,11 @@ mod tests;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use taskhost_core::{NodeName, RedactedUrl};
+use taskhost_core::RedactedUrl;
 
 use self::redis::RedisValues;
 use self::sqlite::SqliteValues;
+use crate::connect::StoreOptions;
 use crate::port::{BoxError, StoreError};
 use crate::target::{self, Target};
 
@@ -77,14 +78,15 @@ pub enum KeyValueError {
 
 /// True if values can be kept in what this URL names.
 pub fn can_keep_values(url: &str) -> bool {
-    matches!(target::of_any(url), Ok(Target::Redis(_) | Target::Sqlite(_)))
+    matches!(target::of_any(url, &dial::redis::Options::default()), Ok(Target::Redis(_) | Target::Sqlite(_)))
 }
 
-/// The values at this URL: Redis, or an SQLite file. Redis is connected to at first use.
-pub async fn keep_values(url: &str, node: Option<NodeName>) -> Result<Box<dyn KeyValue>, StoreError> {
+/// The values at this URL: Redis, or an SQLite file. Redis is connected to at first use. Of the options only those
+/// that say how a server is reached are of use.
+pub async fn keep_values(url: &str, options: &StoreOptions) -> Result<Box<dyn KeyValue>, StoreError> {
     let shown = RedactedUrl::new(url);
-    match target::of_any(url)? {
-        Target::Redis(target) => Ok(Box::new(RedisValues::new(shown, &target, node)?)),
+    match target::of_any(url, &options.redis_server())? {
+        Target::Redis(target) => Ok(Box::new(RedisValues::new(shown, &target, options.node.clone())?)),
         Target::Sqlite(path) => Ok(Box::new(SqliteValues::open(shown, path).await?)),
         _ => {
             let reason = "values are kept in Redis or in an SQLite file only".to_owned();

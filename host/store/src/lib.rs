@@ -21,7 +21,7 @@ pub mod state;
 mod target;
 mod waiters;
 
-pub use connect::{StoreOptions, check_tls, check_url, connect};
+pub use connect::{StoreOptions, check_redis_options, check_tls, check_url, connect};
 pub use disabled::DisabledStore;
 pub use keyvalue::{Entry, KeyValue, KeyValueError, Page, Swap, can_keep_values, keep_values};
 pub use memcached::MemcachedStore;

@@ -1,7 +1,7 @@
 //! Celery's Redis backend (celery/backends/redis.py): a key for each task, and a message to who waits.
 //!
 //! Connects at first use and reconnects by itself; it never retries what a server refused. One server
-//! is meant: neither Cluster nor Sentinel.
+//! is meant, or the master that Sentinels name; not Cluster.
 
 mod chord;
 pub(crate) mod connection;
@@ -24,7 +24,6 @@ use tokio::time::Instant;
 use crate::cause::Cause;
 use crate::connect::StoreOptions;
 use crate::port::{ResultStore, StoreError};
-use crate::target::RedisTarget;
 use chord::ChordTerms;
 use connection::{Connection, Exchange, Trouble};
 
@@ -60,7 +59,11 @@ struct Expiry {
 
 impl RedisStore {
     /// A store that will connect when it is first used.
-    pub(crate) fn new(url: RedactedUrl, target: &RedisTarget, options: &StoreOptions) -> Result<Self, StoreError> {
+    pub(crate) fn new(
+        url: RedactedUrl,
+        target: &dial::redis::Target,
+        options: &StoreOptions,
+    ) -> Result<Self, StoreError> {
         Ok(Self {
             connection: Connection::new(url, target, options.node.clone())?,
             keys: Keys::new(options.key_prefix.as_deref()),

@@ -9,10 +9,11 @@ mod sqlite;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use taskhost_core::{NodeName, RedactedUrl, TaskName};
+use taskhost_core::{RedactedUrl, TaskName};
 
 use self::redis::RedisRates;
 use self::sqlite::SqliteRates;
+use crate::connect::StoreOptions;
 use crate::port::StoreError;
 use crate::target::{self, Target};
 
@@ -30,14 +31,15 @@ pub trait SharedRates: Send + Sync {
 
 /// True if workers can share rate limits through what this URL, of a broker or a result backend, names.
 pub fn can_share_rates(url: &str) -> bool {
-    matches!(target::of_any(url), Ok(Target::Redis(_) | Target::Sqlite(_)))
+    matches!(target::of_any(url, &dial::redis::Options::default()), Ok(Target::Redis(_) | Target::Sqlite(_)))
 }
 
-/// The count at this URL: Redis, or an SQLite file. Redis is connected to at first use.
-pub async fn share_rates(url: &str, node: Option<NodeName>) -> Result<Box<dyn SharedRates>, StoreError> {
+/// The count at this URL: Redis, or an SQLite file. Redis is connected to at first use. Of the options only those
+/// that say how a server is reached are of use.
+pub async fn share_rates(url: &str, options: &StoreOptions) -> Result<Box<dyn SharedRates>, StoreError> {
     let shown = RedactedUrl::new(url);
-    match target::of_any(url)? {
-        Target::Redis(target) => Ok(Box::new(RedisRates::new(shown, &target, node)?)),
+    match target::of_any(url, &options.redis_server())? {
+        Target::Redis(target) => Ok(Box::new(RedisRates::new(shown, &target, options.node.clone())?)),
         Target::Sqlite(path) => Ok(Box::new(SqliteRates::open(shown, path).await?)),
         _ => {
             let reason = "rate limits can be shared through Redis or an SQLite file only".to_owned();

@@ -1,130 +1,58 @@
-//! Reads Redis URLs as kombu does, with options of the transport behind the `?`.
+//! What stands in a Redis URL for this transport: kombu's options behind the `?`. The rest is read in `dial`.
 
-use std::borrow::Cow;
-use std::path::PathBuf;
 use std::time::Duration;
 
+use dial::redis::{Target, seconds};
+use dial::tls::TlsOptions;
 use taskhost_core::RedactedUrl;
 
 use super::RedisOptions;
 use crate::port::BrokerError;
 
-/// The schemes that are ours, those included that we refuse with a reason.
-pub(crate) const SCHEMES: [&str; 4] = ["redis", "redis+socket", "rediss", "sentinel"];
-
-/// Redis' own port.
-const PORT: u16 = 6379;
-
-/// A Redis server and how to log in.
-#[derive(Clone, PartialEq)]
-pub(super) struct Target {
-    pub(super) address: Address,
-    pub(super) db: u32,
-    pub(super) username: Option<String>,
-    pub(super) password: Option<String>,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Address {
-    Tcp(String, u16),
-    Socket(PathBuf),
-}
-
-impl std::fmt::Debug for Target {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { address, db, username, password } = self;
-        let password = password.as_ref().map(|_| "**");
-        write!(f, "{address:?}, db {db}, user {username:?}, password {password:?}")
-    }
-}
+pub(crate) use dial::redis::SCHEMES;
 
 /// Checks a URL of this transport.
 pub(crate) fn check_redis_url(url: &str) -> Result<(), BrokerError> {
     parse(url, &mut RedisOptions::default()).map(drop)
 }
 
+/// Checks a URL together with options that are by its side, except for those of TLS.
+pub(crate) fn check_redis_options(url: &str, pairs: &[(String, String)]) -> Result<(), BrokerError> {
+    let mut options = RedisOptions::default();
+    options.set(url, pairs)?;
+    parse(url, &mut options)?.check().map_err(|reason| refused(url, reason))
+}
+
+/// Checks that TLS can be had as it is asked for.
+pub(crate) fn check_redis_tls(url: &str, tls: Option<&TlsOptions>) -> Result<(), BrokerError> {
+    let mut options = RedisOptions::default();
+    options.server.tls = tls.cloned();
+    parse(url, &mut options)?.check_tls().map_err(|error| refused(url, error.to_string()))
+}
+
 /// Reads a URL; its options go over those that are given.
 pub(super) fn parse(url: &str, options: &mut RedisOptions) -> Result<Target, BrokerError> {
-    let refused = |reason: String| BrokerError::Url { url: RedactedUrl::new(url), reason };
-    let (scheme, rest) = url.split_once("://").ok_or_else(|| refused("has no scheme".to_owned()))?;
-    let target = match scheme {
-        "redis" => tcp(rest, options),
-        "redis+socket" => socket(rest, options),
-        "rediss" => Err("TLS is not in this version".to_owned()),
-        "sentinel" => Err("Redis Sentinel is not in this version".to_owned()),
-        _ => Err(format!("`{scheme}` is not Redis")),
-    };
-    target.map_err(refused)
-}
-
-/// `[user:password@]host[:port][/db][?options]`.
-fn tcp(rest: &str, options: &mut RedisOptions) -> Result<Target, String> {
-    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let (username, password, host) = credentials(authority)?;
-    let (host, port) = match host.rsplit_once(':') {
-        // The last colon of a bare IPv6 address is inside its brackets.
-        Some((host, port)) if !port.contains(']') => {
-            (host, port.parse().map_err(|_| format!("`{port}` is not a port"))?)
-        }
-        _ => (host, PORT),
-    };
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let host = if host.is_empty() { "localhost" } else { host };
-    let db = match query_options(query, options)? {
-        Some(db) if path.trim_matches('/').is_empty() => db,
-        _ => database(path)?,
-    };
-    Ok(Target { address: Address::Tcp(host.to_owned(), port), db, username, password })
-}
-
-/// `[user:password@]/path[?virtual_host=db&options]`.
-fn socket(rest: &str, options: &mut RedisOptions) -> Result<Target, String> {
-    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let (username, password, host) = credentials(authority)?;
-    if path.is_empty() || !host.is_empty() {
-        return Err("expected the path of a socket, such as redis+socket:///run/redis.sock".to_owned());
+    let target = Target::parse(url, &options.server).map_err(|reason| refused(url, reason))?;
+    for (key, value) in &target.rest {
+        // Settings of Python's connection pool, such as max_connections, say nothing about us.
+        set_option(key, value, options).map_err(|reason| refused(url, reason))?;
     }
-    let path = PathBuf::from(format!("/{}", decoded(path)?.trim_start_matches('/')));
-    let db = query_options(query, options)?.unwrap_or(0);
-    Ok(Target { address: Address::Socket(path), db, username, password })
+    Ok(target)
 }
 
-type Credentials<'a> = (Option<String>, Option<String>, &'a str);
-
-/// User, password, and what follows the `@`.
-fn credentials(authority: &str) -> Result<Credentials<'_>, String> {
-    let Some((login, host)) = authority.rsplit_once('@') else { return Ok((None, None, authority)) };
-    let (username, password) = login.split_once(':').unwrap_or((login, ""));
-    let given = |text: &str| -> Result<Option<String>, String> {
-        Ok(Some(decoded(text)?.into_owned()).filter(|text| !text.is_empty()))
-    };
-    Ok((given(username)?, given(password)?, host))
+fn refused(url: &str, reason: String) -> BrokerError {
+    BrokerError::Url { url: RedactedUrl::new(url), reason }
 }
 
 /// Sets options by their names in kombu (`broker_transport_options`).
 pub(super) fn set_options(pairs: &[(String, String)], options: &mut RedisOptions) -> Result<(), String> {
     for (key, value) in pairs {
-        if !set_option(key, value, options)? {
-            return Err(format!("there is no option `{key}` of Redis; there are: {}", OPTIONS.join(", ")));
+        if !set_option(key, value, options)? && !options.server.set(key, value)? {
+            let known = [&OPTIONS[..], &dial::redis::OPTIONS[..]].concat().join(", ");
+            return Err(format!("there is no option `{key}` of Redis; there are: {known}"));
         }
     }
     Ok(())
-}
-
-/// The same options behind the `?` of a URL; and the database, if it is here.
-fn query_options(query: &str, options: &mut RedisOptions) -> Result<Option<u32>, String> {
-    let mut db = None;
-    for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
-        match &*key {
-            "virtual_host" | "db" => db = Some(database(&value)?),
-            key if key.starts_with("ssl_") => return Err(format!("`{key}` needs TLS, which is not in this version")),
-            // Settings of Python's connection pool, such as max_connections, say nothing about us.
-            key => drop(set_option(key, &value, options)?),
-        }
-    }
-    Ok(db)
 }
 
 /// What [`set_option`] knows.
@@ -146,12 +74,7 @@ fn set_option(key: &str, value: &str, options: &mut RedisOptions) -> Result<bool
             let seconds = seconds.ok_or_else(|| format!("visibility_timeout `{value}` is no number of seconds"))?;
             options.visibility_timeout = Duration::from_secs(seconds);
         }
-        "socket_timeout" => {
-            let seconds = value.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-            let seconds = seconds.filter(|timeout| !timeout.is_zero());
-            options.socket_timeout =
-                seconds.ok_or_else(|| format!("socket_timeout `{value}` is no number of seconds"))?;
-        }
+        "socket_timeout" => options.socket_timeout = seconds(key, value)?,
         "global_keyprefix" => options.global_keyprefix = value.to_owned(),
         "sep" => options.separator = value.to_owned(),
         "priority_steps" => options.priority_steps = steps(value)?,
@@ -184,31 +107,6 @@ fn is_true(text: &str) -> bool {
     !matches!(text.to_ascii_lowercase().as_str(), "false" | "0" | "")
 }
 
-fn database(text: &str) -> Result<u32, String> {
-    match text.trim_matches('/') {
-        "" => Ok(0),
-        number => number.parse().map_err(|_| format!("`{number}` is not the number of a database")),
-    }
-}
-
-/// Undoes percent-encoding.
-fn decoded(text: &str) -> Result<Cow<'_, str>, String> {
-    if !text.contains('%') {
-        return Ok(Cow::Borrowed(text));
-    }
-    let broken = || "broken percent-encoding".to_owned();
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once('%') {
-        bytes.extend_from_slice(before.as_bytes());
-        let digits = after.get(..2).ok_or_else(broken)?;
-        bytes.push(u8::from_str_radix(digits, 16).map_err(|_| broken())?);
-        rest = &after[2..];
-    }
-    bytes.extend_from_slice(rest.as_bytes());
-    Ok(Cow::Owned(String::from_utf8(bytes).map_err(|_| broken())?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -220,19 +118,6 @@ mod tests {
             Err(error) => error.to_string(),
         };
         assert_eq!(shown, expected, "{url}");
-    }
-
-    #[test]
-    fn urls_are_read_as_kombu_reads_them() {
-        check("redis://", r#"Tcp("localhost", 6379), db 0, user None, password None"#);
-        check("redis://box:7/3", r#"Tcp("box", 7), db 3, user None, password None"#);
-        check("redis://[::1]:7//3", r#"Tcp("::1", 7), db 3, user None, password None"#);
-        check("redis://:p%40ss@box?db=2", r#"Tcp("box", 6379), db 2, user None, password Some("**")"#);
-        check("redis+socket:///run/r.sock?virtual_host=4", r#"Socket("/run/r.sock"), db 4, user None, password None"#);
-        check("rediss://:s@b", "broker URL `rediss://:**@b`: TLS is not in this version");
-        check("sentinel://b:26379", "broker URL `sentinel://b:26379`: Redis Sentinel is not in this version");
-        check("redis://b/x", "broker URL `redis://b/x`: `x` is not the number of a database");
-        check("redis://b:p", "broker URL `redis://b:p`: `p` is not a port");
     }
 
     #[test]
@@ -266,8 +151,10 @@ mod tests {
         assert_eq!(
             set("visibilty_timeout", "60").unwrap_err(),
             "there is no option `visibilty_timeout` of Redis; there are: visibility_timeout, socket_timeout, \
-             global_keyprefix, sep, priority_steps, fanout_prefix, fanout_patterns"
+             global_keyprefix, sep, priority_steps, fanout_prefix, fanout_patterns, master_name, min_other_sentinels, \
+             sentinel_kwargs"
         );
+        assert_eq!(set("master_name", "m").unwrap().server.master_name.as_deref(), Some("m"));
         // Each that is named is known.
         for key in OPTIONS {
             assert!(

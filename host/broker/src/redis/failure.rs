@@ -5,6 +5,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use dial::redis::OpenError;
 use redis::{ErrorKind, RedisError};
 
 use crate::port::{BoxError, BrokerError};
@@ -60,6 +61,15 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Redis(error) => error.into(),
+            OpenError::Other { reason, transient } => Self { transient, ..Self::lost(reason) },
+        }
+    }
+}
 
 impl From<RedisError> for Failure {
     fn from(error: RedisError) -> Self {

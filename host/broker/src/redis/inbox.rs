@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use dial::redis::Dialer;
 use redis::{PushInfo, PushKind, Value};
 use taskhost_core::Publication;
 use taskhost_core::protocol::envelope;
@@ -14,7 +15,6 @@ use tokio::task::JoinHandle;
 use tracing::warn;
 
 use super::RedisOptions;
-use super::address::Target;
 use super::connection::Connection;
 use super::failure::Failure;
 use super::link::Link;
@@ -49,7 +49,7 @@ struct Replies {
 }
 
 impl RedisInbox {
-    pub(super) async fn open(target: &Target, link: &Arc<Link>, subscription: &Subscription) -> Result<Self, Failure> {
+    pub(super) async fn open(dialer: &Dialer, link: &Arc<Link>, subscription: &Subscription) -> Result<Self, Failure> {
         let letters = Arc::<Letters>::default();
         link.signals.add_letters(&letters);
         let heard = Arc::downgrade(&letters);
@@ -58,7 +58,7 @@ impl RedisInbox {
                 hear(&letters, info);
             }
         };
-        let connection = Connection::open(target, &link.options, hear).await?;
+        let connection = Connection::open(dialer, &link.options, hear).await?;
         let Subscription { topic, exchange, routing_key, .. } = subscription;
         let replies = match topic {
             Topic::Mailboxes | Topic::Events => {

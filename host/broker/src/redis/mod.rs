@@ -2,7 +2,7 @@
 //!
 //! Taking a message and recording it as unacknowledged is one step at the server. What we hold is leased:
 //! it stays ours while we live, however long that takes, and goes to others some seconds after we die.
-//! One server is meant: neither Cluster nor Sentinel. Makes no second connection when one is lost.
+//! One server is meant, or the master that Sentinels name; not Cluster. Makes no second connection when one is lost.
 
 mod address;
 mod bindings;
@@ -28,13 +28,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
+use dial::redis::Dialer;
 use redis::Value;
 use taskhost_core::{ExchangeKind, Publication, Queue, QueueName, RedactedUrl};
 use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
-use self::address::Target;
 use self::connection::Connection;
 use self::consumer::RedisConsumer;
 use self::failure::Failure;
@@ -46,7 +46,7 @@ use self::publisher::{Publisher, Unpublished};
 use crate::broadcast::{Inbox, Subscription, Topic};
 use crate::port::{Broker, BrokerError, Capabilities, Consumer};
 
-pub(crate) use self::address::{SCHEMES, check_redis_url};
+pub(crate) use self::address::{SCHEMES, check_redis_options, check_redis_tls, check_redis_url};
 
 /// How long closing may take until the rest is left to the leases.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -79,6 +79,8 @@ pub struct RedisOptions {
     pub fanout_prefix: Option<String>,
     /// Whether the routing key is part of these channels.
     pub fanout_patterns: bool,
+    /// How the server is found and spoken to.
+    pub server: dial::redis::Options,
 }
 
 impl RedisOptions {
@@ -102,13 +104,14 @@ impl Default for RedisOptions {
             priority_steps: vec![0, 3, 6, 9],
             fanout_prefix: None,
             fanout_patterns: true,
+            server: dial::redis::Options::default(),
         }
     }
 }
 
 /// A connected Redis server.
 pub struct RedisBroker {
-    target: Target,
+    dialer: Dialer,
     link: Arc<Link>,
     publisher: Publisher,
     /// Filled when we are an owner and keep our lease: from the first consumer on.
@@ -126,13 +129,17 @@ impl RedisBroker {
     pub async fn connect(url: &str, options: &RedisOptions) -> Result<Self, BrokerError> {
         let mut options = options.clone();
         let target = address::parse(url, &mut options)?;
-        Self::open(&target, options).await.map_err(|failure| {
+        let opened = match Dialer::new(target) {
+            Ok(dialer) => Self::open(dialer, options).await,
+            Err(error) => Err(error.into()),
+        };
+        opened.map_err(|failure| {
             let transient = failure.transient;
             BrokerError::Connect { url: RedactedUrl::new(url), source: failure.into(), transient }
         })
     }
 
-    async fn open(target: &Target, options: RedisOptions) -> Result<Self, Failure> {
+    async fn open(dialer: Dialer, options: RedisOptions) -> Result<Self, Failure> {
         let signals = Arc::<Signals>::default();
         let listening = Arc::downgrade(&signals);
         let hear = move |info| {
@@ -140,8 +147,8 @@ impl RedisBroker {
                 signals.hear(info);
             }
         };
-        let connection = Connection::open(target, &options, hear.clone()).await?;
-        let publisher = Publisher { connection: Connection::open(target, &options, hear).await? };
+        let connection = Connection::open(&dialer, &options, hear.clone()).await?;
+        let publisher = Publisher { connection: Connection::open(&dialer, &options, hear).await? };
         check_version(&connection).await?;
         let clock_is_wrong = check_clock(&connection).await?;
         check_eviction(&connection).await?;
@@ -157,9 +164,9 @@ impl RedisBroker {
         for script in [&*script::TAKE, &*script::BEAT, &*script::DUE] {
             connection.load(script).await?;
         }
-        let layout = Layout::new(&options, target.db);
+        let layout = Layout::new(&options, dialer.target().db);
         Ok(Self {
-            target: target.clone(),
+            dialer,
             link: Arc::new(Link::new(connection, layout, options, signals, is_told)),
             publisher,
             keeping: OnceCell::new(),
@@ -287,7 +294,7 @@ impl Broker for RedisBroker {
 
     async fn subscribe(&self, subscription: &Subscription) -> Result<Box<dyn Inbox>, BrokerError> {
         let opened = match self.usable() {
-            Ok(()) => RedisInbox::open(&self.target, &self.link, subscription).await,
+            Ok(()) => RedisInbox::open(&self.dialer, &self.link, subscription).await,
             Err(failure) => Err(failure),
         };
         match opened {

@@ -42,11 +42,12 @@ pub(crate) use overrides::TaskOverrides;
 pub(crate) use resolve::{Flag, Machine, Sources};
 pub(crate) use secret::{SecretText, SecretUrl};
 pub(crate) use setting::help;
-pub(crate) use value::{Format, Level, Value, show_duration};
+pub(crate) use value::{Format, Level, Value, show_duration, shown_option};
 
 use resolve::Resolved;
 
 use crate::otel;
+use crate::reach;
 
 /// The file that is read if it is there and no other is named.
 pub(crate) const FILE: &str = "host.toml";
@@ -128,6 +129,8 @@ pub(crate) struct ResultOptions {
     pub(crate) key_prefix: Option<String>,
     /// Results of a chord come in the order of its header, and not in that in which they were there.
     pub(crate) chord_ordered: bool,
+    /// How Redis is found.
+    pub(crate) redis: dial::redis::Options,
 }
 
 /// Group `[task]`.
@@ -651,7 +654,14 @@ fn broker_options(resolved: &Resolved) -> Result<Vec<(String, String)>, ConfigEr
 
 fn result_options(resolved: &Resolved) -> Result<ResultOptions, ConfigErrors> {
     const KEY: &str = "result.backend_transport_options";
-    let mut options = ResultOptions { key_prefix: None, chord_ordered: true };
+    let mut redis = dial::redis::Options::default();
+    // Where nobody named a backend it is the broker, and found as that is.
+    let (backend, broker) = (Typed(resolved).url("result.backend"), Typed(resolved).url("broker.url"));
+    if *resolved.origin("result.backend") == Origin::Default && backend == broker {
+        redis = reach::of_redis(&Typed(resolved).pairs("broker.transport_options"));
+    }
+    let mut options = ResultOptions { key_prefix: None, chord_ordered: true, redis };
+    let wrong = |problem: &str| ConfigErrors::new(vec![ConfigError::value(resolved.origin(KEY), KEY, problem)]);
     for (name, value) in Typed(resolved).pairs(KEY) {
         let problem = match (&*name, &*value) {
             ("global_keyprefix", _) => {
@@ -663,10 +673,18 @@ fn result_options(resolved: &Resolved) -> Result<ResultOptions, ConfigErrors> {
                 continue;
             }
             ("result_chord_ordered", _) => format!("expected true or false for result_chord_ordered, found `{value}`"),
-            _ => format!("there is no option `{name}`; there are: global_keyprefix, result_chord_ordered"),
+            _ => match options.redis.set(&name, &value) {
+                Ok(true) => continue,
+                Ok(false) => {
+                    let known = dial::redis::OPTIONS.join(", ");
+                    format!("there is no option `{name}`; there are: global_keyprefix, result_chord_ordered, {known}")
+                }
+                Err(problem) => problem,
+            },
         };
-        return Err(ConfigErrors::new(vec![ConfigError::value(resolved.origin(KEY), KEY, &problem)]));
+        return Err(wrong(&problem));
     }
+    store::check_redis_options(backend.expose(), &options.redis).map_err(|error| wrong(&error.to_string()))?;
     Ok(options)
 }
 

@@ -200,7 +200,7 @@ fn default_backend(broker: &SecretUrl) -> SecretUrl {
             let url = broker.expose();
             SecretUrl::new(url.strip_prefix("sqla+").unwrap_or(url))
         }
-        scheme if scheme.starts_with("redis") => broker.clone(),
+        scheme if dial::redis::SCHEMES.contains(&scheme) => broker.clone(),
         _ => SecretUrl::new("rpc://"),
     }
 }

@@ -123,9 +123,39 @@ fn options_of_the_result_backend_are_celerys() {
         format!("{place} expected true or false for result_chord_ordered, found `perhaps`")
     );
     assert_eq!(
-        refused(r#"["master_name=x"]"#),
-        format!("{place} there is no option `master_name`; there are: global_keyprefix, result_chord_ordered")
+        refused(r#"["master=x"]"#),
+        format!(
+            "{place} there is no option `master`; there are: global_keyprefix, result_chord_ordered, master_name, \
+             min_other_sentinels, sentinel_kwargs"
+        )
     );
+}
+
+#[test]
+fn sentinels_are_named_for_broker_and_results() {
+    let config = |text: &str| Config::resolve(&file(text)).map_err(|error| error.to_string());
+    let broker = "broker.url = \"sentinel://a;sentinel://b\"\n";
+    let named = "broker.transport_options = [\"master_name=m\", 'sentinel_kwargs={\"password\": \"secret\"}']\n";
+    // The backend is the broker.
+    let read = config(&format!("{broker}{named}")).expect("they are named");
+    assert_eq!(read.result.options.redis.master_name.as_deref(), Some("m"));
+    let reached = reach::Reach::new(&read).options("sentinel://a;sentinel://b").redis;
+    assert_eq!((reached.master_name.as_deref(), reached.sentinel.password.as_deref()), (Some("m"), Some("secret")));
+    let rows = read.rows().iter().map(|row| row.value.to_string()).collect::<Vec<_>>().join("\n");
+    assert!(!rows.contains("secret") && rows.contains("master_name=m,sentinel_kwargs=**"), "{rows}");
+    let needed = "Sentinels know servers by name: set the transport option master_name";
+    assert_eq!(
+        config(broker).unwrap_err(),
+        format!("default: broker.transport_options: broker URL `sentinel://a;sentinel://b`: {needed}")
+    );
+    let other = "result.backend = \"sentinel://c/1\"\n";
+    assert_eq!(
+        config(&format!("{broker}{named}{other}")).unwrap_err(),
+        format!("default: result.backend_transport_options: result backend URL `sentinel://c/1`: {needed}")
+    );
+    let named_too = "result.backend_transport_options = [\"master_name=n\"]";
+    let read = config(&format!("{broker}{named}{other}{named_too}")).expect("both are named");
+    assert_eq!(read.result.options.redis.master_name.as_deref(), Some("n"));
 }
 
 #[test]

@@ -162,9 +162,18 @@ impl fmt::Display for Value {
     }
 }
 
+/// Options that have passwords in them.
+const SECRETS: [&str; 1] = ["sentinel_kwargs"];
+
+/// The value of an option as it may be shown.
+pub(crate) fn shown_option<'a>(name: &str, value: &'a str) -> &'a str {
+    if SECRETS.contains(&name) { "**" } else { value }
+}
+
 /// Texts without the passwords of URLs in them: what plugins keep may be at a URL of its own.
 fn masked(texts: &[String]) -> Vec<String> {
     let masked = |text: &String| match text.split_once('=') {
+        Some((name, _)) if SECRETS.contains(&name) => format!("{name}=**"),
         Some((name, url)) if url.contains("://") => format!("{name}={}", RedactedUrl::new(url)),
         _ => text.clone(),
     };

@@ -8,7 +8,6 @@ use taskhost_core::{NodeName, RedactedUrl};
 use super::{Entry, KeyValue, KeyValueError, OPERATION, PAGE_MAX, Page, Swap, strange};
 use crate::port::StoreError;
 use crate::redis::connection::{Connection, Exchange, Trouble};
-use crate::target::RedisTarget;
 
 /// Before the space.
 const KEY_PREFIX: &str = "taskhost:kv:";
@@ -29,7 +28,11 @@ return now
 pub(super) struct RedisValues(Connection);
 
 impl RedisValues {
-    pub(super) fn new(url: RedactedUrl, target: &RedisTarget, node: Option<NodeName>) -> Result<Self, StoreError> {
+    pub(super) fn new(
+        url: RedactedUrl,
+        target: &dial::redis::Target,
+        node: Option<NodeName>,
+    ) -> Result<Self, StoreError> {
         Connection::new(url, target, node).map(Self)
     }
 

@@ -112,26 +112,34 @@ async fn all(values: Box<dyn KeyValue>, name: &str) {
 async fn values_are_kept_in_a_file() {
     let folder = tempfile::tempdir().expect("a folder");
     let url = format!("sqlite:///{}", folder.path().join("values.db").display());
-    all(keep_values(&url, None).await.unwrap(), "t").await;
+    all(keep_values(&url, &StoreOptions::default()).await.unwrap(), "t").await;
     // Who opens it again finds what was there.
-    let one = keep_values(&url, None).await.unwrap();
+    let one = keep_values(&url, &StoreOptions::default()).await.unwrap();
     one.set(entry("p:b:", "k"), Bytes::from_static(b"v")).await.unwrap();
-    let other = keep_values(&url, None).await.unwrap();
+    let other = keep_values(&url, &StoreOptions::default()).await.unwrap();
     assert_eq!(other.get(entry("p:b:", "k")).await.unwrap().as_deref(), Some(&b"v"[..]));
 }
 
 #[tokio::test]
 #[expect(clippy::print_stdout, reason = "a test that is skipped says so")]
 async fn values_are_kept_in_redis() {
-    let Some(url) = std::env::var("TASKHOST_TEST_REDIS").ok().filter(|url| !url.is_empty()) else {
-        return println!("skipped: TASKHOST_TEST_REDIS is not set");
-    };
-    all(keep_values(&url, None).await.unwrap(), "t*[").await;
+    for variable in ["TASKHOST_TEST_REDIS", "TASKHOST_TEST_REDISS", "TASKHOST_TEST_SENTINEL"] {
+        match std::env::var(variable).ok().filter(|url| !url.is_empty()) {
+            Some(url) => all(keep_values(&url, &StoreOptions::default()).await.unwrap(), "t*[").await,
+            None => println!("skipped: {variable} is not set"),
+        }
+    }
 }
 
 #[test]
 fn only_redis_and_files_keep_values() {
-    for url in ["redis://localhost/1", "sqlite:///host.db", "sqla+sqlite:///host.db"] {
+    for url in [
+        "redis://localhost/1",
+        "rediss://box",
+        "sentinel://a;sentinel://b",
+        "sqlite:///host.db",
+        "sqla+sqlite:///host.db",
+    ] {
         assert!(can_keep_values(url), "{url}");
     }
     for url in ["amqp://localhost//", "rpc://", "memory://", "cache", ""] {

@@ -2,6 +2,7 @@
 //!
 //! Redis says most of it in the first word of its answer.
 
+use dial::redis::OpenError;
 use redis::{ErrorKind, RedisError};
 
 use crate::cause::Cause;
@@ -15,6 +16,17 @@ pub(crate) struct Failure {
     pub(crate) lost: bool,
     /// True if the connection was closed, and the same may succeed at once on a new one.
     pub(crate) dropped: bool,
+}
+
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Redis(error) => Self::new(error, Phase::Connecting),
+            OpenError::Other { transient, .. } => {
+                Self { cause: Cause::new(error, transient), lost: true, dropped: false }
+            }
+        }
+    }
 }
 
 /// When the exchange took place.

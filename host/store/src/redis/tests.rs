@@ -9,23 +9,27 @@ use tokio::task::JoinSet;
 
 use super::*;
 use crate::conformance::{self, fresh, record};
-use crate::target::{RedisAddress, Target};
+use crate::target::Target;
 
 const SERVER: &str = "TASKHOST_TEST_REDIS";
 
 /// The URL of the real server, if there is one; says so if there is none.
-#[expect(clippy::print_stdout, reason = "a test that is skipped says so")]
 pub(super) fn server() -> Option<String> {
-    let url = std::env::var(SERVER).ok().filter(|url| !url.is_empty());
+    server_of(SERVER)
+}
+
+#[expect(clippy::print_stdout, reason = "a test that is skipped says so")]
+fn server_of(variable: &str) -> Option<String> {
+    let url = std::env::var(variable).ok().filter(|url| !url.is_empty());
     if url.is_none() {
-        println!("skipped: {SERVER} is not set");
+        println!("skipped: {variable} is not set");
     }
     url
 }
 
-pub(super) fn target(url: &str) -> RedisTarget {
+pub(super) fn target(url: &str) -> dial::redis::Target {
     match Target::parse(url) {
-        Ok(Target::Redis(target)) => target,
+        Ok(Target::Redis(target)) => *target,
         other => panic!("{url} is no Redis URL: {other:?}"),
     }
 }
@@ -50,6 +54,30 @@ pub(super) async fn raw<T: redis::FromRedisValue>(store: &RedisStore, command: &
 async fn the_redis_store_conforms() {
     let Some(url) = server() else { return };
     conformance::run(Arc::new(store(&url))).await;
+}
+
+#[tokio::test]
+async fn the_redis_store_conforms_with_tls() {
+    let Some(url) = server_of("TASKHOST_TEST_REDISS") else { return };
+    conformance::run(Arc::new(store(&url))).await;
+}
+
+#[tokio::test]
+async fn the_redis_store_conforms_behind_sentinels() {
+    let Some(url) = server_of("TASKHOST_TEST_SENTINEL") else { return };
+    conformance::run(Arc::new(store(&url))).await;
+}
+
+#[tokio::test]
+async fn strangers_are_permanent_and_sentinels_that_are_gone_are_transient() {
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let gone = store(&format!("sentinel://:secret@{closed}?master_name=m")).ping().await.unwrap_err();
+    assert!(gone.is_transient(), "{gone:?}");
+    let Some(url) = server_of("TASKHOST_TEST_REDISS") else { return };
+    let error = store(&url.replace("/ca.pem", "/other-ca.pem")).ping().await.unwrap_err();
+    assert!(!error.is_transient());
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert!(cause.contains("certificate is signed by nobody who is believed"), "{cause}");
 }
 
 #[tokio::test]
@@ -122,8 +150,8 @@ struct Proxy {
 }
 
 impl Proxy {
-    async fn start(behind: RedisTarget) -> Self {
-        let RedisAddress::Tcp(host, port) = behind.address else { panic!("{SERVER} names a TCP port") };
+    async fn start(behind: dial::redis::Target) -> Self {
+        let dial::redis::Address::Tcp(host, port) = behind.address else { panic!("{SERVER} names a TCP port") };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("redis://{}/{}", listener.local_addr().unwrap(), behind.db);
         let (accepted, connections) = (Arc::new(AtomicUsize::new(0)), Arc::default());

@@ -10,7 +10,6 @@ use super::{SLACK, SharedRates, micros};
 use crate::cause::Cause;
 use crate::port::StoreError;
 use crate::redis::connection::{Connection, Exchange, Trouble};
-use crate::target::RedisTarget;
 
 /// Before the name of the task.
 const KEY_PREFIX: &str = "taskhost-rate-";
@@ -33,7 +32,11 @@ return string.format('%.0f', math.max(start - now, 0))
 pub(super) struct RedisRates(Connection);
 
 impl RedisRates {
-    pub(super) fn new(url: RedactedUrl, target: &RedisTarget, node: Option<NodeName>) -> Result<Self, StoreError> {
+    pub(super) fn new(
+        url: RedactedUrl,
+        target: &dial::redis::Target,
+        node: Option<NodeName>,
+    ) -> Result<Self, StoreError> {
         Connection::new(url, target, node).map(Self)
     }
 }
@@ -67,11 +70,14 @@ mod tests {
     #[tokio::test]
     #[expect(clippy::print_stdout, reason = "a test that is skipped says so")]
     async fn workers_share_starts_through_redis() {
-        let Some(url) = std::env::var("TASKHOST_TEST_REDIS").ok().filter(|url| !url.is_empty()) else {
-            return println!("skipped: TASKHOST_TEST_REDIS is not set");
-        };
-        let Ok(Target::Redis(target)) = Target::parse(&url) else { panic!("{url} is no Redis URL") };
-        let rates = || RedisRates::new(RedactedUrl::new(&url), &target, None).expect("a connection");
-        super::super::tests::check(&rates(), &rates(), &format!("tasks.rates.{}", std::process::id())).await;
+        for variable in ["TASKHOST_TEST_REDIS", "TASKHOST_TEST_REDISS", "TASKHOST_TEST_SENTINEL"] {
+            let Some(url) = std::env::var(variable).ok().filter(|url| !url.is_empty()) else {
+                println!("skipped: {variable} is not set");
+                continue;
+            };
+            let Ok(Target::Redis(target)) = Target::parse(&url) else { panic!("{url} is no Redis URL") };
+            let rates = || RedisRates::new(RedactedUrl::new(&url), &target, None).expect("a connection");
+            super::super::tests::check(&rates(), &rates(), &format!("tasks.rates.{}", std::process::id())).await;
+        }
     }
 }

@@ -3,6 +3,7 @@
 mod broadcasts;
 mod leases;
 mod trouble;
+mod ways;
 
 use std::time::Instant;
 
@@ -19,10 +20,10 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The URL of the server, if there is one; says so if there is none.
 #[expect(clippy::print_stdout, reason = "a test that is skipped says so")]
-fn server() -> Option<String> {
-    let url = std::env::var("TASKHOST_TEST_REDIS").ok().filter(|url| !url.is_empty());
+fn server(variable: &str) -> Option<String> {
+    let url = std::env::var(variable).ok().filter(|url| !url.is_empty());
     if url.is_none() {
-        println!("skipped: TASKHOST_TEST_REDIS is not set");
+        println!("skipped: {variable} is not set");
     }
     url
 }
@@ -36,11 +37,15 @@ struct Bench {
 
 impl Bench {
     async fn new() -> Option<Self> {
-        let url = server()?;
+        Self::at("TASKHOST_TEST_REDIS").await
+    }
+
+    async fn at(variable: &str) -> Option<Self> {
+        let url = server(variable)?;
         let prefix = format!("test-{}:", uuid::Uuid::new_v4().simple());
         let mut options = RedisOptions { global_keyprefix: prefix, ..RedisOptions::default() };
         let target = address::parse(&url, &mut options).unwrap();
-        let raw = Connection::open(&target, &options, drop).await.unwrap();
+        let raw = Connection::open(&Dialer::new(target).unwrap(), &options, drop).await.unwrap();
         Some(Self { url, options, raw })
     }
 
@@ -130,6 +135,10 @@ async fn eventually(what: &str, check: impl AsyncFn() -> bool) {
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_passes_the_suite() {
     let Some(bench) = Bench::new().await else { return };
+    suite(&bench).await;
+}
+
+async fn suite(bench: &Bench) {
     let options = &bench.options;
     let capabilities = conformance::Capabilities {
         knows_unroutable: false,

@@ -58,17 +58,19 @@ async fn refusing(answer: &'static str) -> (String, JoinSet<()>) {
                     && bytes > 0
                 {
                     let text = String::from_utf8_lossy(&command[..bytes]).into_owned();
-                    let answer = match () {
-                        () if text.contains("HELLO") && answer.contains("WRONGPASS") => answer,
-                        () if text.contains("HELLO") || text.contains("SETNAME") || text.contains("TRACKING") => {
-                            "+OK\r\n"
-                        }
-                        () if text.contains("INFO") => "$0\r\n\r\n",
-                        () if text.contains("TIME") => "*2\r\n$1\r\n0\r\n$1\r\n0\r\n",
-                        () if text.contains("LOAD") => "$1\r\nx\r\n",
-                        () => answer,
-                    };
-                    client.write_all(answer.as_bytes()).await.unwrap();
+                    // The login is several commands at once.
+                    for text in text.split("\r\n*") {
+                        let is_one_of = |words: &[&str]| words.iter().any(|word| text.contains(word));
+                        let answer = match () {
+                            () if text.contains("AUTH") && answer.contains("WRONGPASS") => answer,
+                            () if is_one_of(&["AUTH", "HELLO", "SETNAME", "TRACKING"]) => "+OK\r\n",
+                            () if text.contains("INFO") => "$0\r\n\r\n",
+                            () if text.contains("TIME") => "*2\r\n$1\r\n0\r\n$1\r\n0\r\n",
+                            () if text.contains("LOAD") => "$1\r\nx\r\n",
+                            () => answer,
+                        };
+                        client.write_all(answer.as_bytes()).await.unwrap();
+                    }
                 }
             });
         }

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use sandbox::{Values, ValuesSource};
 
 use crate::config::{Config, Origin};
+use crate::reach::Reach;
 use crate::values::ValueStores;
 
 /// Keys that one look at a bucket gives.
@@ -29,7 +30,7 @@ struct Memory(Mutex<BTreeMap<String, BTreeMap<String, Vec<u8>>>>);
 impl LocalValues {
     pub(super) fn new(config: &Config) -> Self {
         Self {
-            elsewhere: ValueStores::new(config.keyvalue.clone(), config.worker.hostname.clone()),
+            elsewhere: ValueStores::new(config.keyvalue.clone(), Reach::new(config)),
             is_configured: *config.origin("keyvalue.url") != Origin::Default,
             memory: Arc::default(),
         }
