@@ -85,6 +85,7 @@ mod polyglot;
 mod progress;
 mod quarantine;
 mod queues;
+mod redis_ways;
 mod reload;
 mod remote;
 mod results;
