@@ -1,7 +1,7 @@
 //! The brokers, and what is tried with each.
 
 use it::process::Stream;
-use it::{Engine, Site};
+use it::{Engine, Site, settings};
 use serde_json::json;
 
 use super::{NO, Probe, Row, YES};
@@ -10,6 +10,15 @@ pub(super) const ROWS: &[Row] = &[
     Row { name: "RabbitMQ, classic queues", url: "amqp://", open: || prioritised(Site::open(Engine::RabbitMqRedis)?) },
     Row { name: "RabbitMQ, quorum queues", url: "amqp://", open: quorum },
     Row { name: "Redis", url: "redis://", open: || prioritised(Site::open(Engine::Redis)?) },
+    Row {
+        name: "Redis with TLS",
+        url: "rediss://",
+        open: || {
+            let url = settings::required(settings::REDISS)?;
+            prioritised(Site::on(&url, &url)?)
+        },
+    },
+    Row { name: "Redis behind Sentinels", url: "sentinel://", open: sentinels },
     Row { name: "embedded SQLite", url: "sqlite:///", open: || prioritised(Site::open(Engine::Embedded)?) },
 ];
 
@@ -31,6 +40,11 @@ fn prioritised(mut site: Site) -> Option<Site> {
     site.celery_settings["task_queue_max_priority"] = json!(10);
     site.write("host.toml", "[task]\nqueue_max_priority = 10\n");
     Some(site)
+}
+
+/// Priorities are Redis' own.
+fn sentinels() -> Option<Site> {
+    crate::redis_ways::behind(&settings::required(settings::SENTINEL)?)
 }
 
 fn quorum() -> Option<Site> {

@@ -7,6 +7,19 @@ use super::{NO, Probe, Row, YES};
 
 pub(super) const ROWS: &[Row] = &[
     Row { name: "Redis", url: "redis://", open: || Site::open(Engine::Redis) },
+    Row {
+        name: "Redis with TLS",
+        url: "rediss://",
+        open: || {
+            let url = settings::required(settings::REDISS)?;
+            Site::on(&url, &url)
+        },
+    },
+    Row {
+        name: "Redis behind Sentinels",
+        url: "sentinel://",
+        open: || crate::redis_ways::behind(&settings::required(settings::SENTINEL)?),
+    },
     Row { name: "SQLite", url: "db+sqlite:///", open: || Site::open(Engine::Embedded) },
     Row {
         name: "memcached",
