@@ -11,9 +11,10 @@ use crate::port::{Broker, BrokerError};
 use crate::rabbitmq::{self, RabbitMq};
 use crate::redis::{self, RedisBroker, RedisOptions};
 use crate::sqlite::{self, SqliteBroker, SqliteOptions};
+use crate::sqs::{self, SqsBroker, SqsOptions};
 
 /// The schemes that [`connect`] knows, as an error message lists them.
-const KNOWN: &str = "amqp, amqps, pyamqp, redis, rediss, sentinel, redis+socket, sqlite, sqla+sqlite, memory";
+const KNOWN: &str = "amqp, amqps, pyamqp, redis, rediss, sentinel, redis+socket, sqlite, sqla+sqlite, sqs, memory";
 
 /// How to connect.
 #[derive(Debug, Clone)]
@@ -52,6 +53,7 @@ enum Scheme {
     RabbitMq,
     Redis,
     Sqlite,
+    Sqs,
     Memory,
 }
 
@@ -70,6 +72,11 @@ pub async fn connect(url: &str, options: &ConnectOptions) -> Result<Arc<dyn Brok
             let options = SqliteOptions { node: options.node.clone(), ..SqliteOptions::default() };
             Arc::new(SqliteBroker::connect(url, &options).await?)
         }
+        Scheme::Sqs => {
+            let mut sqs = SqsOptions { timeout: options.timeout, ..SqsOptions::default() };
+            sqs.set(url, &options.transport_options)?;
+            Arc::new(SqsBroker::connect(url, &sqs).await?)
+        }
         Scheme::Memory => MemoryBroker::named(rest(url)).connect()?,
     })
 }
@@ -80,6 +87,7 @@ pub(crate) fn check_url(url: &str) -> Result<(), BrokerError> {
         Scheme::RabbitMq => rabbitmq::check_url(url),
         Scheme::Redis => redis::check_redis_url(url),
         Scheme::Sqlite => sqlite::sqlite_path(url).map(drop),
+        Scheme::Sqs => sqs::check_sqs_url(url),
         Scheme::Memory => Ok(()),
     }
 }
@@ -88,9 +96,10 @@ pub(crate) fn check_url(url: &str) -> Result<(), BrokerError> {
 pub(crate) fn check_transport_options(url: &str, options: &[(String, String)]) -> Result<(), BrokerError> {
     match scheme(url)? {
         Scheme::Redis => redis::check_redis_options(url, options),
+        Scheme::Sqs => SqsOptions::default().set(url, options),
         _ if options.is_empty() => Ok(()),
         _ => {
-            Err(BrokerError::Url { url: RedactedUrl::new(url), reason: "only Redis has transport options".to_owned() })
+            Err(BrokerError::Url { url: RedactedUrl::new(url), reason: "only Redis and SQS have transport options".to_owned() })
         }
     }
 }
@@ -118,7 +127,7 @@ fn scheme(url: &str) -> Result<Scheme, BrokerError> {
         _ if rabbitmq::SCHEMES.contains(&scheme) => Ok(Scheme::RabbitMq),
         _ if redis::SCHEMES.contains(&scheme) => Ok(Scheme::Redis),
         _ if sqlite::SCHEMES.contains(&scheme) => Ok(Scheme::Sqlite),
-        "sqs" => Err(refuse(format!("`{scheme}` comes later: not in this version (known: {KNOWN})"))),
+        _ if sqs::SCHEMES.contains(&scheme) => Ok(Scheme::Sqs),
         _ => Err(refuse(format!("unknown scheme `{scheme}` (known: {KNOWN})"))),
     }
 }
@@ -140,16 +149,14 @@ mod tests {
             "redis://:x@box/0",
             "sqlite:///host.db",
             "sqla+sqlite:////tmp/host.db",
+            "sqs://key:s%2Fx@",
+            "sqs://key:secret@localhost:4566//",
             "memory://",
         ] {
             assert!(check_url(url).is_ok(), "{url}");
         }
         let reason = |url| check_url(url).unwrap_err().to_string();
-        assert_eq!(
-            reason("sqs://key:secret@box"),
-            "broker URL `sqs://key:**@box`: `sqs` comes later: not in this version \
-             (known: amqp, amqps, pyamqp, redis, rediss, sentinel, redis+socket, sqlite, sqla+sqlite, memory)"
-        );
+        assert!(reason("sqs://key@box").contains("an access key needs its secret"));
         for url in ["rediss://box?ssl_cert_reqs=none", "sentinel://a:1;sentinel://b/0", "unix:///run/r.sock"] {
             assert!(check_url(url).is_ok(), "{url}");
         }
@@ -169,7 +176,7 @@ mod tests {
         let named = [("master_name".to_owned(), "m".to_owned())];
         assert!(check_transport_options("sentinel://a", &named).is_ok());
         let refused = check_transport_options("amqp://me:secret@box", &options).unwrap_err().to_string();
-        assert_eq!(refused, "broker URL `amqp://me:**@box`: only Redis has transport options");
+        assert_eq!(refused, "broker URL `amqp://me:**@box`: only Redis and SQS have transport options");
     }
 
     #[test]

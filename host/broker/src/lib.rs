@@ -16,6 +16,7 @@ mod redis;
 mod servers;
 mod split;
 mod sqlite;
+mod sqs;
 
 pub use broadcast::{Inbox, Subscription, Topic};
 pub use connect::{ConnectOptions, connect};
@@ -29,3 +30,4 @@ pub use rabbitmq::RabbitMq;
 pub use redis::{RedisBroker, RedisOptions};
 pub use servers::{Endpoint, check_tls, check_transport_options, check_url, server_urls};
 pub use sqlite::{SqliteBroker, SqliteOptions, sqlite_path};
+pub use sqs::{PredefinedQueue, SqsBroker, SqsOptions, Sts};
