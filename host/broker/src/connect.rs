@@ -98,9 +98,10 @@ pub(crate) fn check_transport_options(url: &str, options: &[(String, String)]) -
         Scheme::Redis => redis::check_redis_options(url, options),
         Scheme::Sqs => SqsOptions::default().set(url, options),
         _ if options.is_empty() => Ok(()),
-        _ => {
-            Err(BrokerError::Url { url: RedactedUrl::new(url), reason: "only Redis and SQS have transport options".to_owned() })
-        }
+        _ => Err(BrokerError::Url {
+            url: RedactedUrl::new(url),
+            reason: "only Redis and SQS have transport options".to_owned(),
+        }),
     }
 }
 
@@ -113,6 +114,7 @@ pub(crate) fn check_tls(url: &str, tls: Option<&TlsOptions>) -> Result<(), Broke
         Scheme::Redis => redis::check_redis_tls(url, tls),
         _ if tls.is_none() => Ok(()),
         Scheme::Sqlite => refuse("there is no TLS to a file"),
+        Scheme::Sqs => refuse("to AWS there is always TLS; to another endpoint with the transport option is_secure"),
         Scheme::Memory => refuse("there is no TLS within a process"),
     }
 }

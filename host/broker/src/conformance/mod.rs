@@ -38,6 +38,10 @@ pub struct Capabilities {
     pub counts_deliveries: bool,
     /// A queue of a subscription belongs to one connection.
     pub knows_taken: bool,
+    /// Messages come in the order in which they were sent.
+    pub ordered: bool,
+    /// The largest body that fits into a message.
+    pub body_bytes_max: usize,
 }
 
 impl Capabilities {
@@ -50,6 +54,8 @@ impl Capabilities {
             json_headers: true,
             counts_deliveries: true,
             knows_taken: true,
+            ordered: true,
+            body_bytes_max: usize::MAX,
         }
     }
 }
@@ -64,7 +70,7 @@ where
     publishing::run(capabilities, &connect).await;
     consuming::run(capabilities, &connect).await;
     settling::run(capabilities, &connect).await;
-    putting_back::run(&connect).await;
+    putting_back::run(capabilities, &connect).await;
     broadcasting::run(capabilities, &connect).await;
 }
 
@@ -148,6 +154,18 @@ async fn expect_depth(broker: &dyn Broker, queue: &QueueName, expected: u64) {
         }
     };
     within(&format!("depth {expected}"), reach).await;
+}
+
+/// Sees that these are the same texts, in the same order where the transport keeps one.
+#[track_caller]
+fn expect_texts<T: AsRef<str>>(capabilities: Capabilities, seen: &[String], expected: &[T]) {
+    let mut seen: Vec<&str> = seen.iter().map(String::as_str).collect();
+    let mut expected: Vec<&str> = expected.iter().map(AsRef::as_ref).collect();
+    if !capabilities.ordered {
+        seen.sort_unstable();
+        expected.sort_unstable();
+    }
+    assert_eq!(seen, expected);
 }
 
 fn text(delivery: &Delivery) -> String {

@@ -122,6 +122,8 @@ const CAPABILITIES: Capabilities = Capabilities {
     json_headers: true,
     counts_deliveries: true,
     knows_taken: false,
+    ordered: true,
+    body_bytes_max: usize::MAX,
 };
 
 #[tokio::test(flavor = "multi_thread")]

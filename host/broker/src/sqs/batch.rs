@@ -12,7 +12,7 @@ use aws_sdk_sqs::types::{
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use tokio::time::Instant;
 
-use super::failure::Failure;
+use super::failure::{Failure, Kind};
 use super::queues::QueueAt;
 
 /// Most messages of one request.
@@ -45,55 +45,54 @@ pub(super) const DUE: &str = "taskhost-due";
 
 /// Deletes these. Those that are gone already are gone.
 pub(super) async fn delete(queue: &QueueAt, handles: &[&str]) -> Result<(), Failure> {
-    let each = |handles| async move {
-        retried(handles, |ids: Vec<usize>| async move {
-            let entry = |id: &usize| {
-                let entry = DeleteMessageBatchRequestEntry::builder().id(id.to_string());
-                entry.receipt_handle(handles[*id]).build().expect("it has an id and a handle")
-            };
-            let call = queue.clients.call.delete_message_batch().queue_url(&queue.url);
-            let entries = ids.iter().map(entry).collect();
-            call.set_entries(Some(entries)).send().await.map(|answer| answer.failed).map_err(Failure::from)
-        })
-        .await
-        .into_iter()
-        .filter_map(|(_, failure)| real(failure))
-        .next()
-        .map_or(Ok(()), Err)
-    };
-    stream::iter(handles.chunks(BATCH_MAX)).map(each).buffer_unordered(REQUESTS_MAX).try_collect().await
+    let requests: Vec<_> = handles.chunks(BATCH_MAX).map(|handles| delete_batch(queue, handles)).collect();
+    stream::iter(requests).buffer_unordered(REQUESTS_MAX).try_collect().await
+}
+
+async fn delete_batch(queue: &QueueAt, handles: &[&str]) -> Result<(), Failure> {
+    let failed = retried(handles, |places| {
+        let entries = places.iter().map(|place| {
+            let entry = DeleteMessageBatchRequestEntry::builder().id(place.to_string());
+            entry.receipt_handle(handles[*place]).build().expect("it has an id and a handle")
+        });
+        let call = queue.clients.call.delete_message_batch().queue_url(&queue.url);
+        let call = call.set_entries(Some(entries.collect()));
+        async move { call.send().await.map(|answer| answer.failed).map_err(Failure::from) }
+    });
+    // A receipt that is void, or a queue that is gone, is as good as one that was spent.
+    let is_real = |failure: &Failure| failure.transient || failure.kind == Kind::Denied;
+    failed.await.into_iter().map(|(_, failure)| failure).find(is_real).map_or(Ok(()), Err)
 }
 
 /// Hides these for so many seconds from now on; none makes them visible. Returns the places of those that are
 /// ours no more.
 pub(super) async fn hide(queue: &QueueAt, handles: &[(&str, i32)]) -> Result<Vec<usize>, Failure> {
     let chunks = handles.chunks(BATCH_MAX).enumerate();
-    let each = |(chunk, handles): (usize, &[(&str, i32)])| {
-        let handles: Vec<(String, i32)> = handles.iter().map(|(handle, time)| ((*handle).to_owned(), *time)).collect();
-        async move {
-            let failed = retried(&handles.clone(), |ids: Vec<usize>| {
-                let entries = ids.iter().map(|id| {
-                    let (handle, time) = &handles[*id];
-                    let entry = ChangeMessageVisibilityBatchRequestEntry::builder().id(id.to_string());
-                    entry.receipt_handle(handle).visibility_timeout(*time).build().expect("it has an id and a handle")
-                });
-                let call = queue.clients.call.change_message_visibility_batch().queue_url(&queue.url);
-                let call = call.set_entries(Some(entries.collect()));
-                async move { call.send().await.map(|answer| answer.failed).map_err(Failure::from) }
-            });
-            let mut gone = Vec::new();
-            for (id, failure) in failed.await {
-                // Whatever SQS has against one entry and will not forget: it is not in flight, or its time is over.
-                if failure.transient || failure.kind != super::failure::Kind::Other {
-                    return Err(failure);
-                }
-                gone.push(chunk * BATCH_MAX + id);
-            }
-            Ok(gone)
-        }
-    };
-    let gone: Vec<Vec<usize>> = stream::iter(chunks).map(each).buffer_unordered(REQUESTS_MAX).try_collect().await?;
+    let requests: Vec<_> = chunks.map(|(chunk, handles)| hide_batch(queue, chunk * BATCH_MAX, handles)).collect();
+    let gone: Vec<Vec<usize>> = stream::iter(requests).buffer_unordered(REQUESTS_MAX).try_collect().await?;
     Ok(gone.into_iter().flatten().collect())
+}
+
+async fn hide_batch(queue: &QueueAt, first: usize, handles: &[(&str, i32)]) -> Result<Vec<usize>, Failure> {
+    let failed = retried(handles, |places| {
+        let entries = places.iter().map(|place| {
+            let (handle, time) = handles[*place];
+            let entry = ChangeMessageVisibilityBatchRequestEntry::builder().id(place.to_string());
+            entry.receipt_handle(handle).visibility_timeout(time).build().expect("it has an id and a handle")
+        });
+        let call = queue.clients.call.change_message_visibility_batch().queue_url(&queue.url);
+        let call = call.set_entries(Some(entries.collect()));
+        async move { call.send().await.map(|answer| answer.failed).map_err(Failure::from) }
+    });
+    let mut gone = Vec::new();
+    for (place, failure) in failed.await {
+        // Whatever SQS has against one entry and will not forget: it is not in flight, or its time is over.
+        if failure.transient || failure.kind != Kind::Other {
+            return Err(failure);
+        }
+        gone.push(first + place);
+    }
+    Ok(gone)
 }
 
 /// Sends these and says what became of each. In order where the queue keeps one.
@@ -109,12 +108,9 @@ pub(super) async fn send(queue: &QueueAt, messages: &[Outgoing]) -> Sent {
     }
     starts.push(start..messages.len());
     let width = if queue.is_fifo { 1 } else { REQUESTS_MAX };
-    let each = |range: std::ops::Range<usize>| send_batch(queue, &messages[range]);
-    let sent: Vec<Sent> = stream::iter(starts.into_iter().filter(|range| !range.is_empty()))
-        .map(each)
-        .buffered(width)
-        .collect()
-        .await;
+    let ranges = starts.into_iter().filter(|range| !range.is_empty());
+    let requests: Vec<_> = ranges.map(|range| send_batch(queue, &messages[range])).collect();
+    let sent: Vec<Sent> = stream::iter(requests).buffered(width).collect().await;
     sent.into_iter().flatten().collect()
 }
 
@@ -165,17 +161,26 @@ async fn retried<T, F>(all: &[T], request: impl Fn(Vec<usize>) -> F) -> Vec<(usi
 where
     F: Future<Output = Result<Vec<BatchResultErrorEntry>, Failure>>,
 {
+    retried_for(TRYING_MAX, all.len(), request).await
+}
+
+async fn retried_for<F>(patience: Duration, count: usize, request: impl Fn(Vec<usize>) -> F) -> Vec<(usize, Failure)>
+where
+    F: Future<Output = Result<Vec<BatchResultErrorEntry>, Failure>>,
+{
     let began = Instant::now();
     let mut pause = PAUSE_MIN;
-    let mut open: Vec<usize> = (0..all.len()).collect();
+    let mut open: Vec<usize> = (0..count).collect();
     let mut failed = Vec::new();
     loop {
         let mut again: Vec<(usize, Failure)> = match request(open.clone()).await {
-            Ok(refused) => refused.iter().filter_map(|entry| Some((entry.id().parse().ok()?, refusal(entry)))).collect(),
+            Ok(refused) => {
+                refused.iter().filter_map(|entry| Some((entry.id().parse().ok()?, refusal(entry)))).collect()
+            }
             Err(failure) => open.iter().map(|place| (*place, failure.clone())).collect(),
         };
         failed.extend(again.extract_if(.., |(_, failure)| !failure.transient));
-        if again.is_empty() || began.elapsed() + pause > TRYING_MAX {
+        if again.is_empty() || began.elapsed() + pause > patience {
             failed.extend(again);
             return failed;
         }
@@ -190,12 +195,6 @@ fn refusal(entry: &BatchResultErrorEntry) -> Failure {
     Failure::entry(entry.code(), entry.message(), entry.sender_fault())
 }
 
-/// A receipt that is void, or a queue that is gone, is as good as one that was spent.
-fn real(failure: Failure) -> Option<Failure> {
-    let is_gone = !failure.transient && failure.kind != super::failure::Kind::Denied;
-    Some(failure).filter(|_| !is_gone)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -205,7 +204,7 @@ mod tests {
         entry.build().expect("complete")
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn only_what_failed_is_tried_again_and_only_what_may_still_work() {
         let asked = std::cell::RefCell::new(Vec::new());
         let failed = retried(&["a", "b", "c"], |places| {
@@ -220,10 +219,10 @@ mod tests {
         assert_eq!(*asked.borrow(), [vec![0, 1, 2], vec![2]]);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn trying_ends() {
-        let failed = retried(&["a"], |_| async { Err(Failure::lost("nobody is there")) });
-        let failed = tokio::time::timeout(2 * TRYING_MAX, failed).await.expect("it gives up");
+        let patience = Duration::from_millis(300);
+        let failed = retried_for(patience, 1, |_| async { Err(Failure::lost("nobody is there")) }).await;
         assert_eq!(failed.len(), 1);
         assert!(failed[0].1.transient);
     }

@@ -5,7 +5,9 @@
 use std::time::Duration;
 
 use aws_config::BehaviorVersion;
+use aws_config::environment::EnvironmentVariableRegionProvider;
 use aws_config::meta::region::RegionProviderChain;
+use aws_config::profile::ProfileFileRegionProvider;
 use aws_config::sts::AssumeRoleProvider;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::retry::RetryConfig;
@@ -52,9 +54,10 @@ impl Maker {
     pub(super) async fn new(target: &Target, options: &SqsOptions) -> Result<Self, Failure> {
         let endpoint = endpoint(target, options);
         let http = http_client(target, options, endpoint.as_deref());
+        // As boto finds it. An instance is not asked, which elsewhere takes seconds to find out that it is none.
         let region = RegionProviderChain::first_try(options.region.clone().map(Region::new))
-            .or_default_provider()
-            .or_else(Region::from_static(REGION));
+            .or_else(EnvironmentVariableRegionProvider::new())
+            .or_else(ProfileFileRegionProvider::new());
         let region = region.region().await.unwrap_or(Region::from_static(REGION));
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
             .region(region.clone())
@@ -66,9 +69,10 @@ impl Maker {
             loader = loader.credentials_provider(Credentials::new(key, secret, None, None, "the broker's URL"));
         }
         let shared = loader.load().await;
-        let mut base = aws_sdk_sqs::config::Builder::from(&shared);
-        if let Some(sts) = &options.sts {
-            let role = AssumeRoleProvider::builder(&sts.role)
+        let mut base = Builder::from(&shared);
+        let sts = &options.sts;
+        if let Some(role) = &sts.role {
+            let role = AssumeRoleProvider::builder(role)
                 .session_name("taskhost")
                 .session_length(sts.timeout)
                 .region(region.clone())
@@ -133,7 +137,7 @@ fn http_client(target: &Target, options: &SqsOptions, endpoint: Option<&str>) ->
     let builder = aws_smithy_http_client::Builder::new();
     let is_all_plain = endpoint.is_some_and(is_plain)
         && target.credentials.is_some()
-        && options.sts.is_none()
+        && options.sts.role.is_none()
         && options.predefined_queues.values().all(|queue| is_plain(&queue.url));
     match is_all_plain {
         true => builder.build_http(),

@@ -89,7 +89,9 @@ impl SqsConsumer {
         }
         let Some(dead) = self.link.queues.dead_letters(&self.queue).await else { return self.delete(held).await };
         let moved = match self.link.queues.of(&dead, &self.queue).await {
-            Ok(target) => batch::send(&target, &held.iter().filter_map(|(_, held)| letter(held)).collect::<Vec<_>>()).await,
+            Ok(target) => {
+                batch::send(&target, &held.iter().filter_map(|(_, held)| letter(held)).collect::<Vec<_>>()).await
+            }
             Err(failure) => vec![Err(failure)],
         };
         let is_whole = held.iter().all(|(_, held)| held.body.is_some());
@@ -125,7 +127,7 @@ impl SqsConsumer {
             outgoing.push(Outgoing { body, delay, due, group: None });
         }
         let sent = batch::send(&self.queue, &outgoing).await;
-        self.after(deliveries, sent, async |held| self.delete(held).await).await
+        self.after(deliveries, sent, true).await
     }
 
     async fn hide(&self, deliveries: Vec<PutBack>) -> Result<(), PutBackFailed> {
@@ -133,29 +135,22 @@ impl SqsConsumer {
         let held = self.intake.held(numbers);
         let mut handles = Vec::with_capacity(held.len());
         for (number_held, held) in &held {
-            let until = deliveries.iter().find(|it| number(it.receipt.token()) == Some(*number_held)).map(|it| it.until);
+            let until =
+                deliveries.iter().find(|it| number(it.receipt.token()) == Some(*number_held)).map(|it| it.until);
             let left = until.map(delay::left).unwrap_or_default();
             let bound = super::options::VISIBILITY_MAX.saturating_sub(held.since.elapsed());
-            handles.push((held.handle.as_str(), batch::whole_seconds(left).min(batch::whole_seconds(bound) - 1).max(0)));
+            handles
+                .push((held.handle.as_str(), batch::whole_seconds(left).min(batch::whole_seconds(bound) - 1).max(0)));
         }
         let sent = match batch::hide(&self.queue, &handles).await {
             Ok(_) => deliveries.iter().map(|_| Ok(())).collect(),
             Err(failure) => deliveries.iter().map(|_| Err(failure.clone())).collect(),
         };
-        self.after(deliveries, sent, async |held| {
-            self.intake.release(held.iter().map(|(number, _)| *number));
-            Ok(())
-        })
-        .await
+        self.after(deliveries, sent, false).await
     }
 
-    /// Settles those that are safe, and hands back the others.
-    async fn after(
-        &self,
-        deliveries: Vec<PutBack>,
-        sent: Sent,
-        settle: impl AsyncFnOnce(&[(u64, Held)]) -> Result<(), Failure>,
-    ) -> Result<(), PutBackFailed> {
+    /// Lets go of those that are safe, or deletes them, and hands back the others.
+    async fn after(&self, deliveries: Vec<PutBack>, sent: Sent, deletes: bool) -> Result<(), PutBackFailed> {
         let (mut safe, mut kept, mut failed) = (Vec::new(), Vec::new(), None);
         for (delivery, sent) in deliveries.into_iter().zip(sent) {
             match sent {
@@ -169,7 +164,7 @@ impl SqsConsumer {
         // Those whose copy is safe are not to be kept, even if the original cannot be deleted: it will come again
         // when its lease is over, and the copy says that there may be two of them.
         let held = self.intake.held(safe);
-        let settled = settle(&held).await;
+        let settled = if deletes { self.delete(&held).await } else { Ok(()) };
         self.intake.release(held.iter().map(|(number, _)| *number));
         match failed.or(settled.err()) {
             Some(failure) => Err(PutBackFailed { error: self.settle_error(failure), deliveries: kept }),

@@ -58,16 +58,16 @@ mod tests {
 
     #[test]
     fn an_eta_that_has_come_or_that_only_the_worker_can_read_is_no_delay() {
-        let of = |eta: &str| {
+        let eta = |eta: &str| {
             let mut headers = Headers::default();
             headers.set("eta", HeaderValue::Text(eta.to_owned()));
-            super::of(&headers)
+            of(&headers)
         };
-        assert_eq!(of("2020-01-01T00:00:00+00:00"), (Duration::ZERO, None));
-        assert_eq!(of("2999-01-01T00:00:00"), (Duration::ZERO, None));
-        assert_eq!(of("soon"), (Duration::ZERO, None));
-        assert_eq!(of("2999-01-01T00:00:00Z").0, DELAY_MAX);
-        assert!(of("2999-01-01T00:00:00+00:00").1.is_some());
-        assert_eq!(super::of(&Headers::default()), (Duration::ZERO, None));
+        assert_eq!(eta("2020-01-01T00:00:00+00:00"), (Duration::ZERO, None));
+        assert_eq!(eta("2999-01-01T00:00:00"), (Duration::ZERO, None));
+        assert_eq!(eta("soon"), (Duration::ZERO, None));
+        assert_eq!(eta("2999-01-01T00:00:00Z").0, DELAY_MAX);
+        assert!(eta("2999-01-01T00:00:00+00:00").1.is_some());
+        assert_eq!(of(&Headers::default()), (Duration::ZERO, None));
     }
 }

@@ -129,8 +129,13 @@ fn by_code(code: &str, message: &str) -> (bool, Kind) {
         "QueueDoesNotExist" | "NonExistentQueue" => (false, Kind::NoQueue),
         "PurgeQueueInProgress" => (true, Kind::Purging),
         "AccessDenied" | "AccessDeniedException" | "KmsAccessDenied" => (false, Kind::Denied),
-        "RequestThrottled" | "ThrottlingException" | "Throttling" | "TooManyRequestsException" | "KmsThrottled"
-        | "OverLimit" | "SlowDown" => (true, Kind::Other),
+        "RequestThrottled"
+        | "ThrottlingException"
+        | "Throttling"
+        | "TooManyRequestsException"
+        | "KmsThrottled"
+        | "OverLimit"
+        | "SlowDown" => (true, Kind::Other),
         "InternalError" | "InternalFailure" | "InternalServerError" | "ServiceUnavailable" => (true, Kind::Other),
         // A minute later the name is free.
         "QueueDeletedRecently" => (true, Kind::Other),
@@ -178,10 +183,10 @@ mod tests {
     #[test]
     fn an_entry_of_a_batch_fails_by_its_own_fault_or_not() {
         let failure = Failure::entry("InvalidMessageContents", Some("a character is not allowed"), true);
-        assert_eq!((failure.to_string().as_str(), failure.transient), (
-            "InvalidMessageContents: a character is not allowed",
-            false
-        ));
+        assert_eq!(
+            (failure.to_string().as_str(), failure.transient),
+            ("InvalidMessageContents: a character is not allowed", false)
+        );
         assert!(Failure::entry("Whatever", None, false).transient);
     }
 }

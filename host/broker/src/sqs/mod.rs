@@ -71,11 +71,9 @@ impl SqsBroker {
             Err(_) => Err(Failure::lost(format!("no answer within {} s", timeout.as_secs_f64()))),
         };
         match opened {
-            Ok(queues) => Ok(Self {
-                link: Arc::new(Link::new(queues)),
-                pumps: Mutex::default(),
-                keepers: Mutex::default(),
-            }),
+            Ok(queues) => {
+                Ok(Self { link: Arc::new(Link::new(queues)), pumps: Mutex::default(), keepers: Mutex::default() })
+            }
             Err(failure) => {
                 let transient = failure.transient;
                 Err(BrokerError::Connect { url: RedactedUrl::new(url), source: failure.into(), transient })
@@ -150,7 +148,11 @@ impl Broker for SqsBroker {
             unusable => unusable,
         };
         declared.map_err(|failure| {
-            failure.into_error(|source, transient| BrokerError::Declare { queue: queue.name.clone(), source, transient })
+            failure.into_error(|source, transient| BrokerError::Declare {
+                queue: queue.name.clone(),
+                source,
+                transient,
+            })
         })
     }
 

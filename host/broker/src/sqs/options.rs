@@ -47,9 +47,7 @@ pub struct SqsOptions {
     pub queue_tags: BTreeMap<String, String>,
     /// If there are any, there are no others, and none is made.
     pub predefined_queues: BTreeMap<String, PredefinedQueue>,
-    pub sts: Option<Sts>,
-    sts_timeout: Duration,
-    sts_buffer: Duration,
+    pub sts: Sts,
 }
 
 /// A queue that somebody else made.
@@ -62,10 +60,11 @@ pub struct PredefinedQueue {
     pub credentials: Option<(String, String, Option<String>)>,
 }
 
-/// The role that is taken on.
+/// The role that is taken on, if one is.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sts {
-    pub role: String,
+    pub role: Option<String>,
+    /// For how long its credentials are asked for.
     pub timeout: Duration,
     /// How long before their end credentials are fetched anew.
     pub buffer: Duration,
@@ -104,9 +103,7 @@ impl Default for SqsOptions {
             creation_attributes: BTreeMap::new(),
             queue_tags: BTreeMap::new(),
             predefined_queues: BTreeMap::new(),
-            sts: None,
-            sts_timeout: STS_TIMEOUT,
-            sts_buffer: Duration::ZERO,
+            sts: Sts { role: None, timeout: STS_TIMEOUT, buffer: Duration::ZERO },
         }
     }
 }
@@ -152,7 +149,8 @@ impl SqsOptions {
             }
             "wait_time_seconds" => {
                 let wait = value.parse().ok().filter(|seconds| *seconds <= WAIT_MAX_S);
-                let wait = wait.ok_or_else(|| format!("wait_time_seconds `{value}` is no whole number from 0 to 20"))?;
+                let wait =
+                    wait.ok_or_else(|| format!("wait_time_seconds `{value}` is no whole number from 0 to 20"))?;
                 self.wait_time = Duration::from_secs(wait);
             }
             "polling_interval" => self.polling_interval = Some(seconds(key, value)?),
@@ -160,21 +158,15 @@ impl SqsOptions {
             "sqs-creation-attributes" => self.creation_attributes = texts(key, &object(key, value)?)?,
             "queue_tags" => self.queue_tags = texts(key, &object(key, value)?)?,
             "predefined_queues" => self.predefined_queues = predefined_queues(&object(key, value)?)?,
-            "sts_role_arn" => {
-                let (timeout, buffer) = (self.sts_timeout, self.sts_buffer);
-                self.sts = some(value).map(|role| Sts { role, timeout, buffer });
-            }
+            "sts_role_arn" => self.sts.role = some(value),
             "sts_token_timeout" => {
-                self.sts_timeout = seconds(key, value)?;
-                if self.sts_timeout < STS_TIMEOUT {
+                self.sts.timeout = seconds(key, value)?;
+                if self.sts.timeout < STS_TIMEOUT {
                     return Err(format!("sts_token_timeout `{value}` is less than STS' 900 seconds"));
                 }
             }
-            "sts_token_buffer_time" => self.sts_buffer = seconds(key, value)?,
+            "sts_token_buffer_time" => self.sts.buffer = seconds(key, value)?,
             _ => return Err(unknown(key)),
-        }
-        if let Some(sts) = &mut self.sts {
-            (sts.timeout, sts.buffer) = (self.sts_timeout, self.sts_buffer);
         }
         Ok(())
     }
@@ -336,12 +328,12 @@ mod tests {
     }
 
     #[test]
-    fn a_role_has_its_times_in_whatever_order_they_are_given() {
+    fn a_role_has_its_times() {
         let pairs = [("sts_token_buffer_time", "60"), ("sts_role_arn", "arn:x"), ("sts_token_timeout", "1800")];
         let mut options = SqsOptions::default();
         options.set_all(&pairs.map(|(key, value)| (key.to_owned(), value.to_owned()))).unwrap();
         let [timeout, buffer] = [1800, 60].map(Duration::from_secs);
-        assert_eq!(options.sts, Some(Sts { role: "arn:x".to_owned(), timeout, buffer }));
+        assert_eq!(options.sts, Sts { role: Some("arn:x".to_owned()), timeout, buffer });
         check_refused("sts_token_timeout", "60", "sts_token_timeout `60` is less than STS' 900 seconds");
     }
 
@@ -357,7 +349,9 @@ mod tests {
         assert!(refused(r#"{"a": {"url": "https://x/a.fifo"}}"#).contains("its name must end with .fifo"));
         assert!(refused(r#"{"a.fifo": {"url": "https://x/a"}}"#).contains("another kind of queue"));
         assert!(refused(r#"{"a": {"url": "https://x/a", "access_key_id": "k"}}"#).contains("belong together"));
-        assert!(refused(r#"{"a": {"url": "https://x/a", "secret": "hush"}}"#).contains("there is no `secret`; there are:"));
+        assert!(
+            refused(r#"{"a": {"url": "https://x/a", "secret": "hush"}}"#).contains("there is no `secret`; there are:")
+        );
         assert!(!refused("{hush").contains("hush"));
     }
 }

@@ -71,10 +71,11 @@ impl Queues {
                 call.attribute_names(QueueAttributeName::QueueArn).send().await.map(drop).map_err(Failure::from)
             }
             None => {
-                let call = self.clients.call.list_queues().queue_name_prefix(name::at_sqs(
-                    &self.options.queue_name_prefix,
-                    "celery",
-                ));
+                let call = self
+                    .clients
+                    .call
+                    .list_queues()
+                    .queue_name_prefix(name::at_sqs(&self.options.queue_name_prefix, "celery"));
                 call.max_results(1).send().await.map(drop).map_err(Failure::from)
             }
         };

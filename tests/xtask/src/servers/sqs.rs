@@ -7,6 +7,9 @@ use crate::Result;
 use crate::debian::Installed;
 use crate::python::{self, Packages, Python};
 
+/// Starts moto, of which one request at a time is served.
+const PROGRAM: &str = include_str!("../../../fixtures/sqs_server.py");
+
 const REQUIREMENTS: &str = include_str!("../../../fixtures/requirements-moto.txt");
 
 const PACKAGES: Packages = Packages { name: "moto", requirements: REQUIREMENTS, probe: "import moto.server" };
@@ -24,6 +27,6 @@ pub(super) fn command(server: &Server) -> Result<Command> {
         Python::Missing(reason) => return Err(reason),
     };
     let mut command = Command::new(interpreter);
-    command.args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &server.port.to_string()]);
+    command.args(["-c", PROGRAM, "-H", "127.0.0.1", "-p", &server.port.to_string()]);
     Ok(command)
 }

@@ -147,6 +147,7 @@ async fn suite(bench: &Bench) {
         json_headers: true,
         counts_deliveries: true,
         knows_taken: false,
+        ..conformance::Capabilities::all()
     };
     conformance::run(capabilities, async || {
         RedisBroker::connect(&bench.url, options).await.map(|broker| Arc::new(broker) as Arc<dyn Broker>)
