@@ -95,6 +95,7 @@ mod sdks;
 mod sharing;
 mod shutdown;
 mod signatures;
+mod sqs;
 mod state;
 mod stories;
 mod structure;

@@ -101,7 +101,8 @@ where
              AWS_SECRET_ACCESS_KEY, a profile, or a role of this machine",
         );
     }
-    let reason = causes(error);
+    // A server with another certificate may be replaced by the right one.
+    let reason = dial::tls::trouble(error).unwrap_or_else(|| causes(error));
     match transient {
         true => Failure::lost(reason),
         false => Failure::permanent(reason),

@@ -66,7 +66,8 @@ impl SqsBroker {
             queues.check().await?;
             Ok(queues)
         };
-        let opened = match tokio::time::timeout(timeout, open).await {
+        // The SDK's futures are large.
+        let opened = match tokio::time::timeout(timeout, Box::pin(open)).await {
             Ok(opened) => opened,
             Err(_) => Err(Failure::lost(format!("no answer within {} s", timeout.as_secs_f64()))),
         };

@@ -53,7 +53,8 @@ impl Reader<'_> {
         }
     }
 
-    /// `use_ssl` may be a table that says how, as Celery's `broker_use_ssl` may be a dictionary.
+    /// `use_ssl` may be a table that says how, as Celery's `broker_use_ssl` may be a dictionary; so may options of
+    /// a transport.
     fn group(&mut self, group: &str, table: &DeTable<'_>) {
         for (key, value) in table {
             let name = format!("{group}.{}", key.get_ref());
@@ -65,6 +66,9 @@ impl Reader<'_> {
                         let name = format!("{group}.ssl_{}", name.strip_prefix("ssl_").unwrap_or(name));
                         self.setting(&name, key.span().start, raw(value.get_ref()), value.span().start);
                     }
+                }
+                DeValue::Table(options) if key.get_ref().ends_with("transport_options") => {
+                    self.setting(&name, key.span().start, pairs(options), value.span().start);
                 }
                 other => self.setting(&name, key.span().start, raw(other), value.span().start),
             }
@@ -158,6 +162,35 @@ impl Reader<'_> {
             path: self.path.to_owned(),
             line: before.matches('\n').count() + 1,
             column: before[line_start..].chars().count() + 1,
+        }
+    }
+}
+
+/// A table as the list of `name=value` that it stands for. What is in it and no plain value is JSON there.
+fn pairs(table: &DeTable<'_>) -> Raw {
+    let pair = |(key, value): (&Spanned<std::borrow::Cow<'_, str>>, &Spanned<DeValue<'_>>)| {
+        let value = match json(value.get_ref()) {
+            serde_json::Value::String(text) => text,
+            other => other.to_string(),
+        };
+        Raw::Text(format!("{}={value}", key.get_ref()))
+    };
+    Raw::List(table.iter().map(pair).collect())
+}
+
+fn json(value: &DeValue<'_>) -> serde_json::Value {
+    match value {
+        DeValue::Boolean(value) => (*value).into(),
+        DeValue::String(text) => text.as_ref().into(),
+        DeValue::Integer(integer) => i64::from_str_radix(integer.as_str(), integer.radix())
+            .map_or_else(|_| integer.as_str().into(), serde_json::Value::from),
+        DeValue::Float(float) => {
+            float.as_str().parse::<f64>().map_or_else(|_| float.as_str().into(), serde_json::Value::from)
+        }
+        DeValue::Datetime(date) => date.to_string().into(),
+        DeValue::Array(items) => items.iter().map(|item| json(item.get_ref())).collect(),
+        DeValue::Table(table) => {
+            table.iter().map(|(key, value)| (key.get_ref().to_string(), json(value.get_ref()))).collect()
         }
     }
 }

@@ -109,7 +109,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "broker.transport_options",
         Kind::OptionalPairs,
         "none",
-        "options of kombu's Redis transport, such as [\"global_keyprefix=app:\", \"visibility_timeout=600\"]",
+        "options of kombu's Redis or SQS transport: [\"visibility_timeout=600\"] or a table, { region = \"eu-west-1\" }",
     ),
     fixed(
         "broker.native_delayed_delivery_queue_type",

@@ -159,6 +159,25 @@ fn sentinels_are_named_for_broker_and_results() {
 }
 
 #[test]
+fn options_of_the_broker_may_be_a_table_and_their_secrets_are_not_shown() {
+    let text = "[broker]\nurl = \"sqs://\"\n[broker.transport_options]\nregion = \"eu-west-1\"\nvisibility_timeout = 60\n\
+                is_secure = true\n[broker.transport_options.predefined_queues.orders]\n\
+                url = \"https://sqs.eu-west-1.amazonaws.com/1/orders\"\naccess_key_id = \"AKIA\"\nsecret_access_key = \"hush\"\n";
+    let options = Config::resolve(&file(text)).expect("all are known").broker.transport_options;
+    let option = |name: &str| options.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+    assert_eq!((option("region"), option("visibility_timeout")), (Some("eu-west-1"), Some("60")));
+    assert!(option("predefined_queues").is_some_and(|queues| queues.contains("hush")));
+    let shown = shown(&file(text), "broker.transport_options");
+    assert!(shown.contains("region=eu-west-1") && shown.contains("orders") && !shown.contains("hush"), "{shown}");
+    check_errors(
+        file("[broker]\nurl = \"sqs://\"\ntransport_options = { supports_fanout = true }\n"),
+        expect![[
+            "host.toml:3:21: broker.transport_options: broker URL `sqs://`: option `supports_fanout`: broadcasts by SNS are not in this version: over SQS there are neither remote control nor events"
+        ]],
+    );
+}
+
+#[test]
 fn content_is_accepted_by_name_or_mime_type_and_json_always() {
     check(set("accept_content=json,application/x-yaml"), "accept.content", "json,yaml (--set accept_content)");
     check(file("[accept]\ncontent = [\"msgpack\", \"json\"]\n"), "accept.content", "msgpack,json (host.toml:2)");

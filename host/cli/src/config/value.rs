@@ -162,22 +162,48 @@ impl fmt::Display for Value {
     }
 }
 
-/// Options that have passwords in them.
+/// Options of which nothing is shown.
 const SECRETS: [&str; 1] = ["sentinel_kwargs"];
 
-/// The value of an option as it may be shown.
-pub(crate) fn shown_option<'a>(name: &str, value: &'a str) -> &'a str {
-    if SECRETS.contains(&name) { "**" } else { value }
+/// The value of an option as it may be shown: a URL without its password, and JSON without what its names call
+/// a secret.
+pub(crate) fn shown_option(name: &str, value: &str) -> String {
+    if SECRETS.contains(&name) {
+        return "**".to_owned();
+    }
+    if value.trim_start().starts_with('{') {
+        let Ok(mut json) = serde_json::from_str::<Json>(value) else { return "**".to_owned() };
+        mask(&mut json);
+        return json.to_string();
+    }
+    match value.contains("://") {
+        true => RedactedUrl::new(value).to_string(),
+        false => value.to_owned(),
+    }
 }
 
-/// Texts without the passwords of URLs in them: what plugins keep may be at a URL of its own.
+/// Texts without the secrets in them: what plugins keep may be at a URL of its own, and a transport may have
+/// credentials for single queues.
 fn masked(texts: &[String]) -> Vec<String> {
     let masked = |text: &String| match text.split_once('=') {
-        Some((name, _)) if SECRETS.contains(&name) => format!("{name}=**"),
-        Some((name, url)) if url.contains("://") => format!("{name}={}", RedactedUrl::new(url)),
-        _ => text.clone(),
+        Some((name, value)) => format!("{name}={}", shown_option(name, value)),
+        None => text.clone(),
     };
     texts.iter().map(masked).collect()
+}
+
+fn mask(json: &mut Json) {
+    const NAMES: [&str; 5] = ["secret", "password", "token", "access_key", "passwd"];
+    match json {
+        Json::Object(members) => members.iter_mut().for_each(|(name, value)| {
+            match NAMES.iter().any(|secret| name.to_lowercase().contains(secret)) {
+                true => *value = json!("**"),
+                false => mask(value),
+            }
+        }),
+        Json::Array(items) => items.iter_mut().for_each(mask),
+        _ => {}
+    }
 }
 
 fn join(items: &[impl AsRef<str>]) -> String {

@@ -1,0 +1,138 @@
+//! Tasks over SQS: an emulator of it, a stock Celery client with kombu's transport, and results in Redis.
+
+use it::{Server, Site, settings};
+use serde_json::json;
+
+/// What the host is told, if it is nothing else.
+const OPTIONS: &str = "[broker.transport_options]\nwait_time_seconds = 2\n";
+
+/// A site on an emulator that all share.
+fn open() -> Option<Site> {
+    site(&settings::required(settings::SQS)?)
+}
+
+fn site(broker: &str) -> Option<Site> {
+    let mut site = Site::on(broker, &settings::required(settings::REDIS)?)?;
+    site.celery_settings = json!({ "broker_transport_options": { "wait_time_seconds": 1, "polling_interval": 0.1 } });
+    site.write("host.toml", OPTIONS);
+    Some(site)
+}
+
+#[test]
+fn tasks_of_a_stock_client_run_and_are_tried_again() {
+    let Some(site) = open() else { return };
+    let host = site.host(&["-c", "4"]);
+    host.wait_for("no remote control through this broker");
+    let code = r#"
+results = [send("tasks.add", n, n) for n in range(30)] + [send("tasks.flaky", 2, kwargs={"countdown": 0.5})]
+emit([get(result) for result in results] + [outcome(send("tasks.fail", "no"))["type"]])
+"#;
+    let mut expected: Vec<_> = (0..30).map(|n| json!(n * 2)).collect();
+    expected.extend([json!(2), json!("ValueError")]);
+    assert_eq!(site.client(code), json!(expected));
+    let sum = site.command(&["call", "tasks.add", "--args", "[2, 3]", "--queue", &site.queue, "--wait"]).success();
+    assert_eq!(sum.out.trim(), "5");
+}
+
+#[test]
+fn what_a_killed_worker_had_runs_on_another_within_its_lease() {
+    let Some(site) = open() else { return };
+    site.write("host.toml", "[broker.transport_options]\nwait_time_seconds = 2\nvisibility_timeout = 5\n");
+    let mut first = site.host(&["-c", "2"]);
+    let client = site.start_client(
+        r#"
+# Longer than the visibility timeout: it is renewed.
+results = [send("tasks.sleep", 9 + n) for n in range(2)]
+emit([get(result) for result in results])
+"#,
+    );
+    first.wait_for_count("] received", 2);
+    first.kill();
+    let second = site.host(&["-c", "2"]);
+    assert_eq!(client.finish(), json!([9.0, 10.0]));
+    assert_eq!(second.lines_with("] succeeded in ").len(), 2);
+    assert_eq!(second.lines_with("] received").len(), 2, "nothing came twice");
+}
+
+#[test]
+fn what_is_for_later_waits_at_sqs_and_outlives_the_worker() {
+    let Some(site) = open() else { return };
+    let options = ["-c", "1", "--set", "worker.eta_hold=1s"];
+    let mut first = site.host(&options);
+    let code = r#"
+from datetime import datetime, timedelta, timezone
+due = datetime.now(timezone.utc) + timedelta(seconds=8)
+results = [send("tasks.add", n, 1, eta=due) for n in range(3)]
+emit("published")
+values = [get(result) for result in results]
+done = [result.date_done.replace(tzinfo=timezone.utc) for result in results]
+emit([values, all(time >= due for time in done)])
+"#;
+    let client = site.start_client(code);
+    client.wait_for("published");
+    first.wait_for_count("] received", 3);
+    first.kill();
+    let _second = site.host(&options);
+    assert_eq!(client.finish(), json!([[1, 2, 3], true]));
+}
+
+#[test]
+fn a_worker_comes_back_when_its_server_does() {
+    let Some(mut server) = Server::sqs() else { return };
+    let Some(site) = site(&server.url) else { return };
+    let mut host = site.host(&["-c", "2"]);
+    let running = site.start_client("emit(call('tasks.sleep', 3.0))");
+    host.wait_for("] received");
+    server.kill();
+    // What runs ends, and its result is stored, though nobody is there to hear of it.
+    assert_eq!(running.finish(), json!(3.0));
+    host.wait_for("Connection to broker lost");
+    server.start_again();
+    assert_eq!(site.client("emit(call('tasks.add', 2, 2))"), json!(4));
+    assert!(host.stop().success());
+}
+
+#[test]
+fn a_fifo_queue_gives_tasks_of_a_group_one_after_the_other() {
+    let Some(mut site) = open() else { return };
+    site.queue.push_str(".fifo");
+    let host = site.host(&["-c", "4"]);
+    let code = r#"
+results = [send("tasks.add", n, 0, MessageGroupId="one") for n in range(6)]
+emit([get(result) for result in results])
+"#;
+    assert_eq!(site.client(code), json!([0, 1, 2, 3, 4, 5]));
+    let order: Vec<String> = host
+        .lines_with("] succeeded in ")
+        .iter()
+        .map(|line| line.rsplit(": ").next().unwrap_or_default().trim().to_owned())
+        .collect();
+    assert_eq!(order, ["0", "1", "2", "3", "4", "5"]);
+}
+
+#[test]
+fn queues_that_somebody_else_made_are_used_with_credentials_of_their_own() {
+    let Some(mut site) = open() else { return };
+    // Made by kombu; from then on both sides know it by a URL only.
+    let code = r#"
+channel = app.connection_for_write().default_channel
+emit(channel._new_queue(QUEUE))
+"#;
+    let url = site.client(code);
+    let url = url.as_str().expect("a URL").to_owned();
+    let name = "orders";
+    let queue = std::mem::replace(&mut site.queue, name.to_owned());
+    site.celery_settings["broker_transport_options"]["predefined_queues"] =
+        json!({ name: { "url": url, "access_key_id": "theirs", "secret_access_key": "hush" } });
+    let predefined = format!(
+        "{OPTIONS}[broker.transport_options.predefined_queues.{name}]\nurl = \"{url}\"\n\
+         access_key_id = \"theirs\"\nsecret_access_key = \"hush\"\n"
+    );
+    site.write("host.toml", &predefined);
+    let host = site.host(&["-c", "1"]);
+    assert_eq!(site.client("emit(call('tasks.add', 2, 2))"), json!(4));
+    let shown = site.bare_command(&["config", "-b", &site.broker]).success();
+    assert!(shown.out.contains(&queue) && !shown.out.contains("hush"), "{}", shown.out);
+    drop(host);
+    site.command(&["call", "tasks.add", "--queue", "other"]).refused(&["must be defined in predefined_queues"]);
+}
