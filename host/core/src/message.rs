@@ -125,6 +125,23 @@ pub struct DeliveryInfo {
     pub redelivered: bool,
 }
 
+impl DeliveryInfo {
+    /// For transports where a message only says by which route it came.
+    ///
+    /// Clients that put it into the queue's list themselves say what they like: gocelery always `celery`, rusty-celery
+    /// nothing. What is published again by that route (a retry) would end in another queue, or in none. So where the route
+    /// is that of another queue, as far as its name tells, the message came straight to the one that it was found in.
+    pub fn found(queue: QueueName, route: Route, redelivered: bool) -> Self {
+        let Route { exchange, routing_key } = &route;
+        let is_of_a_queue = exchange.is_empty() || exchange == routing_key;
+        let route = match is_of_a_queue && routing_key != queue.as_str() {
+            true => Route::queue(&queue),
+            false => route,
+        };
+        Self { queue, exchange: route.exchange, routing_key: route.routing_key, redelivered }
+    }
+}
+
 /// What is to become of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Acknowledgement {
@@ -134,4 +151,29 @@ pub enum Acknowledgement {
     Reject,
     /// It is given back, to be delivered again.
     Requeue,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_put_into_a_queue_came_by_its_route() {
+        for (exchange, routing_key, expected) in [
+            // As kombu writes it, and as other clients do.
+            ("", "images", ("", "images")),
+            ("images", "images", ("images", "images")),
+            ("", "", ("", "images")),
+            ("", "celery", ("", "images")),
+            ("celery", "celery", ("", "images")),
+            // Nobody knows better than the client.
+            ("topics", "images.large", ("topics", "images.large")),
+            ("topics", "", ("topics", "")),
+        ] {
+            let queue = QueueName::parse("images").expect("a name");
+            let route = Route { exchange: exchange.to_owned(), routing_key: routing_key.to_owned() };
+            let info = DeliveryInfo::found(queue, route, false);
+            assert_eq!((info.exchange.as_str(), info.routing_key.as_str()), expected, "{exchange} {routing_key}");
+        }
+    }
 }

@@ -3,6 +3,8 @@
 //! Each format ends here: the rest of the host sees requests, records and messages only.
 
 pub mod auth;
+#[cfg(test)]
+mod clients;
 pub mod codec;
 pub mod content;
 pub mod document;

@@ -63,6 +63,9 @@ fn split(body: &Json) -> Result<[Json; 3], DecodeError> {
     let (Some(args), Some(kwargs), Some(embed), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
         return Err(DecodeError::Shape("it has not three elements"));
     };
+    // celery-ts sends null for what its caller leaves out.
+    let args = if args.is_null() { Json::empty_list() } else { args };
+    let kwargs = if kwargs.is_null() { Json::empty_map() } else { kwargs };
     if args.kind() != Kind::List {
         return Err(DecodeError::Shape("args is not an array"));
     }
@@ -174,12 +177,18 @@ impl<'a> Field<'a> {
     }
 
     /// The hard and the soft limit: in this order, whatever Celery's documentation says.
+    ///
+    /// celery-ts believes the documentation. Celery itself sends no soft limit beyond the hard one (celery/app/task.py
+    /// `apply_async`), so where both are there, the shorter one is the soft one.
     fn limits(self) -> Result<(Option<Duration>, Option<Duration>), DecodeError> {
         match self.0 {
             None => Ok((None, None)),
             Some(HeaderValue::List(limits)) => {
                 let limit = |index| limit(limits.get(index).unwrap_or(&HeaderValue::Null));
-                Ok((limit(0)?, limit(1)?))
+                Ok(match (limit(0)?, limit(1)?) {
+                    (Some(hard), Some(soft)) if hard < soft => (Some(soft), Some(hard)),
+                    limits => limits,
+                })
             }
             Some(_) => Err(NO_LIMITS),
         }
@@ -241,6 +250,25 @@ mod tests {
         assert_eq!((request.task.as_str(), request.id.as_str(), request.retries), ("tasks.add", "t-1", 0));
         assert_eq!((request.eta, request.time_limit, request.ignore_result), (None, None, None));
         assert!(request.embed.is_null());
+    }
+
+    #[test]
+    fn null_stands_for_no_arguments() {
+        let request = request("", &[], "[null, null, null]").expect("a request");
+        assert_eq!((request.args.as_str(), request.kwargs.as_str()), ("[]", "{}"));
+    }
+
+    #[test]
+    fn the_shorter_of_two_limits_is_the_soft_one() {
+        let limits = |hard: HeaderValue, soft: HeaderValue| {
+            let request = request("", &[("timelimit", HeaderValue::List(vec![hard, soft]))], BODY).expect("a request");
+            [request.time_limit, request.soft_time_limit].map(|limit| limit.map(|limit| limit.as_secs()))
+        };
+        let [nine, eight] = [9, 8].map(HeaderValue::Int);
+        assert_eq!(limits(nine.clone(), eight.clone()), [Some(9), Some(8)]);
+        assert_eq!(limits(eight, nine.clone()), [Some(9), Some(8)]);
+        assert_eq!(limits(nine.clone(), HeaderValue::Null), [Some(9), None]);
+        assert_eq!(limits(HeaderValue::Null, nine), [None, Some(9)]);
     }
 
     #[test]
