@@ -124,12 +124,7 @@ async fn take(link: &Link, intake: &Intake, wanted: usize) -> Result<usize, Fail
 fn deliver(intake: &Intake, number: u64, text: &[u8]) -> Result<Delivery, EnvelopeError> {
     let envelope = envelope::decode(text)?;
     let message: Message = envelope.message;
-    let info = DeliveryInfo {
-        queue: intake.queue.clone(),
-        exchange: envelope.route.exchange,
-        routing_key: envelope.route.routing_key,
-        redelivered: envelope.redelivered,
-    };
+    let info = DeliveryInfo::found(intake.queue.clone(), envelope.route, envelope.redelivered);
     Ok(Delivery { message, info, receipt: Receipt::new(Token::Number(number)) })
 }
 

@@ -106,17 +106,12 @@ impl SqliteConsumer {
         if row.delivery_count > 0 {
             message.headers.set(DELIVERY_COUNT_HEADER, HeaderValue::Int(row.delivery_count));
         }
-        let Route { exchange, routing_key } = match is_routable(&envelope.route) {
+        let route = match is_routable(&envelope.route) {
             true => envelope.route,
             // Clients know exchanges that we know nothing of: what is published again goes to the queue.
             false => Route::queue(&self.queue),
         };
-        let info = DeliveryInfo {
-            queue: self.queue.clone(),
-            exchange,
-            routing_key,
-            redelivered: row.redelivered || envelope.redelivered,
-        };
+        let info = DeliveryInfo::found(self.queue.clone(), route, row.redelivered || envelope.redelivered);
         // Row ids are positive.
         Some(Delivery { message, info, receipt: Receipt::new(Token::Number(row.id as u64)) })
     }
