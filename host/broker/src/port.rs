@@ -4,6 +4,8 @@
 //! connects anew) and codecs (`core`). Everything is in batches, since a round trip for each message is
 //! what makes a worker slow.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 pub use taskhost_core::Acknowledgement;
 use taskhost_core::{DeliveryInfo, Message, Publication, Queue, QueueName, RedactedUrl, Timestamp};
@@ -117,6 +119,14 @@ pub trait Broker: Send + Sync {
         Ok(())
     }
 
+    /// Publishes each of these straight to a queue of its own, for the one reader who knows its name. A queue that is
+    /// missing is made; it is gone when its reader has come and gone, or after `expires` without one (zero is never).
+    /// Returns, in the same order, what became of each; what is there is confirmed.
+    async fn leave(&self, publications: &[Publication], expires: Duration) -> Vec<Result<(), BrokerError>> {
+        let _ = expires;
+        publications.iter().map(|_| Err(BrokerError::CannotLeave)).collect()
+    }
+
     /// Creates a queue as [`Broker::consume`] does, without consuming it.
     async fn declare(&self, queue: &Queue) -> Result<(), BrokerError>;
 
@@ -211,6 +221,9 @@ pub enum BrokerError {
     /// This transport reaches only queues. Permanent.
     #[error("broadcast: this broker has neither remote control nor events")]
     CannotBroadcast,
+    /// A queue of its own for each message is more than this transport has. Permanent.
+    #[error("this broker has no queues that last for one message")]
+    CannotLeave,
     /// The connection is gone. Transient.
     #[error("connection to the broker is lost: {reason}")]
     Lost { reason: String },
@@ -220,7 +233,7 @@ impl BrokerError {
     /// True if the same thing may work later, on a new connection.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Url { .. } | Self::Unroutable { .. } | Self::CannotBroadcast => false,
+            Self::Url { .. } | Self::Unroutable { .. } | Self::CannotBroadcast | Self::CannotLeave => false,
             Self::Lost { .. } | Self::Taken { .. } => true,
             Self::Connect { transient, .. }
             | Self::NoServer { transient, .. }

@@ -200,11 +200,12 @@ pub(crate) fn tracing(config: &Config) -> Result<Option<(Tracing, otel::Exporter
     Ok(Some((tracing, exporter, counts)))
 }
 
-/// The result store. `replies` is how results reach clients of rpc://.
+/// The result store. `replies` is how results reach clients of rpc:// and amqp://.
 pub(crate) async fn store(
     config: &Config,
     replies: Option<Arc<dyn ReplySender>>,
 ) -> Result<Arc<dyn ResultStore>, Failure> {
+    check_left_at_broker(config)?;
     let options = StoreOptions {
         expires: config.result.expires.unwrap_or_default(),
         failure_expires: config.result.failure_expires,
@@ -223,6 +224,25 @@ pub(crate) async fn store(
     connected.context("cannot open the result backend").or_hint(format!("its URL comes from: {origin}"))
 }
 
+/// True for the result backend that leaves results in queues at the broker.
+pub(crate) fn is_left_at_broker(scheme: &str) -> bool {
+    matches!(scheme, "amqp" | "amqps" | "pyamqp")
+}
+
+/// Results that are left at the broker go by the connection that we have to it, and to no other one.
+fn check_left_at_broker(config: &Config) -> Result<(), Failure> {
+    let (backend, broker) = (&config.result.backend, &config.broker.url);
+    if !is_left_at_broker(&backend.scheme()) {
+        return Ok(());
+    }
+    let is_address = |url: &str| url.split_once("://").is_some_and(|(_, address)| !address.is_empty());
+    if is_left_at_broker(&broker.scheme()) && (!is_address(backend.expose()) || backend.expose() == broker.expose()) {
+        return Ok(());
+    }
+    let failure = anyhow!("the result backend {backend} keeps results at the broker, which is {broker}");
+    Err(Failure::usage(failure).hint("name `amqp://`, with RabbitMQ as the broker, or another result backend"))
+}
+
 /// Where workers count starts of tasks that share a rate limit; `None` if there is no such place.
 pub(crate) async fn shared_rates(config: &Config) -> Result<Option<Arc<dyn SharedRates>>, Failure> {
     let Some(url) = &config.worker.rate_limit_store else { return Ok(None) };
@@ -237,6 +257,7 @@ pub(crate) async fn readable_store(config: &Config, what: &str) -> Result<Arc<dy
     let backend = &config.result.backend;
     let unreadable = match backend.scheme().as_str() {
         "rpc" => "rpc:// sends results only to the program that published the task",
+        scheme if is_left_at_broker(scheme) => "amqp:// leaves results only for the program that published the task",
         "disabled" => "disabled:// keeps no results",
         "memory" => "memory:// keeps results inside the worker",
         _ => {

@@ -9,6 +9,7 @@ use dial::tls::TlsOptions;
 use taskhost_core::protocol::codec::Format;
 use taskhost_core::{NodeName, RedactedUrl};
 
+use crate::amqp::AmqpStore;
 use crate::disabled::DisabledStore;
 use crate::memcached::MemcachedStore;
 use crate::memory::MemoryStore;
@@ -96,7 +97,9 @@ pub fn check_tls(url: &str, tls: Option<&TlsOptions>) -> Result<(), StoreError> 
         },
         Target::Memcached(_) => refuse("neither Celery nor this version speaks TLS to memcached"),
         Target::Sqlite(_) => refuse("there is no TLS to a file"),
-        Target::Rpc => refuse("results go by the broker's own connection, which has settings of its own"),
+        Target::Rpc | Target::Amqp => {
+            refuse("results go by the broker's own connection, which has settings of its own")
+        }
         Target::Memory | Target::Disabled => refuse("there is no TLS where there is no server"),
     }
 }
@@ -122,7 +125,7 @@ pub fn check_redis_options(url: &str, options: &dial::redis::Options) -> Result<
 ///
 /// Servers are connected to at first use, so that one that is down is a transient error of the
 /// operation ([`ResultStore::ping`] asks at once); an SQLite file is opened, and its tables made, here.
-/// `replies` is needed by `rpc://` alone.
+/// `replies` is needed by `rpc://` and `amqp://` alone.
 pub async fn connect(
     url: &str,
     options: &StoreOptions,
@@ -151,8 +154,9 @@ pub async fn connect(
             };
             Arc::new(SqlStore::mysql(url_shown, target, &options.database, options.format.clone())?)
         }
-        Target::Rpc => match replies {
-            Some(replies) => Arc::new(RpcStore::new(replies, options.format.clone())),
+        target @ (Target::Rpc | Target::Amqp) => match replies {
+            Some(replies) if target == Target::Rpc => Arc::new(RpcStore::new(replies, options.format.clone())),
+            Some(replies) => Arc::new(AmqpStore::new(replies, options.format.clone(), options.expires)),
             None => {
                 let reason = "the broker in use cannot send replies to clients".to_owned();
                 return Err(StoreError::Url { url: url_shown, reason });

@@ -4,6 +4,7 @@
 //! What a result document says is decided in `core`; adapters only know where it is put. They do not
 //! know brokers: the rpc store gets a [`ReplySender`] from whoever wires it.
 
+mod amqp;
 mod cause;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
@@ -21,12 +22,13 @@ pub mod state;
 mod target;
 mod waiters;
 
+pub use amqp::AmqpStore;
 pub use connect::{StoreOptions, check_redis_options, check_tls, check_url, connect};
 pub use disabled::DisabledStore;
 pub use keyvalue::{Entry, KeyValue, KeyValueError, Page, Swap, can_keep_values, keep_values};
 pub use memcached::MemcachedStore;
 pub use memory::MemoryStore;
-pub use port::{BoxError, ReplySender, ResultStore, StoreError};
+pub use port::{BoxError, LeaveError, ReplySender, ResultStore, StoreError};
 pub use redis::RedisStore;
 pub use rpc::RpcStore;
 pub use shared_rates::{SharedRates, can_share_rates, share_rates};

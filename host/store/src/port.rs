@@ -113,12 +113,24 @@ pub trait ResultStore: Send + Sync {
     }
 }
 
-/// How the rpc store sends a result to the client that waits for it. Messages are not confirmed: a
-/// client that is gone has no queue, and that is no error.
+/// How results reach a client by the broker.
 #[async_trait]
 pub trait ReplySender: Send + Sync {
-    /// Publishes to the default exchange with `reply_to` as routing key.
+    /// Publishes to the default exchange with `reply_to` as routing key. Messages are not confirmed: a client that is
+    /// gone has no queue, and that is no error.
     async fn send(&self, replies: Vec<taskhost_core::Publication>) -> Result<(), BoxError>;
+
+    /// Publishes each to a queue of its own, which is made if it is missing, and which is gone when its reader is, or
+    /// after `expires` without one. Confirmed; an answer for each, in the same order.
+    async fn leave(&self, results: Vec<taskhost_core::Publication>, expires: Duration) -> Vec<Result<(), LeaveError>>;
+}
+
+/// A result was not left at the broker.
+#[derive(Debug)]
+pub struct LeaveError {
+    pub source: BoxError,
+    /// The same may work later.
+    pub transient: bool,
 }
 
 /// Trouble with a store.

@@ -32,7 +32,7 @@ impl RpcStore {
 }
 
 /// The message for a record; none if its client did not say where it listens.
-fn reply(record: &ResultRecord, format: &Format) -> Option<Publication> {
+pub(crate) fn reply(record: &ResultRecord, format: &Format) -> Option<Publication> {
     let reply_to = record.reply_to.as_deref().filter(|queue| !queue.is_empty())?;
     let correlation_id = record.correlation_id.as_deref().unwrap_or(record.id.as_str());
     let (content_type, content_encoding) = format.content_type();
@@ -95,7 +95,7 @@ mod tests {
 
     use super::*;
     use crate::conformance::record;
-    use crate::port::BoxError;
+    use crate::port::{BoxError, LeaveError};
 
     #[derive(Default)]
     struct Sent {
@@ -108,6 +108,10 @@ mod tests {
         async fn send(&self, replies: Vec<Publication>) -> Result<(), BoxError> {
             self.publications.lock().unwrap().extend(replies);
             if self.broken { Err("connection reset".into()) } else { Ok(()) }
+        }
+
+        async fn leave(&self, _results: Vec<Publication>, _expires: Duration) -> Vec<Result<(), LeaveError>> {
+            unreachable!("replies go to queues that are there")
         }
     }
 

@@ -12,7 +12,7 @@ use crate::port::StoreError;
 
 /// What is said about a URL whose scheme we do not know.
 const KNOWN: &str = "known are redis://, rediss://, sentinel://, redis+socket:///, db+postgresql://, db+mysql://, \
-     db+sqlite:///, sqlite:///, rpc://, cache+memcached://, memory:// and disabled://";
+     db+sqlite:///, sqlite:///, rpc://, amqp://, cache+memcached://, memory:// and disabled://";
 
 /// Where results are kept, as the URL says.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,6 +20,8 @@ pub(crate) enum Target {
     Memory,
     Disabled,
     Rpc,
+    /// Queues at the broker, by the connection that the worker has to it.
+    Amqp,
     Redis(Box<dial::redis::Target>),
     Sqlite(PathBuf),
     Postgresql(Box<dial::postgresql::Target>),
@@ -48,6 +50,7 @@ impl Target {
                 Err(reason) => Err(refused(reason)),
             },
             "rpc" => Ok(Self::Rpc),
+            "amqp" | "amqps" | "pyamqp" => Ok(Self::Amqp),
             _ if dial::redis::SCHEMES.contains(&scheme) => {
                 let target = dial::redis::Target::parse(url, redis).and_then(|target| {
                     socket_timeout(&target)?;
@@ -183,6 +186,7 @@ mod tests {
     fn a_url_that_is_not_ours_is_refused_with_a_reason() {
         check("rpc://", "Rpc");
         check("rpc", "Rpc");
+        check("amqp://box//", "Amqp");
         check("disabled://", "Disabled");
         check("redis://:%zz@b", "result backend URL `redis://:**@b`: broken percent-encoding");
         check(
@@ -198,7 +202,7 @@ mod tests {
         check(
             "mongodb://b",
             "result backend URL `mongodb://b`: there is no result backend `mongodb`; known are redis://, \
-             rediss://, sentinel://, redis+socket:///, db+postgresql://, db+mysql://, db+sqlite:///, sqlite:///, rpc://, \
+             rediss://, sentinel://, redis+socket:///, db+postgresql://, db+mysql://, db+sqlite:///, sqlite:///, rpc://, amqp://, \
              cache+memcached://, memory:// and disabled://",
         );
     }

@@ -4,11 +4,12 @@
 //! mailbox and events follow.
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use broker::{Broker, BrokerError};
 use rustc_hash::FxHashSet;
-use store::ReplySender;
+use store::{LeaveError, ReplySender};
 use taskhost_core::{Publication, Queue, QueueName};
 use tokio::sync::watch;
 
@@ -138,6 +139,20 @@ impl Connection {
 impl ReplySender for Connection {
     async fn send(&self, replies: Vec<Publication>) -> Result<(), store::BoxError> {
         Ok(self.broker()?.send_unconfirmed(&replies).await?)
+    }
+
+    async fn leave(&self, results: Vec<Publication>, expires: Duration) -> Vec<Result<(), LeaveError>> {
+        let failed = |error: BrokerError| LeaveError { transient: error.is_transient(), source: error.into() };
+        match self.broker() {
+            Ok(broker) => {
+                let left = broker.leave(&results, expires).await;
+                left.into_iter().map(|left| left.map_err(failed)).collect()
+            }
+            Err(error) => {
+                let reason = error.to_string();
+                results.iter().map(|_| Err(failed(BrokerError::Lost { reason: reason.clone() }))).collect()
+            }
+        }
     }
 }
 

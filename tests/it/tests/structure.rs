@@ -63,7 +63,7 @@ const IMPURE: &[&str] = &[
 /// Modules of the ports' crates that are adapters, which one file alone may choose between.
 const ADAPTERS: &[(&str, &[&str])] = &[
     ("broker", &["memory", "rabbitmq", "redis", "sqlite", "sqs"]),
-    ("store", &["memcached", "memory", "redis", "rpc", "sql", "sqlite"]),
+    ("store", &["amqp", "memcached", "memory", "redis", "rpc", "sql", "sqlite"]),
 ];
 
 #[test]

@@ -12,6 +12,7 @@ mod declare;
 mod delayed;
 mod failure;
 mod inbox;
+mod left;
 mod publisher;
 mod put_back;
 mod socket;
@@ -187,6 +188,10 @@ impl Broker for RabbitMq {
 
     async fn send_unconfirmed(&self, publications: &[Publication]) -> Result<(), BrokerError> {
         self.session.publisher.send_unconfirmed(publications).await
+    }
+
+    async fn leave(&self, publications: &[Publication], expires: Duration) -> Vec<Result<(), BrokerError>> {
+        left::leave(&self.session, publications, expires).await
     }
 
     async fn declare(&self, queue: &Queue) -> Result<(), BrokerError> {

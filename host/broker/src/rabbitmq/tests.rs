@@ -1,6 +1,7 @@
 //! Against a real server, named by `TASKHOST_TEST_AMQP`.
 
 mod broadcasts;
+mod left;
 mod queues;
 mod tls;
 

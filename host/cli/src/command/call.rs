@@ -37,7 +37,7 @@ pub(crate) fn run(args: &CallArgs) -> Result<ExitCode, Failure> {
 /// Where the result is going to be seen.
 enum Listening {
     Store(Arc<dyn ResultStore>),
-    /// A queue of our own, which rpc:// results are sent to.
+    /// A queue of our own, which rpc:// results are sent to, and those of amqp:// as well.
     Replies(Box<dyn Consumer>),
 }
 
@@ -74,9 +74,7 @@ async fn carry_out(
         };
         let failure = anyhow!("no result of task {} after {waited}", call.id);
         return Err(failure).or_hint(match listening {
-            Some(Listening::Replies(_)) => {
-                "it may still run; its result went to this command alone (rpc://)".to_owned()
-            }
+            Some(Listening::Replies(_)) => "it may still run; its result went to this command alone".to_owned(),
             _ => format!("it may still run; ask with: host result {}", call.id),
         });
     };
@@ -90,7 +88,8 @@ async fn carry_out(
 
 /// Gets ready for the result, and tells the worker where to send it if it is sent.
 async fn listen(config: &Config, broker: &dyn Broker, call: &mut Call) -> Result<Listening, Failure> {
-    if config.result.backend.scheme() == "rpc" {
+    let scheme = config.result.backend.scheme();
+    if scheme == "rpc" || wiring::is_left_at_broker(&scheme) {
         let replies = broker.replies().await.context("cannot make a queue for the result")?;
         if let Some((queue, replies)) = replies {
             call.reply_to = Some(queue.to_string());
