@@ -21,6 +21,10 @@ pub const WAITING: &str = "TASKHOST_TEST_WAITING";
 pub const PYTHON: &str = "TASKHOST_TEST_PYTHON";
 /// The modules of npm for a client in Node.js; `node` itself is on the PATH.
 pub const NODE: &str = "TASKHOST_TEST_NODE";
+/// The modules of npm with the Celery clients that people have.
+pub const NODE_CLIENTS: &str = "TASKHOST_TEST_NODE_CLIENTS";
+/// The program of `tests/clients/rust`.
+pub const RUST_CLIENT: &str = "TASKHOST_TEST_RUST_CLIENT";
 /// Chromium.
 pub const BROWSER: &str = "TASKHOST_TEST_BROWSER";
 /// The `xtask` binary, which starts a test's own servers.

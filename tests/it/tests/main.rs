@@ -50,6 +50,7 @@ mod calls;
 mod canvas;
 mod celery_cli;
 mod chord_crash;
+mod clients;
 mod commands;
 mod composing;
 mod configuration;

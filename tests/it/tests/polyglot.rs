@@ -1,6 +1,5 @@
 //! Examples in which languages meet: one chain through four of them, and a producer in Go.
 
-use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -77,21 +76,9 @@ fn a_program_in_go_has_formulas_worked_out() {
     let Some(component) = settings::required_path("TASKHOST_TEST_EXAMPLES_GO_PRODUCER_PLUGINS_FORMULAS") else {
         return;
     };
-    let Some(tools) = tools::of("go") else { return };
     let example = example("go-producer");
-    let program = site.path("producer");
-    let mut go = Command::new("go");
-    go.args(["build", "-o"]).arg(&program).arg(".").current_dir(&example).envs(tools);
-    // Our plugins download nothing, and this does: the package that speaks AMQP, from where this machine gets packages.
-    match env::var_os("GOPROXY") {
-        Some(proxy) => go.env("GOPROXY", proxy),
-        None => go.env_remove("GOPROXY"),
-    };
-    let mut build = Process::start("go build", &mut go);
-    if !build.wait_within(COMPILER_PATIENCE).success() {
-        let complaint = build.written(Stream::Err);
-        assert!(complaint.contains("Get \"") || complaint.contains("dial tcp"), "{complaint}");
-        return settings::skip(&format!("the packages of the producer cannot be had: {complaint}"));
+    if tools::build_go(&example, site.path("producer")).is_none() {
+        return;
     }
     site.add_plugin("formulas", &component);
     let _host = worker(&site, &example, &["-b", &site.broker, "-Q", site.queue()]);

@@ -18,6 +18,7 @@ mod group;
 mod node;
 mod plugins;
 mod python;
+mod rust_client;
 mod serve;
 mod servers;
 mod test;

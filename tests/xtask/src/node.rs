@@ -18,6 +18,14 @@ const CLIENT: Modules = Modules {
     version_min: 18,
 };
 
+/// Celery clients that people have.
+const CELERY_CLIENTS: Modules = Modules {
+    name: "celery-clients",
+    package: include_str!("../../clients/node/package.json"),
+    lock: include_str!("../../clients/node/package-lock.json"),
+    version_min: 18,
+};
+
 /// The folder of modules, or why this machine cannot have one.
 pub(crate) enum Node {
     Ready(PathBuf),
@@ -38,6 +46,11 @@ pub(crate) struct Modules {
 /// Finds the modules of the tests' client, or fetches them, which takes some seconds the first time.
 pub(crate) fn obtain() -> Result<Node> {
     obtain_with(&CLIENT)
+}
+
+/// As [`obtain`], with the Celery clients that people have.
+pub(crate) fn obtain_celery_clients() -> Result<Node> {
+    obtain_with(&CELERY_CLIENTS)
 }
 
 /// Finds modules, or fetches them.

@@ -16,7 +16,7 @@ use crate::node::{self, Node};
 use crate::python::{self, Python};
 use crate::serve::Served;
 use crate::servers::{self, Kind};
-use crate::{Result, cargo, group, plugins};
+use crate::{Result, cargo, group, plugins, rust_client};
 
 pub(crate) use crate::cargo::executable;
 
@@ -47,6 +47,14 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     match node::obtain()? {
         Node::Ready(modules) => environment.set("TASKHOST_TEST_NODE", modules),
         Node::Missing(reason) => say(&format!("tests with a client in Node.js will be skipped: {reason}")),
+    }
+    match node::obtain_celery_clients()? {
+        Node::Ready(modules) => environment.set("TASKHOST_TEST_NODE_CLIENTS", modules),
+        Node::Missing(reason) => say(&format!("tests with Celery clients for Node.js will be skipped: {reason}")),
+    }
+    match rust_client::obtain() {
+        Ok(program) => environment.set("TASKHOST_TEST_RUST_CLIENT", program),
+        Err(reason) => say(&format!("tests with a Celery client in Rust will be skipped: {reason}")),
     }
     if !debian::in_path(BROWSER)
         && let Installed::No(reason) = debian::install(&[BROWSER])?
