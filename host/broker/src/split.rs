@@ -108,6 +108,11 @@ impl Broker for Split {
         self.written(self.write.send_unconfirmed(publications).await)
     }
 
+    async fn leave(&self, publications: &[Publication], expires: Duration) -> Vec<Result<(), BrokerError>> {
+        let left = self.write.leave(publications, expires).await;
+        left.into_iter().map(|left| self.written(left)).collect()
+    }
+
     /// Whoever declares without consuming is about to publish; Celery declares there, too
     /// (celery/app/amqp.py `send_task_message`).
     async fn declare(&self, queue: &Queue) -> Result<(), BrokerError> {
