@@ -23,6 +23,8 @@ pub const PYTHON: &str = "TASKHOST_TEST_PYTHON";
 pub const NODE: &str = "TASKHOST_TEST_NODE";
 /// The modules of npm with the Celery clients that people have.
 pub const NODE_CLIENTS: &str = "TASKHOST_TEST_NODE_CLIENTS";
+/// The modules of npm of the example of a producer in TypeScript.
+pub const TS_PRODUCER: &str = "TASKHOST_TEST_TS_PRODUCER";
 /// The program of `tests/clients/rust`.
 pub const RUST_CLIENT: &str = "TASKHOST_TEST_RUST_CLIENT";
 /// Chromium.

@@ -104,6 +104,7 @@ mod stubs;
 mod timing;
 mod tls;
 mod traces;
+mod ts_producer;
 mod typed;
 mod values;
 mod watch_build;

@@ -26,6 +26,14 @@ const CELERY_CLIENTS: Modules = Modules {
     version_min: 18,
 };
 
+/// What the example of a producer in TypeScript needs, its compiler included.
+const TS_PRODUCER: Modules = Modules {
+    name: "ts-producer",
+    package: include_str!("../../../examples/ts-producer/package.json"),
+    lock: include_str!("../../../examples/ts-producer/package-lock.json"),
+    version_min: 18,
+};
+
 /// The folder of modules, or why this machine cannot have one.
 pub(crate) enum Node {
     Ready(PathBuf),
@@ -51,6 +59,11 @@ pub(crate) fn obtain() -> Result<Node> {
 /// As [`obtain`], with the Celery clients that people have.
 pub(crate) fn obtain_celery_clients() -> Result<Node> {
     obtain_with(&CELERY_CLIENTS)
+}
+
+/// As [`obtain`], for the example of a producer in TypeScript.
+pub(crate) fn obtain_ts_producer() -> Result<Node> {
+    obtain_with(&TS_PRODUCER)
 }
 
 /// Finds modules, or fetches them.

@@ -52,6 +52,10 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
         Node::Ready(modules) => environment.set("TASKHOST_TEST_NODE_CLIENTS", modules),
         Node::Missing(reason) => say(&format!("tests with Celery clients for Node.js will be skipped: {reason}")),
     }
+    match node::obtain_ts_producer()? {
+        Node::Ready(modules) => environment.set("TASKHOST_TEST_TS_PRODUCER", modules),
+        Node::Missing(reason) => say(&format!("the example of a producer in TypeScript will be skipped: {reason}")),
+    }
     match rust_client::obtain() {
         Ok(program) => environment.set("TASKHOST_TEST_RUST_CLIENT", program),
         Err(reason) => say(&format!("tests with a Celery client in Rust will be skipped: {reason}")),
