@@ -6,6 +6,7 @@ use std::time::Duration;
 use dial::tls::TlsOptions;
 use taskhost_core::{QueueKind, RedactedUrl};
 
+use crate::filesystem::{self, FilesystemBroker, FilesystemOptions};
 use crate::memory::MemoryBroker;
 use crate::port::{Broker, BrokerError};
 use crate::rabbitmq::{self, RabbitMq};
@@ -14,7 +15,8 @@ use crate::sqlite::{self, SqliteBroker, SqliteOptions};
 use crate::sqs::{self, SqsBroker, SqsOptions};
 
 /// The schemes that [`connect`] knows, as an error message lists them.
-const KNOWN: &str = "amqp, amqps, pyamqp, redis, rediss, sentinel, redis+socket, sqlite, sqla+sqlite, sqs, memory";
+const KNOWN: &str =
+    "amqp, amqps, pyamqp, redis, rediss, sentinel, redis+socket, sqlite, sqla+sqlite, filesystem, sqs, memory";
 
 /// How to connect.
 #[derive(Debug, Clone)]
@@ -53,6 +55,7 @@ enum Scheme {
     RabbitMq,
     Redis,
     Sqlite,
+    Filesystem,
     Sqs,
     Memory,
 }
@@ -72,6 +75,11 @@ pub async fn connect(url: &str, options: &ConnectOptions) -> Result<Arc<dyn Brok
             let options = SqliteOptions { node: options.node.clone(), ..SqliteOptions::default() };
             Arc::new(SqliteBroker::connect(url, &options).await?)
         }
+        Scheme::Filesystem => {
+            let mut folders = FilesystemOptions { node: options.node.clone(), ..FilesystemOptions::default() };
+            folders.set(url, &options.transport_options)?;
+            Arc::new(FilesystemBroker::connect(url, &folders).await?)
+        }
         Scheme::Sqs => {
             let mut sqs = SqsOptions { timeout: options.timeout, ..SqsOptions::default() };
             sqs.set(url, &options.transport_options)?;
@@ -87,6 +95,7 @@ pub(crate) fn check_url(url: &str) -> Result<(), BrokerError> {
         Scheme::RabbitMq => rabbitmq::check_url(url),
         Scheme::Redis => redis::check_redis_url(url),
         Scheme::Sqlite => sqlite::sqlite_path(url).map(drop),
+        Scheme::Filesystem => filesystem::check_filesystem_url(url),
         Scheme::Sqs => sqs::check_sqs_url(url),
         Scheme::Memory => Ok(()),
     }
@@ -96,11 +105,12 @@ pub(crate) fn check_url(url: &str) -> Result<(), BrokerError> {
 pub(crate) fn check_transport_options(url: &str, options: &[(String, String)]) -> Result<(), BrokerError> {
     match scheme(url)? {
         Scheme::Redis => redis::check_redis_options(url, options),
+        Scheme::Filesystem => FilesystemOptions::default().set(url, options),
         Scheme::Sqs => SqsOptions::default().set(url, options),
         _ if options.is_empty() => Ok(()),
         _ => Err(BrokerError::Url {
             url: RedactedUrl::new(url),
-            reason: "only Redis and SQS have transport options".to_owned(),
+            reason: "only Redis, SQS and the file system have transport options".to_owned(),
         }),
     }
 }
@@ -113,7 +123,7 @@ pub(crate) fn check_tls(url: &str, tls: Option<&TlsOptions>) -> Result<(), Broke
         Scheme::RabbitMq => rabbitmq::check_tls(url, tls),
         Scheme::Redis => redis::check_redis_tls(url, tls),
         _ if tls.is_none() => Ok(()),
-        Scheme::Sqlite => refuse("there is no TLS to a file"),
+        Scheme::Sqlite | Scheme::Filesystem => refuse("there is no TLS to a file"),
         Scheme::Sqs => refuse("to AWS there is always TLS; to another endpoint with the transport option is_secure"),
         Scheme::Memory => refuse("there is no TLS within a process"),
     }
@@ -130,6 +140,7 @@ fn scheme(url: &str) -> Result<Scheme, BrokerError> {
         _ if redis::SCHEMES.contains(&scheme) => Ok(Scheme::Redis),
         _ if sqlite::SCHEMES.contains(&scheme) => Ok(Scheme::Sqlite),
         _ if sqs::SCHEMES.contains(&scheme) => Ok(Scheme::Sqs),
+        filesystem::SCHEME => Ok(Scheme::Filesystem),
         _ => Err(refuse(format!("unknown scheme `{scheme}` (known: {KNOWN})"))),
     }
 }
@@ -153,6 +164,7 @@ mod tests {
             "sqla+sqlite:////tmp/host.db",
             "sqs://key:s%2Fx@",
             "sqs://key:secret@localhost:4566//",
+            "filesystem://",
             "memory://",
         ] {
             assert!(check_url(url).is_ok(), "{url}");
@@ -177,8 +189,10 @@ mod tests {
         );
         let named = [("master_name".to_owned(), "m".to_owned())];
         assert!(check_transport_options("sentinel://a", &named).is_ok());
+        assert!(check_transport_options("filesystem://", &options).unwrap_err().to_string().contains("data_folder_in"));
         let refused = check_transport_options("amqp://me:secret@box", &options).unwrap_err().to_string();
-        assert_eq!(refused, "broker URL `amqp://me:**@box`: only Redis and SQS have transport options");
+        let reason = "only Redis, SQS and the file system have transport options";
+        assert_eq!(refused, format!("broker URL `amqp://me:**@box`: {reason}"));
     }
 
     #[test]

@@ -8,6 +8,8 @@ mod broadcast;
 pub mod conformance;
 mod connect;
 mod failover;
+mod filesystem;
+mod kombu;
 mod letters;
 mod memory;
 mod port;
@@ -21,6 +23,7 @@ mod sqs;
 pub use broadcast::{Inbox, Subscription, Topic};
 pub use connect::{ConnectOptions, connect};
 pub use failover::FailoverStrategy;
+pub use filesystem::{FilesystemBroker, FilesystemOptions, client_folders};
 pub use memory::{MemoryBroker, MemoryConnection};
 pub use port::{
     Acknowledgement, BoxError, Broker, BrokerError, Capabilities, Consumer, DELIVERY_COUNT_HEADER, Delivery, PutBack,

@@ -17,7 +17,7 @@ use crate::port::{Broker, BrokerError};
 use crate::split::Split;
 
 /// Schemes of what is a file or a part of this process, and so no server that could fail over.
-const EMBEDDED: [&str; 3] = ["sqlite", "sqla+sqlite", "memory"];
+const EMBEDDED: [&str; 4] = ["sqlite", "sqla+sqlite", "filesystem", "memory"];
 
 /// The servers that a broker URL names: `;` stands between them (kombu/connection.py `Connection.__init__`). One
 /// after the first may be only a host, with what else the first one says. Sentinels, which all lead to the same

@@ -193,6 +193,7 @@ pub(crate) fn tracing(config: &Config) -> Result<Option<(Tracing, otel::Exporter
         scheme if scheme.contains("amqp") => "rabbitmq",
         scheme if scheme.contains("redis") || matches!(scheme, "unix" | "sentinel") => "redis",
         scheme if scheme.contains("sqlite") => "sqlite",
+        "filesystem" => "filesystem",
         _ => "memory",
     };
     // Some digits of a UUID always are the same.
@@ -430,6 +431,14 @@ fn embedded_path(url: &SecretUrl) -> Option<PathBuf> {
 /// for a relative one in the client's folder. `None` if the URL names something else.
 pub(crate) fn client_url(dialect: &str, url: &SecretUrl) -> Option<String> {
     Some(format!("{dialect}+sqlite:///{}", embedded_path(url)?.display()))
+}
+
+/// What Python clients have to be told besides the URL, if the broker is a folder: Celery's
+/// `broker_transport_options`. `None` if it is something else.
+pub(crate) fn client_options(config: &Config) -> Option<String> {
+    let folders = broker::client_folders(config.broker.url.expose(), &config.broker.transport_options)?;
+    let folders: Vec<_> = folders.iter().map(|(name, folder)| format!("{name:?}: {folder:?}")).collect();
+    Some(format!("broker_transport_options={{{}}}", folders.join(", ")))
 }
 
 /// For commands that only look: they do not make a file that is not there.

@@ -62,8 +62,8 @@ const IMPURE: &[&str] = &[
 
 /// Modules of the ports' crates that are adapters, which one file alone may choose between.
 const ADAPTERS: &[(&str, &[&str])] = &[
-    ("broker", &["memory", "rabbitmq", "redis", "sqlite", "sqs"]),
-    ("store", &["amqp", "memcached", "memory", "redis", "rpc", "sql", "sqlite"]),
+    ("broker", &["filesystem", "memory", "rabbitmq", "redis", "sqlite", "sqs"]),
+    ("store", &["amqp", "filesystem", "memcached", "memory", "redis", "rpc", "sql", "sqlite"]),
 ];
 
 #[test]

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::connection::Connection;
 use super::failure::Failure;
 use super::layout::Layout;
+use crate::kombu;
 
 /// How long a table is believed. One in which nothing is found is read again at once.
 const TABLE_AGE_MAX: Duration = Duration::from_secs(5);
@@ -149,7 +150,7 @@ fn matching(table: &[Binding], routing_key: &str) -> Vec<String> {
     let mut queues: Vec<String> = table
         .iter()
         .filter(|binding| match binding.is_pattern {
-            true => matches_topic(&binding.routing_key, routing_key),
+            true => kombu::matches_topic(&binding.routing_key, routing_key),
             false => binding.routing_key == routing_key,
         })
         .map(|binding| binding.queue.clone())
@@ -157,54 +158,4 @@ fn matching(table: &[Binding], routing_key: &str) -> Vec<String> {
     queues.sort_unstable();
     queues.dedup();
     queues
-}
-
-/// As the regular expression that kombu makes of a topic: `*` is one word, `#` is anything, nothing
-/// included, but the dots around it have to be there.
-fn matches_topic(topic: &str, text: &str) -> bool {
-    let (word, rest) = match topic.split_once('.') {
-        Some((word, rest)) => (word, Some(rest)),
-        None => (topic, None),
-    };
-    let goes_on = |after: &str| match rest {
-        None => after.is_empty(),
-        Some(rest) => after.strip_prefix('.').is_some_and(|after| matches_topic(rest, after)),
-    };
-    match word {
-        "#" => text.char_indices().map(|(at, _)| at).chain([text.len()]).any(|at| goes_on(&text[at..])),
-        "*" => {
-            let end = text.find('.').unwrap_or(text.len());
-            end > 0 && goes_on(&text[end..])
-        }
-        word => text.strip_prefix(word).is_some_and(goes_on),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn topics_match_as_in_kombu() {
-        // What `re.match(TopicExchange().key_to_pattern(topic), text)` of kombu 5.7 says.
-        for (topic, text, expected) in [
-            ("a.b", "a.b", true),
-            ("a.b", "a.bc", false),
-            ("*.b", "a.b", true),
-            ("*.b", ".b", false),
-            ("*", "a.b", false),
-            ("#", "", true),
-            ("#", "a.b.c", true),
-            ("a.#", "a.b.c", true),
-            ("a.#", "a.", true),
-            ("a.#", "a", false),
-            ("#.c", "a.b.c", true),
-            ("#.c", "c", false),
-            ("a.#.d", "a.b.c.d", true),
-            ("a.*.d", "a.b.c.d", false),
-            ("a.*.#", "a.b.c.d", true),
-        ] {
-            assert_eq!(matches_topic(topic, text), expected, "{topic} {text}");
-        }
-    }
 }

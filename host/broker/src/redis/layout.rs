@@ -1,10 +1,10 @@
 //! How kombu calls its keys, and what stands in them (kombu/transport/redis.py).
 
-use taskhost_core::protocol::content::{Json, JsonError, Kind, MapWriter};
+use taskhost_core::protocol::content::{Json, JsonError};
 use taskhost_core::{Exchange, ExchangeKind, Queue, QueueName};
 
 use super::RedisOptions;
-use crate::port::DELIVERY_COUNT_HEADER;
+use crate::kombu;
 
 /// Names of keys. The global prefix is before each, but in no name inside of messages and bindings.
 #[derive(Debug, Clone)]
@@ -75,7 +75,7 @@ impl Layout {
     /// What stands in both sets.
     pub(super) fn binding(&self, queue: &Queue) -> String {
         let Queue { name, exchange: Exchange { kind, .. }, routing_key, .. } = queue;
-        let pattern = if *kind == ExchangeKind::Topic { pattern(routing_key) } else { String::new() };
+        let pattern = if *kind == ExchangeKind::Topic { kombu::pattern(routing_key) } else { String::new() };
         [routing_key, &pattern, name.as_str()].join(&self.separator)
     }
 
@@ -129,26 +129,6 @@ impl Layout {
     }
 }
 
-/// A topic as the regular expression that kombu stores: `escape_regex` and `key_to_pattern`.
-fn pattern(routing_key: &str) -> String {
-    let mut escaped = String::with_capacity(routing_key.len() + 8);
-    for character in routing_key.chars() {
-        if !(character.is_alphanumeric() || matches!(character, '.' | '#' | '*')) {
-            escaped.push('\\');
-        }
-        escaped.push(character);
-    }
-    let words: Vec<&str> = escaped
-        .split('.')
-        .map(|word| match word {
-            "*" => r"[^\.]+",
-            "#" => ".*?",
-            word => word,
-        })
-        .collect();
-    format!("^{}$", words.join(r"\."))
-}
-
 /// What follows the envelope in `unacked` for messages that we took: `, exchange, routing key]`. They name
 /// the queue itself, so that whoever restores one restores it there and nowhere else, also when bindings
 /// were evicted and when one publication went to several queues.
@@ -180,60 +160,8 @@ impl Entry {
 
     /// The envelope, marked as kombu marks what it puts back, and counted.
     pub(super) fn marked(&self) -> Json {
-        let mut marked = MapWriter::new();
-        let mut has_headers = false;
-        for (key, value) in self.envelope.members() {
-            match (&*key, value.kind()) {
-                ("headers", _) => {
-                    has_headers = true;
-                    marked.put("headers", &marked_headers(&value));
-                }
-                ("properties", Kind::Map) => {
-                    marked.put("properties", &marked_properties(&value));
-                }
-                _ => {
-                    marked.put(&key, &value);
-                }
-            }
-        }
-        if !has_headers {
-            marked.put("headers", &marked_headers(&Json::empty_map()));
-        }
-        marked.finish()
+        kombu::marked(&self.envelope)
     }
-}
-
-fn marked_headers(headers: &Json) -> Json {
-    let mut marked = MapWriter::new();
-    let mut count = 0;
-    for (key, value) in headers.members() {
-        match &*key {
-            DELIVERY_COUNT_HEADER => count = value.as_i64().unwrap_or(0),
-            "redelivered" => {}
-            _ => {
-                marked.put(&key, &value);
-            }
-        }
-    }
-    marked.put("redelivered", &true).put(DELIVERY_COUNT_HEADER, &count.saturating_add(1));
-    marked.finish()
-}
-
-fn marked_properties(properties: &Json) -> Json {
-    let mut marked = MapWriter::new();
-    for (key, value) in properties.members() {
-        if key != "delivery_info" || value.kind() != Kind::Map {
-            marked.put(&key, &value);
-            continue;
-        }
-        let mut info = MapWriter::new();
-        for (key, value) in value.members().filter(|(key, _)| key != "redelivered") {
-            info.put(&key, &value);
-        }
-        info.put("redelivered", &true);
-        marked.put("delivery_info", &info.finish());
-    }
-    marked.finish()
 }
 
 #[cfg(test)]

@@ -19,6 +19,9 @@ pub(super) fn text(config: &Config, loaded: &Loaded) -> String {
     if let Some(url) = wiring::client_url("sqla", &config.broker.url) {
         line("", &format!("for Python: {url}"));
     }
+    if let Some(options) = wiring::client_options(config) {
+        line("", &format!("for Python: {options}"));
+    }
     line("results", &config.result.backend.to_string());
     if let Some(url) = wiring::client_url("db", &config.result.backend) {
         line("", &format!("for Python: {url}"));
@@ -115,6 +118,21 @@ mod tests {
         // The margin keeps the snapshot from losing the indentation that all lines share.
         let framed = text.lines().map(|line| format!("|{line}\n")).collect::<String>();
         expected.assert_eq(&framed.replace(env!("CARGO_PKG_VERSION"), "<version>"));
+    }
+
+    #[test]
+    fn the_banner_says_where_clients_of_a_folder_have_to_write() {
+        let options = "broker.transport_options=[\"data_folder_in=/srv/q\", \"data_folder_out=/srv/q\", \
+                       \"control_folder=/srv/control\"]";
+        let sources = Sources {
+            sets: vec!["broker_url=filesystem://".to_owned(), options.to_owned()],
+            machine: Machine { host_name: "box".to_owned(), cpus: 4, ..Machine::default() },
+            ..Sources::default()
+        };
+        let text = text(&Config::resolve(&sources).unwrap(), &Loaded::default());
+        let line = "for Python: broker_transport_options={\"data_folder_in\": \"/srv/q\", \
+                    \"data_folder_out\": \"/srv/q\", \"control_folder\": \"/srv/control\"}";
+        assert!(text.contains(line), "{text}");
     }
 
     #[test]

@@ -79,9 +79,8 @@ async fn watch(config: &Config, enable: bool, codec: &Codec, output: &mut Output
 async fn listen(config: &Config, enable: bool) -> Result<(std::sync::Arc<dyn Broker>, Box<dyn Inbox>), Failure> {
     let Some(broker) = remote::broker_that_broadcasts(config).await? else {
         let error = anyhow!("the broker {} reaches only queues: it knows no events", config.broker.url);
-        return Err(
-            Failure::from(error).hint("events need RabbitMQ or Redis; `host run --metrics` works with any broker")
-        );
+        return Err(Failure::from(error)
+            .hint("events need RabbitMQ, Redis or kombu's folders; `host run --metrics` works with any broker"));
     };
     let (queue, id) = (&config.event_queue, Uuid::new_v4().to_string());
     let mut subscription = Subscription::events(config.event_exchange.as_str(), &queue.prefix, &id, EVERYTHING);

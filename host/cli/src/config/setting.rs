@@ -109,7 +109,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "broker.transport_options",
         Kind::OptionalPairs,
         "none",
-        "options of kombu's Redis or SQS transport: [\"visibility_timeout=600\"] or a table, { region = \"eu-west-1\" }",
+        "options of kombu's transport for Redis, SQS or folders: [\"visibility_timeout=600\"] or a table, { region = \"eu-west-1\" }",
     ),
     fixed(
         "broker.native_delayed_delivery_queue_type",
@@ -686,7 +686,7 @@ mod tests {
               broker.connection_timeout
                       how long to wait for a connection [default: 4s]
               broker.transport_options
-                      options of kombu's Redis or SQS transport: ["visibility_timeout=600"] or a table, { region = "eu-west-1" } [default: none]
+                      options of kombu's transport for Redis, SQS or folders: ["visibility_timeout=600"] or a table, { region = "eu-west-1" } [default: none]
               broker.native_delayed_delivery_queue_type
                       queues of RabbitMQ in which tasks with a later start wait: classic or quorum [default: quorum]
               broker.use_ssl
