@@ -11,6 +11,7 @@ use taskhost_core::{NodeName, RedactedUrl};
 
 use crate::amqp::AmqpStore;
 use crate::disabled::DisabledStore;
+use crate::filesystem::FilesystemStore;
 use crate::memcached::MemcachedStore;
 use crate::memory::MemoryStore;
 use crate::port::{ReplySender, ResultStore, StoreError};
@@ -96,7 +97,7 @@ pub fn check_tls(url: &str, tls: Option<&TlsOptions>) -> Result<(), StoreError> 
             None => Ok(()),
         },
         Target::Memcached(_) => refuse("neither Celery nor this version speaks TLS to memcached"),
-        Target::Sqlite(_) => refuse("there is no TLS to a file"),
+        Target::Sqlite(_) | Target::Folder(_) => refuse("there is no TLS to a file"),
         Target::Rpc | Target::Amqp => {
             refuse("results go by the broker's own connection, which has settings of its own")
         }
@@ -154,6 +155,7 @@ pub async fn connect(
             };
             Arc::new(SqlStore::mysql(url_shown, target, &options.database, options.format.clone())?)
         }
+        Target::Folder(path) => Arc::new(FilesystemStore::open(url_shown, path, options).await?),
         target @ (Target::Rpc | Target::Amqp) => match replies {
             Some(replies) if target == Target::Rpc => Arc::new(RpcStore::new(replies, options.format.clone())),
             Some(replies) => Arc::new(AmqpStore::new(replies, options.format.clone(), options.expires)),

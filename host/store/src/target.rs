@@ -12,7 +12,7 @@ use crate::port::StoreError;
 
 /// What is said about a URL whose scheme we do not know.
 const KNOWN: &str = "known are redis://, rediss://, sentinel://, redis+socket:///, db+postgresql://, db+mysql://, \
-     db+sqlite:///, sqlite:///, rpc://, amqp://, cache+memcached://, memory:// and disabled://";
+     db+sqlite:///, sqlite:///, file:///, rpc://, amqp://, cache+memcached://, memory:// and disabled://";
 
 /// Where results are kept, as the URL says.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,6 +27,8 @@ pub(crate) enum Target {
     Postgresql(Box<dial::postgresql::Target>),
     Mysql(Box<dial::mysql::Target>),
     Memcached(Servers),
+    /// A folder with files.
+    Folder(PathBuf),
 }
 
 impl Target {
@@ -58,6 +60,7 @@ impl Target {
                 });
                 target.map(|target| Self::Redis(Box::new(target))).map_err(refused)
             }
+            "file" => folder(rest).map(Self::Folder).map_err(refused),
             "sqlite" | "sqlite+pysqlite" => sqlite(rest).map(Self::Sqlite).map_err(refused),
             _ => match scheme.strip_prefix("db+").or_else(|| scheme.strip_prefix("database+")) {
                 Some("sqlite" | "sqlite+pysqlite") => sqlite(rest).map(Self::Sqlite).map_err(refused),
@@ -104,6 +107,18 @@ fn sqlite(rest: &str) -> Result<PathBuf, String> {
         Some(path) if path.starts_with("file:") => Err("file: URIs are not supported; name the path".to_owned()),
         Some(path) => Ok(PathBuf::from(path)),
         None => Err("expected three slashes and a path, such as db+sqlite:///results.db".to_owned()),
+    }
+}
+
+/// The rest of `file://`, as celery/backends/filesystem.py `_find_path` reads it: nothing is decoded.
+fn folder(rest: &str) -> Result<PathBuf, String> {
+    let path = match rest.strip_prefix("localhost/") {
+        Some(_) => &rest["localhost".len()..],
+        None => rest,
+    };
+    match path {
+        "" => Err("names no folder; one is needed, as in file:///srv/results".to_owned()),
+        path => Ok(PathBuf::from(path)),
     }
 }
 
@@ -157,6 +172,15 @@ mod tests {
     }
 
     #[test]
+    fn folders_are_read_as_celery_reads_them() {
+        check("file:///srv/results", r#"Folder("/srv/results")"#);
+        check("file://localhost/srv/a%20b", r#"Folder("/srv/a%20b")"#);
+        check("file://results", r#"Folder("results")"#);
+        let missing = "names no folder; one is needed, as in file:///srv/results";
+        check("file://", &format!("result backend URL `file://`: {missing}"));
+    }
+
+    #[test]
     fn databases_are_named_as_sqlalchemy_names_them() {
         for dialect in ["postgresql", "postgresql+psycopg2", "postgresql+psycopg", "postgresql+asyncpg"] {
             let target = Target::parse(&format!("db+{dialect}://me:s@box/d"));
@@ -202,7 +226,7 @@ mod tests {
         check(
             "mongodb://b",
             "result backend URL `mongodb://b`: there is no result backend `mongodb`; known are redis://, \
-             rediss://, sentinel://, redis+socket:///, db+postgresql://, db+mysql://, db+sqlite:///, sqlite:///, rpc://, amqp://, \
+             rediss://, sentinel://, redis+socket:///, db+postgresql://, db+mysql://, db+sqlite:///, sqlite:///, file:///, rpc://, amqp://, \
              cache+memcached://, memory:// and disabled://",
         );
     }

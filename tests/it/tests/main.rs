@@ -69,6 +69,7 @@ mod failures;
 mod faults;
 mod fleet;
 mod flower;
+mod folders;
 mod grants;
 mod journal;
 mod keyvalue;

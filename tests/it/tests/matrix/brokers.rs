@@ -20,6 +20,7 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row { name: "Redis behind Sentinels", url: "sentinel://", open: sentinels },
     Row { name: "embedded SQLite", url: "sqlite:///", open: || prioritised(Site::open(Engine::Embedded)?) },
+    Row { name: "kombu's folders", url: "filesystem://", open: crate::folders::site },
 ];
 
 pub(super) const COLUMNS: &[(&str, Probe)] = &[

@@ -26,6 +26,7 @@ pub(super) const ROWS: &[Row] = &[
         url: "cache+memcached://",
         open: || Site::on(&settings::required(settings::REDIS)?, &settings::required(settings::MEMCACHED)?),
     },
+    Row { name: "a folder of files", url: "file:///", open: crate::folders::site },
     Row { name: "reply queues of RabbitMQ", url: "rpc://", open: || Site::open(Engine::RabbitMqRpc) },
 ];
 
