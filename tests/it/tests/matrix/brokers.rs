@@ -19,6 +19,7 @@ pub(super) const ROWS: &[Row] = &[
         },
     },
     Row { name: "Redis behind Sentinels", url: "sentinel://", open: sentinels },
+    Row { name: "SQS", url: "sqs://", open: sqs },
     Row { name: "embedded SQLite", url: "sqlite:///", open: || prioritised(Site::open(Engine::Embedded)?) },
     Row { name: "kombu's folders", url: "filesystem://", open: crate::folders::site },
 ];
@@ -46,6 +47,14 @@ fn prioritised(mut site: Site) -> Option<Site> {
 /// Priorities are Redis' own.
 fn sentinels() -> Option<Site> {
     crate::redis_ways::behind(&settings::required(settings::SENTINEL)?)
+}
+
+/// Results in Redis. What a killed worker had is hidden for a while.
+fn sqs() -> Option<Site> {
+    let mut site = Site::on(&settings::required(settings::SQS)?, &settings::required(settings::REDIS)?)?;
+    site.celery_settings = json!({ "broker_transport_options": { "wait_time_seconds": 1, "polling_interval": 0.1 } });
+    site.write("host.toml", "[broker.transport_options]\nwait_time_seconds = 2\nvisibility_timeout = 5\n");
+    Some(site)
 }
 
 fn quorum() -> Option<Site> {
