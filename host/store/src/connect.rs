@@ -18,7 +18,7 @@ use crate::port::{ReplySender, ResultStore, StoreError};
 use crate::redis::RedisStore;
 use crate::rpc::RpcStore;
 use crate::sql::{DatabaseOptions, SqlStore};
-use crate::target::Target;
+use crate::target::{Target, of_django};
 
 /// How results are kept. Stores leave out what they have no use for.
 #[derive(Debug, Clone)]
@@ -133,6 +133,9 @@ pub async fn connect(
     replies: Option<Arc<dyn ReplySender>>,
 ) -> Result<Arc<dyn ResultStore>, StoreError> {
     let url_shown = RedactedUrl::new(url);
+    let mut options = options.clone();
+    options.database.is_django |= of_django(url).is_some();
+    let options = &options;
     Ok(match Target::parse_with(url, &options.redis_server())? {
         Target::Memory => Arc::new(MemoryStore::new()),
         Target::Disabled => Arc::new(DisabledStore),

@@ -24,7 +24,7 @@ use taskhost_core::{Json, RedactedUrl, ResultRecord, State, StoredResult, TaskId
 pub(crate) use self::driver::sqlite::file;
 use self::driver::{Driver, MysqlDriver, PostgresqlDriver, SqliteDriver};
 pub use self::layout::TableNames;
-use self::layout::{CeleryTables, Layout};
+use self::layout::{CeleryTables, DjangoTables, Layout};
 use self::table::Which;
 use self::value::Row;
 use crate::cause::Cause;
@@ -41,6 +41,8 @@ pub struct DatabaseOptions {
     pub names: TableNames,
     /// `engine_options`, and `short_lived_sessions`.
     pub pool: PoolOptions,
+    /// Whose tables: Celery's own, or those of django-celery-results, which Django makes.
+    pub is_django: bool,
     /// `create_tables_at_setup`: when the first sign of life is asked for, or not before they are needed.
     pub create_at_setup: bool,
 }
@@ -48,7 +50,7 @@ pub struct DatabaseOptions {
 impl Default for DatabaseOptions {
     /// Celery's defaults.
     fn default() -> Self {
-        Self { names: TableNames::default(), pool: PoolOptions::default(), create_at_setup: true }
+        Self { names: TableNames::default(), pool: PoolOptions::default(), is_django: false, create_at_setup: true }
     }
 }
 
@@ -142,6 +144,16 @@ impl SqlStore {
         }
     }
 
+    /// What is wrong, with what to do about tables that somebody else makes.
+    fn explained(&self, cause: Cause) -> Cause {
+        let text = cause.to_string();
+        let is_about_tables = Which::ALL.iter().any(|which| text.contains(&self.layout.table(*which).name));
+        match !self.layout.makes_tables() && is_about_tables {
+            true => Cause::new(format!("{text}: {}", self.layout.lacking()), cause.transient),
+            false => cause,
+        }
+    }
+
     /// Writes rows of which a key may come several times, and answers for each.
     async fn put_rows(&self, which: Which, rows: Vec<Row>) -> Vec<Result<(), Cause>> {
         let table = self.layout.table(which);
@@ -166,7 +178,10 @@ impl SqlStore {
 }
 
 fn layout(options: &DatabaseOptions) -> Arc<dyn Layout> {
-    Arc::new(CeleryTables::new(&options.names))
+    match options.is_django {
+        true => Arc::new(DjangoTables::new()),
+        false => Arc::new(CeleryTables::new(&options.names)),
+    }
 }
 
 fn unreachable(url: RedactedUrl, cause: Cause) -> StoreError {
@@ -188,7 +203,7 @@ impl ResultStore for SqlStore {
                     }
                     Ok(())
                 }
-                Err(cause) => Err(cause.operation("store", &record.id)),
+                Err(cause) => Err(self.explained(cause).operation("store", &record.id)),
             })
             .collect()
     }
@@ -196,7 +211,7 @@ impl ResultStore for SqlStore {
     async fn get(&self, id: &TaskId) -> Result<Option<StoredResult>, StoreError> {
         let row = self.driver.get(Which::Tasks, id.as_str()).await;
         let stored = row.and_then(|row| row.map(|row| self.layout.stored(row, &self.format)).transpose());
-        stored.map_err(|cause| cause.operation("read", id))
+        stored.map_err(|cause| self.explained(cause).operation("read", id))
     }
 
     async fn forget(&self, id: &TaskId) -> Result<(), StoreError> {
@@ -209,17 +224,23 @@ impl ResultStore for SqlStore {
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        self.driver.ping(self.create_at_setup).await.map_err(|cause| cause.store("ask for"))
+        let answered = self.driver.ping(self.create_at_setup).await;
+        let answered = match answered {
+            // Nothing has looked at tables that are not made here.
+            Ok(()) if !self.layout.makes_tables() => self.driver.state("").await.map(drop),
+            answered => answered,
+        };
+        answered.map_err(|cause| self.explained(cause).store("ask for"))
     }
 
     fn chords(&self) -> ChordStyle {
-        ChordStyle::Unlock
+        self.layout.chords()
     }
 
     async fn save_group(&self, group: &str, result: &Json) -> Result<(), StoreError> {
         let result = self.format.serialize(result.bytes());
         let result = result.map_err(|error| Cause::permanent(error).group("save", group))?;
-        let row = self.layout.group_row(group, result, now());
+        let row = self.layout.group_row(group, result, &self.format, now());
         // It is saved again, with the same result, by who does not know whether it was.
         let saved = self.put_rows(Which::Groups, vec![row]).await.into_iter().collect::<Result<(), Cause>>();
         saved.map_err(|cause| cause.group("save", group))

@@ -40,6 +40,9 @@ impl Target {
     /// Reads a URL, whose options go over those that are given.
     pub(crate) fn parse_with(url: &str, redis: &dial::redis::Options) -> Result<Self, StoreError> {
         let refused = |reason: String| StoreError::Url { url: RedactedUrl::new(url), reason };
+        if let Some(database) = of_django(url) {
+            return Self::parse(database);
+        }
         // Celery takes the bare name of a backend for those that need no address.
         let (scheme, rest) = url.split_once("://").unwrap_or((url, ""));
         match scheme {
@@ -51,6 +54,11 @@ impl Target {
                 Ok(Cache::Memory) => Ok(Self::Memory),
                 Err(reason) => Err(refused(reason)),
             },
+            "django-db" | "django-cache" => Err(refused(
+                "what Django's settings name is known to Django alone; name the database, such as \
+                 django-db+postgresql://user:password@host/name"
+                    .to_owned(),
+            )),
             "rpc" => Ok(Self::Rpc),
             "amqp" | "amqps" | "pyamqp" => Ok(Self::Amqp),
             _ if dial::redis::SCHEMES.contains(&scheme) => {
@@ -80,6 +88,14 @@ impl Target {
             },
         }
     }
+}
+
+/// Celery's way to name the database, where the tables are those of Django's.
+const DJANGO: &str = "django-";
+
+/// The URL of the database, if its tables are those of django-celery-results.
+pub(crate) fn of_django(url: &str) -> Option<&str> {
+    url.strip_prefix(DJANGO).filter(|rest| rest.starts_with("db+"))
 }
 
 /// What a URL names that is a result backend's or a broker's.
@@ -211,6 +227,12 @@ mod tests {
         check("rpc://", "Rpc");
         check("rpc", "Rpc");
         check("amqp://box//", "Amqp");
+        check("django-db+sqlite:////srv/db.sqlite3", r#"Sqlite("/srv/db.sqlite3")"#);
+        check(
+            "django-db",
+            "result backend URL `django-db`: what Django's settings name is known to Django alone; name the database, \
+             such as django-db+postgresql://user:password@host/name",
+        );
         check("disabled://", "Disabled");
         check("redis://:%zz@b", "result backend URL `redis://:**@b`: broken percent-encoding");
         check(

@@ -61,6 +61,7 @@ mod crash;
 mod dead;
 mod demo;
 mod differential;
+mod django;
 mod documents;
 mod events;
 mod examples;

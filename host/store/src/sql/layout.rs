@@ -3,13 +3,16 @@
 //! Knows no database and no SQL.
 
 mod celery;
+mod django;
 
 use bytes::Bytes;
+use taskhost_core::chord::ChordStyle;
 use taskhost_core::protocol::codec::{BodyError, Format};
 use taskhost_core::{Json, ResultRecord, StoredResult, Timestamp};
 
 pub(super) use celery::CeleryTables;
 pub use celery::TableNames;
+pub(super) use django::DjangoTables;
 
 use super::table::{Table, Which};
 use super::value::{Row, Value};
@@ -24,6 +27,16 @@ pub(super) trait Layout: Send + Sync {
         true
     }
 
+    /// What whoever lacks tables that are not made here has to do.
+    fn lacking(&self) -> &'static str {
+        ""
+    }
+
+    /// How chords come together.
+    fn chords(&self) -> ChordStyle {
+        ChordStyle::Unlock
+    }
+
     /// The column of the tasks' table that holds the state.
     fn state(&self) -> usize;
 
@@ -34,7 +47,7 @@ pub(super) trait Layout: Send + Sync {
     fn stored(&self, row: Vec<Value>, format: &Format) -> Result<StoredResult, Cause>;
 
     /// What is written for a group whose result tuple is this, serialized.
-    fn group_row(&self, group: &str, result: Bytes, now: Timestamp) -> Row;
+    fn group_row(&self, group: &str, result: Bytes, format: &Format, now: Timestamp) -> Row;
 
     /// The result tuple in a row, if there is any.
     fn group(&self, row: Vec<Value>, format: &Format) -> Result<Option<Json>, Cause>;

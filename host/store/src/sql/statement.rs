@@ -2,7 +2,7 @@
 //!
 //! Nothing is executed here. Names of tables are the operator's and are quoted.
 
-use super::table::{Column, Kind, Table};
+use super::table::{Column, Kind, Over, Table};
 
 /// Whose SQL it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,9 +46,10 @@ impl Dialect {
             (Kind::Bytes, Self::Sqlite) => "BLOB",
             (Kind::Bytes, Self::Postgresql) => "BYTEA",
             (Kind::Bytes, Self::Mysql | Self::Mariadb) => "LONGBLOB",
-            (Kind::Time, Self::Sqlite) => "DATETIME",
+            (Kind::Time | Kind::Zoned, Self::Sqlite) => "DATETIME",
             (Kind::Time, Self::Postgresql) => "TIMESTAMP WITHOUT TIME ZONE",
-            (Kind::Time, Self::Mysql | Self::Mariadb) => "DATETIME(6)",
+            (Kind::Zoned, Self::Postgresql) => "TIMESTAMP WITH TIME ZONE",
+            (Kind::Time | Kind::Zoned, Self::Mysql | Self::Mariadb) => "DATETIME(6)",
         };
         name.to_owned()
     }
@@ -60,6 +61,7 @@ impl Dialect {
             Kind::Bytes => "bytea[]",
             Kind::Int => "int4[]",
             Kind::Time => "timestamp[]",
+            Kind::Zoned => "timestamptz[]",
         }
     }
 
@@ -83,21 +85,27 @@ impl Dialect {
                 let arrays = arrays.collect::<Vec<_>>().join(", ");
                 let sets = self.sets(table, columns, "v").join(", ");
                 let (key, stays) = (table.key(), self.unless_sticky(table, "AND"));
-                let sequence = self.in_schema(table, table.sequence).replace('\'', "''");
+                let number = table.sequence.map(|sequence| self.in_schema(table, sequence).replace('\'', "''"));
+                let (id, next) = match number {
+                    Some(sequence) => ("id, ", format!("nextval('{sequence}'), ")),
+                    None => ("", String::new()),
+                };
                 let values = columns.iter().map(|column| format!("v.{}", column.name)).collect::<Vec<_>>().join(", ");
                 // An insertion that finds its row would have taken a number all the same, of which there are 2^31:
                 // so what is there is updated, and only the rest is inserted.
                 format!(
                     "WITH v AS (SELECT * FROM unnest({arrays}) AS v({names})), \
                      updated AS (UPDATE {name} AS t SET {sets} FROM v WHERE t.{key} = v.{key}{stays}) \
-                     INSERT INTO {name} AS t (id, {names}) SELECT nextval('{sequence}'), {values} FROM v \
+                     INSERT INTO {name} AS t ({id}{names}) SELECT {next}{values} FROM v \
                      WHERE NOT EXISTS (SELECT 1 FROM {name} AS there WHERE there.{key} = v.{key}) {}",
                     self.on_conflict(table, columns)
                 )
             }
             Self::Mysql | Self::Mariadb => {
-                let (number, value) = match self {
-                    Self::Mariadb => ("id, ", format!("NEXTVAL({}),", self.in_schema(table, table.sequence))),
+                let (number, value) = match (self, table.sequence) {
+                    (Self::Mariadb, Some(sequence)) => {
+                        ("id, ", format!("NEXTVAL({}),", self.in_schema(table, sequence)))
+                    }
                     _ => ("", String::new()),
                 };
                 let row = format!("({value}{})", vec!["?"; width].join(","));
@@ -130,12 +138,13 @@ impl Dialect {
         let there = self.there(table);
         let set = |column: &Column| {
             let name = column.name;
-            match column.keeps {
-                true => format!("{name} = COALESCE({from}.{name}, {there}.{name})"),
-                false => format!("{name} = {from}.{name}"),
+            match column.over {
+                Over::Written => Some(format!("{name} = {from}.{name}")),
+                Over::KeptByNull => Some(format!("{name} = COALESCE({from}.{name}, {there}.{name})")),
+                Over::Kept => None,
             }
         };
-        columns[1..].iter().map(set).collect()
+        columns[1..].iter().filter_map(set).collect()
     }
 
     fn unless_sticky(self, table: &Table, word: &str) -> String {
@@ -150,9 +159,10 @@ impl Dialect {
         let sticky = table.sticky.map(|(column, value)| (table.columns[column].name, value));
         let set = |column: &Column| {
             let name = column.name;
-            let new = match column.keeps {
-                true => format!("COALESCE(VALUES({name}), {name})"),
-                false => format!("VALUES({name})"),
+            let new = match column.over {
+                Over::Written => format!("VALUES({name})"),
+                Over::KeptByNull => format!("COALESCE(VALUES({name}), {name})"),
+                Over::Kept => name.to_owned(),
             };
             match sticky {
                 Some((decides, value)) => format!("{name} = IF({decides} <=> '{value}', {name}, {new})"),
@@ -246,7 +256,7 @@ impl Dialect {
 
     /// Makes what gives a table its numbers, where that is a thing of its own.
     pub(super) fn number(self, table: &Table) -> Vec<String> {
-        let sequence = self.in_schema(table, table.sequence);
+        let Some(sequence) = table.sequence.map(|sequence| self.in_schema(table, sequence)) else { return Vec::new() };
         match self {
             Self::Sqlite | Self::Mysql => Vec::new(),
             Self::Postgresql | Self::Mariadb => vec![format!("CREATE SEQUENCE IF NOT EXISTS {sequence}")],
@@ -261,7 +271,8 @@ impl Dialect {
     /// Lets the numbers of a table of MariaDB that has rows from before there was a sequence go on after them; they
     /// never go back.
     pub(super) fn go_on(self, table: &Table, number: i64) -> String {
-        format!("SELECT SETVAL({}, {number}, 0)", self.in_schema(table, table.sequence))
+        let sequence = table.sequence.unwrap_or_default();
+        format!("SELECT SETVAL({}, {number}, 0)", self.in_schema(table, sequence))
     }
 
     /// Adds a column that an older Celery did not make (`_migrate_missing_columns` of

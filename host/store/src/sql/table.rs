@@ -9,8 +9,8 @@ use super::value::{Row, Value};
 pub(super) struct Table {
     pub(super) schema: Option<String>,
     pub(super) name: String,
-    /// Where PostgreSQL gets the number from.
-    pub(super) sequence: &'static str,
+    /// Where PostgreSQL gets the number from; none if the table has a default for it.
+    pub(super) sequence: Option<&'static str>,
     /// The first is the key.
     pub(super) columns: &'static [Column],
     /// The column and the value that a row keeps for ever once it has it, with all the rest.
@@ -24,8 +24,18 @@ pub(super) struct Table {
 pub(super) struct Column {
     pub(super) name: &'static str,
     pub(super) kind: Kind,
-    /// True if what is there is kept when nothing is written over it.
-    pub(super) keeps: bool,
+    pub(super) over: Over,
+}
+
+/// What becomes of the value that a row has, when the row is written again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Over {
+    /// It is the new one.
+    Written,
+    /// It is the new one, if there is any.
+    KeptByNull,
+    /// It stays.
+    Kept,
 }
 
 /// The type of a column.
@@ -37,6 +47,8 @@ pub(super) enum Kind {
     Bytes,
     Int,
     Time,
+    /// A time that PostgreSQL knows to be UTC.
+    Zoned,
 }
 
 /// The two tables of a store.
@@ -93,8 +105,11 @@ impl Table {
         for (index, value) in std::mem::take(&mut earlier.values).into_iter().enumerate() {
             match later.values.get_mut(index) {
                 None => later.values.push(value),
-                Some(written) if self.columns[index].keeps && written.is_null() => *written = value,
-                Some(_) => {}
+                Some(written) => match self.columns[index].over {
+                    Over::KeptByNull if written.is_null() => *written = value,
+                    Over::Kept => *written = value,
+                    Over::Written | Over::KeptByNull => {}
+                },
             }
         }
         *earlier = later;

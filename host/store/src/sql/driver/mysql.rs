@@ -19,7 +19,7 @@ use super::{ATTEMPTS_MAX, Answer, Driver, PREPARE_ATTEMPTS_MAX, STATEMENTS_AT_ON
 use crate::cause::Cause;
 use crate::sql::layout::Layout;
 use crate::sql::statement::Dialect;
-use crate::sql::table::{Column, Kind, Which};
+use crate::sql::table::{Column, Kind, Over, Which};
 use crate::sql::value::{Row, Value};
 
 /// `ER_TABLE_EXISTS_ERROR`, `ER_DUP_FIELDNAME`: somebody made the same at the same time.
@@ -195,7 +195,8 @@ impl MysqlDriver {
             let number = dialect.number(table);
             // A sequence is a table there.
             if !number.is_empty() {
-                let found: Vec<String> = connection.exec(COLUMNS, (&table.schema, table.sequence)).await?;
+                let found: Vec<String> =
+                    connection.exec(COLUMNS, (&table.schema, table.sequence.unwrap_or_default())).await?;
                 if found.is_empty() {
                     missing.extend(number);
                 }
@@ -220,11 +221,11 @@ impl MysqlDriver {
         match self.put_all(which, rows).await {
             Err(trouble) if trouble.is_of_number => {
                 let dialect = self.dialect().await.map_err(Trouble::of)?;
-                if dialect != Dialect::Mariadb {
+                let table = self.layout.table(which);
+                if dialect != Dialect::Mariadb || table.sequence.is_none() {
                     return Err(trouble);
                 }
-                let table = self.layout.table(which);
-                const NUMBER: &[Column] = &[Column { name: "id", kind: Kind::Int, keeps: false }];
+                const NUMBER: &[Column] = &[Column { name: "id", kind: Kind::Int, over: Over::Written }];
                 let next = dialect.next_number(table);
                 let next = self.run(Exchange { text: &next, values: &[], columns: NUMBER }).await?;
                 if let Some(Value::Int(number)) = next.row.and_then(|row| row.into_iter().next()) {
@@ -365,7 +366,7 @@ fn told_as(value: mysql_async::Value, kind: Kind) -> Value {
     match value {
         mysql_async::Value::Bytes(bytes) => match kind {
             Kind::Varchar(_) | Kind::Text => Value::Text(String::from_utf8_lossy(&bytes).into_owned()),
-            Kind::Bytes | Kind::Int | Kind::Time => Value::Bytes(Bytes::from(bytes)),
+            Kind::Bytes | Kind::Int | Kind::Time | Kind::Zoned => Value::Bytes(Bytes::from(bytes)),
         },
         mysql_async::Value::Int(number) => Value::Int(number),
         mysql_async::Value::UInt(number) => i64::try_from(number).map_or(Value::Null, Value::Int),

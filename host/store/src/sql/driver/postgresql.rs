@@ -193,7 +193,8 @@ impl PostgresqlDriver {
             } else {
                 let absent = table.columns.iter().filter(|column| !present.iter().any(|name| name == column.name));
                 missing.extend(absent.map(|column| DIALECT.add_column(table, column)));
-                let sequence = DIALECT.in_schema(table, table.sequence);
+                let Some(sequence) = table.sequence else { continue };
+                let sequence = DIALECT.in_schema(table, sequence);
                 let found = client.query_typed(NUMBER, &[(&sequence, Type::TEXT)]).await?;
                 if found.iter().any(|row| row.get(0)) {
                     missing.extend(DIALECT.number(table));
@@ -304,6 +305,7 @@ impl Array<'_> {
             Kind::Bytes => Type::BYTEA_ARRAY,
             Kind::Int => Type::INT4_ARRAY,
             Kind::Time => Type::TIMESTAMP_ARRAY,
+            Kind::Zoned => Type::TIMESTAMPTZ_ARRAY,
         }
     }
 }
@@ -359,7 +361,7 @@ impl ToSql for Time {
     }
 
     fn accepts(kind: &Type) -> bool {
-        *kind == Type::TIMESTAMP
+        matches!(*kind, Type::TIMESTAMP | Type::TIMESTAMPTZ)
     }
 
     tokio_postgres::types::to_sql_checked!();
@@ -382,6 +384,6 @@ fn value(row: &tokio_postgres::Row, at: usize, kind: Kind) -> Result<Value, toki
         Kind::Varchar(_) | Kind::Text => Value::text(row.try_get(at)?),
         Kind::Bytes => Value::bytes(row.try_get::<_, Option<&[u8]>>(at)?.map(Bytes::copy_from_slice)),
         Kind::Int => row.try_get::<_, Option<i32>>(at)?.map_or(Value::Null, |number| Value::Int(number.into())),
-        Kind::Time => row.try_get::<_, Option<Time>>(at)?.map_or(Value::Null, |at| Value::Time(at.0)),
+        Kind::Time | Kind::Zoned => row.try_get::<_, Option<Time>>(at)?.map_or(Value::Null, |at| Value::Time(at.0)),
     })
 }

@@ -11,11 +11,11 @@ use taskhost_core::{Json, ResultRecord, State, StoredResult, Timestamp};
 
 use super::Layout;
 use crate::cause::Cause;
-use crate::sql::table::{Column, Kind, Table, Which};
+use crate::sql::table::{Column, Kind, Over, Table, Which};
 use crate::sql::value::{Row, Value};
 
 const fn column(name: &'static str, kind: Kind) -> Column {
-    Column { name, kind, keeps: false }
+    Column { name, kind, over: Over::Written }
 }
 
 /// Those after `children` are for `result_extended` alone. Stamps stay if a later state has none, as in Celery.
@@ -32,7 +32,7 @@ const TASK: &[Column] = &[
     column("worker", Kind::Varchar(155)),
     column("retries", Kind::Int),
     column("queue", Kind::Varchar(155)),
-    Column { name: "stamps", kind: Kind::Bytes, keeps: true },
+    Column { name: "stamps", kind: Kind::Bytes, over: Over::KeptByNull },
 ];
 const STATUS: usize = 1;
 
@@ -61,7 +61,7 @@ impl CeleryTables {
             tasks: Table {
                 schema: task_schema,
                 name: task.unwrap_or_else(|| "celery_taskmeta".to_owned()),
-                sequence: "task_id_sequence",
+                sequence: Some("task_id_sequence"),
                 columns: TASK,
                 sticky: Some((STATUS, "SUCCESS")),
                 done: "date_done",
@@ -69,7 +69,7 @@ impl CeleryTables {
             groups: Table {
                 schema: group_schema,
                 name: group.unwrap_or_else(|| "celery_tasksetmeta".to_owned()),
-                sequence: "taskset_id_sequence",
+                sequence: Some("taskset_id_sequence"),
                 columns: GROUP,
                 sticky: None,
                 done: "date_done",
@@ -144,7 +144,7 @@ impl Layout for CeleryTables {
         })
     }
 
-    fn group_row(&self, group: &str, result: Bytes, now: Timestamp) -> Row {
+    fn group_row(&self, group: &str, result: Bytes, _: &Format, now: Timestamp) -> Row {
         Row { values: vec![Value::Text(group.to_owned()), Value::Bytes(result), Value::Time(now)] }
     }
 
