@@ -28,6 +28,13 @@ impl Server {
         Server::start("rabbitmq-tls")
     }
 
+    /// As [`Server::rabbitmq`].
+    #[track_caller]
+    pub fn qpid() -> Option<Server> {
+        settings::required(settings::QPID)?;
+        Server::start("qpid")
+    }
+
     /// As [`Server::rabbitmq`]. It forgets everything when it is stopped.
     #[track_caller]
     pub fn redis() -> Option<Server> {

@@ -34,6 +34,7 @@ pub const XTASK: &str = "TASKHOST_TEST_XTASK";
 /// The URLs of servers that all tests share.
 pub const AMQP: &str = "TASKHOST_TEST_AMQP";
 pub const AMQPS: &str = "TASKHOST_TEST_AMQPS";
+pub const QPID: &str = "TASKHOST_TEST_QPID";
 pub const REDIS: &str = "TASKHOST_TEST_REDIS";
 pub const REDISS: &str = "TASKHOST_TEST_REDISS";
 pub const SENTINEL: &str = "TASKHOST_TEST_SENTINEL";

@@ -5,6 +5,7 @@
 mod mariadb;
 mod memcached;
 mod postgresql;
+mod qpid;
 mod rabbitmq;
 mod redis;
 mod sentinel;
@@ -14,7 +15,7 @@ use std::env;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{self, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
@@ -27,6 +28,8 @@ use crate::group::Group;
 
 /// RabbitMQ takes 6 s on an idle machine.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
+/// Where a server says what it has to say, in its folder.
+const LOG: &str = "output.log";
 const POLL: Duration = Duration::from_millis(50);
 
 /// Which server.
@@ -34,6 +37,7 @@ const POLL: Duration = Duration::from_millis(50);
 pub(crate) enum Kind {
     RabbitMq,
     RabbitMqTls,
+    Qpid,
     Redis,
     RedisTls,
     /// Redis with Sentinels.
@@ -46,9 +50,10 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Kind; 9] = [
+    pub(crate) const ALL: [Kind; 10] = [
         Kind::RabbitMq,
         Kind::RabbitMqTls,
+        Kind::Qpid,
         Kind::Redis,
         Kind::RedisTls,
         Kind::Sentinel,
@@ -68,6 +73,7 @@ impl Kind {
         match self {
             Kind::RabbitMq => "rabbitmq",
             Kind::RabbitMqTls => "rabbitmq-tls",
+            Kind::Qpid => "qpid",
             Kind::Redis => "redis",
             Kind::RedisTls => "redis-tls",
             Kind::Sentinel => "redis-sentinel",
@@ -83,6 +89,7 @@ impl Kind {
         match self {
             Kind::RabbitMq => "TASKHOST_TEST_AMQP",
             Kind::RabbitMqTls => "TASKHOST_TEST_AMQPS",
+            Kind::Qpid => "TASKHOST_TEST_QPID",
             Kind::Redis => "TASKHOST_TEST_REDIS",
             Kind::RedisTls => "TASKHOST_TEST_REDISS",
             Kind::Sentinel => "TASKHOST_TEST_SENTINEL",
@@ -101,7 +108,7 @@ impl Kind {
             Kind::PostgreSql => Some("postgresql"),
             Kind::MariaDb => Some("mariadb-server"),
             Kind::Memcached => Some("memcached"),
-            Kind::Sqs => None,
+            Kind::Sqs | Kind::Qpid => None,
         }
     }
 
@@ -114,7 +121,7 @@ impl Kind {
             Kind::PostgreSql => postgresql::is_installed(),
             Kind::MariaDb => mariadb::is_installed(),
             Kind::Memcached => debian::in_path("memcached"),
-            Kind::Sqs => true,
+            Kind::Sqs | Kind::Qpid => true,
         }
     }
 
@@ -122,6 +129,7 @@ impl Kind {
     pub(crate) fn fetch(self) -> Result<Installed> {
         match self {
             Kind::Sqs => sqs::fetch(),
+            Kind::Qpid => qpid::fetch(),
             Kind::RabbitMqTls | Kind::RedisTls => certificates::fetch(),
             _ => Ok(Installed::Yes),
         }
@@ -181,6 +189,7 @@ impl Server {
         let mut command = match self.kind {
             Kind::RabbitMq => rabbitmq::command(self)?,
             Kind::RabbitMqTls => rabbitmq::command_tls(self, options)?,
+            Kind::Qpid => qpid::command(self, &self.folder.join(LOG))?,
             Kind::Redis => redis::command(self),
             Kind::RedisTls => redis::command_tls(self)?,
             Kind::Sentinel => unreachable!("it was started above"),
@@ -189,7 +198,7 @@ impl Server {
             Kind::Memcached => memcached::command(self),
             Kind::Sqs => sqs::command(self)?,
         };
-        let log = self.folder.join("output.log");
+        let log = self.folder.join(LOG);
         let file = fs::File::options().create(true).append(true).open(&log);
         let file = file.map_err(|error| format!("open {}: {error}", log.display()))?;
         let errors = file.try_clone().map_err(|error| format!("open {}: {error}", log.display()))?;
@@ -198,7 +207,7 @@ impl Server {
         command.args(words).stdin(Stdio::null()).stdout(file).stderr(errors);
         let group = self.running.insert(Group::start(&mut command)?);
         let deadline = Instant::now() + START_TIMEOUT;
-        while !answers(self.kind, self.port) {
+        while !answers(self.kind, self.port, &log) {
             if group.ended().is_some() || Instant::now() > deadline {
                 let log = fs::read_to_string(&log).unwrap_or_default();
                 return Err(format!("{} does not start; it says:\n{}", self.kind.name(), log.trim()));
@@ -211,7 +220,7 @@ impl Server {
     pub(crate) fn url(&self) -> String {
         match self.kind {
             Kind::RabbitMqTls => format!("amqps://guest:guest@127.0.0.1:{}//", self.port),
-            Kind::RabbitMq => format!("amqp://guest:guest@127.0.0.1:{}//", self.port),
+            Kind::RabbitMq | Kind::Qpid => format!("amqp://guest:guest@127.0.0.1:{}//", self.port),
             Kind::Redis => format!("redis://127.0.0.1:{}/0", self.port),
             Kind::RedisTls => redis::url_tls(self),
             Kind::Sentinel => self.set.as_ref().map(sentinel::Set::url).unwrap_or_default(),
@@ -260,10 +269,11 @@ impl Drop for Server {
 }
 
 /// True if a server speaks its protocol at this port.
-fn answers(kind: Kind, port: u16) -> bool {
+fn answers(kind: Kind, port: u16, log: &Path) -> bool {
     let hello = certificates::client_hello();
     let (question, answer): (&[u8], u8) = match kind {
         Kind::RabbitMq => (b"AMQP\x00\x00\x09\x01", 1), // a method frame: connection.start
+        Kind::Qpid => return qpid::is_ready(log),
         Kind::RabbitMqTls | Kind::RedisTls => (&hello, certificates::HANDSHAKE),
         Kind::Redis => (b"PING\r\n", b'+'),
         Kind::Sentinel => unreachable!("they are asked otherwise"),
