@@ -86,6 +86,7 @@ mod plugin_run;
 mod plugin_test;
 mod polyglot;
 mod progress;
+mod qpid;
 mod quarantine;
 mod queues;
 mod redis_ways;

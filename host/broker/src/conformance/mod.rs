@@ -34,6 +34,10 @@ pub struct Capabilities {
     pub typed_headers: bool,
     /// Headers may hold JSON that has no other form.
     pub json_headers: bool,
+    /// A message may say how long it has to live.
+    pub expirations: bool,
+    /// What somebody has and has not settled yet does not count for the depth.
+    pub depth_is_of_waiting: bool,
     /// It tells how often a message was delivered before.
     pub counts_deliveries: bool,
     /// A queue of a subscription belongs to one connection.
@@ -52,6 +56,8 @@ impl Capabilities {
             priorities: true,
             typed_headers: true,
             json_headers: true,
+            expirations: true,
+            depth_is_of_waiting: true,
             counts_deliveries: true,
             knows_taken: true,
             ordered: true,

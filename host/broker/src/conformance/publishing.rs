@@ -41,7 +41,7 @@ async fn everything_arrives_as_it_was(capabilities: Capabilities, broker: &dyn B
     sent.properties.correlation_id = Some("b1b2a7d3".to_owned());
     sent.properties.reply_to = Some("übergabe".to_owned());
     sent.properties.priority = Some(0);
-    sent.properties.expiration = Some("3600000".to_owned());
+    sent.properties.expiration = capabilities.expirations.then(|| "3600000".to_owned());
     let nested = vec![("depth".to_owned(), HeaderValue::Int(2)), ("text".to_owned(), HeaderValue::Text("x".into()))];
     let list = vec![HeaderValue::Int(300), HeaderValue::Null, HeaderValue::Text("a".into())];
     let mut headers = vec![

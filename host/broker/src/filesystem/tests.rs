@@ -19,6 +19,8 @@ const CAPABILITIES: Suite = Suite {
     priorities: false,
     typed_headers: false,
     json_headers: true,
+    expirations: true,
+    depth_is_of_waiting: true,
     counts_deliveries: true,
     knows_taken: false,
     ordered: true,

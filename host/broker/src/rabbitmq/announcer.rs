@@ -16,8 +16,10 @@ use lapin::{Channel, Connection};
 use taskhost_core::{Publication, Route};
 use tokio::task::JoinHandle;
 
+use super::channel;
 use super::declare::Declarer;
 use super::failure::{Failure, lost, timely};
+use super::peer::Peer;
 use super::publisher::{PIPELINE_MAX, publish_error, send, started};
 use super::{Connector, Role, Session};
 use crate::broadcast::Topic;
@@ -153,13 +155,13 @@ impl Line {
         }
         for Publication { route: Route { exchange, .. }, .. } in publications {
             if !self.declared.contains(exchange) {
-                Declarer::new(&self.connection).ensure_topic(exchange, topic).await?;
+                Declarer::new(&self.connection, Peer::RABBITMQ).ensure_topic(exchange, topic).await?;
                 self.declared.insert(exchange.clone());
             }
         }
         let channel = match usable {
             Some(channel) => channel,
-            None => timely(self.connection.create_channel()).await?,
+            None => channel::open(&self.connection).await?,
         };
         self.channel = Some(channel.clone());
         Ok(channel)

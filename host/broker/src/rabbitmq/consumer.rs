@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::failure::{Failure, OPERATION_DEADLINE, lost, timely};
+use super::peer::Peer;
 use super::put_back::Outcome;
 use super::unsettled::{Frame, Unsettled};
 use super::{Session, convert, delayed};
@@ -43,6 +44,7 @@ struct Shared {
     queue: Queue,
     /// Its name at the broker.
     at: ShortString,
+    peer: Peer,
     channel: lapin::Channel,
     streams: Mutex<Streams>,
     unsettled: Mutex<Unsettled>,
@@ -72,9 +74,11 @@ impl RabbitConsumer {
         prefetch: u32,
         session: Weak<Session>,
     ) -> Result<Self, Failure> {
+        let peer = session.upgrade().map_or(Peer::RABBITMQ, |session| session.delays.peer());
         let shared = Arc::new(Shared {
             queue,
             at,
+            peer,
             channel,
             streams: Mutex::default(),
             unsettled: Mutex::default(),
@@ -221,6 +225,9 @@ impl Shared {
     fn send(&self, frame: Frame) -> Result<(), BrokerError> {
         let sent = match frame {
             Frame::Ack { tag, multiple } => self.channel.basic_ack(tag, BasicAckOptions { multiple }).now_or_never(),
+            Frame::Reject { tag, requeue: false } if !self.peer.rejected_is_gone => {
+                self.channel.basic_ack(tag, BasicAckOptions::default()).now_or_never()
+            }
             Frame::Reject { tag, requeue } => {
                 self.channel.basic_reject(tag, BasicRejectOptions { requeue }).now_or_never()
             }

@@ -12,13 +12,16 @@ use taskhost_core::{ExchangeKind, Queue, QueueKind};
 use tracing::{info, warn};
 use uuid::Uuid;
 
+use super::channel;
 use super::failure::{Failure, timely};
+use super::peer::Peer;
 use crate::broadcast::Topic;
 
 /// Declares over one connection. Its channel is replaced when the broker closes it, as it does after
 /// everything that it refuses.
 pub(super) struct Declarer<'a> {
     connection: &'a Connection,
+    peer: Peer,
     channel: Option<Channel>,
 }
 
@@ -30,8 +33,8 @@ pub(super) struct QueueOptions {
 }
 
 impl<'a> Declarer<'a> {
-    pub(super) fn new(connection: &'a Connection) -> Self {
-        Self { connection, channel: None }
+    pub(super) fn new(connection: &'a Connection, peer: Peer) -> Self {
+        Self { connection, peer, channel: None }
     }
 
     /// Finds a queue, or makes it with its exchange and the binding between them. Returns its name at the
@@ -44,7 +47,7 @@ impl<'a> Declarer<'a> {
         if self.count(&name).await?.is_some() {
             self.compare(&name, queue).await?;
             // A queue that somebody else made may know nothing of our exchange.
-            if !has_usual_route(queue) {
+            if !has_usual_route(queue) || !self.peer.default_exchange_finds_queues {
                 self.route(&name, queue).await?;
             }
             return Ok(name);
@@ -181,7 +184,12 @@ impl<'a> Declarer<'a> {
         for (key, value) in &queue.binding_arguments {
             arguments.insert(short(key)?, AMQPValue::LongString(value.as_str().into()));
         }
-        self.bind_queue(name, &exchange.name, &queue.routing_key, arguments).await
+        self.bind_queue(name, &exchange.name, &queue.routing_key, arguments).await?;
+        let shadowed = exchange.name == name.as_str() && !self.peer.default_exchange_finds_queues;
+        if shadowed && exchange.kind != ExchangeKind::Headers {
+            self.bind_queue(name, &exchange.name, "", FieldTable::default()).await?;
+        }
+        Ok(())
     }
 
     /// Says so if an existing queue is not as we would have made it. AMQP only tells when asked to declare
@@ -209,7 +217,7 @@ impl<'a> Declarer<'a> {
         if let Some(channel) = self.channel.as_ref().filter(|channel| channel.status().connected()) {
             return Ok(channel.clone());
         }
-        let channel = timely(self.connection.create_channel()).await?;
+        let channel = channel::open(self.connection).await?;
         self.channel = Some(channel.clone());
         Ok(channel)
     }

@@ -45,6 +45,20 @@ fn level_name(level: u32) -> String {
     format!("celery_delayed_{level}")
 }
 
+/// Asks for what nobody can do without RabbitMQ's extensions: to lead one exchange to another. A broker that does not know
+/// their queues' arguments either may take them all the same and keep what is in the chain for ever.
+pub(super) async fn probe(declarer: &mut Declarer<'_>) -> Result<(), Failure> {
+    let last = level_name(0);
+    declarer.ensure_exchange(EXIT, ExchangeKind::Topic).await?;
+    declarer.ensure_exchange(&last, ExchangeKind::Topic).await?;
+    declarer.bind_exchange(EXIT, &last, &pass_key(0)).await
+}
+
+/// The key by which a level passes on what has not to wait there.
+fn pass_key(level: u32) -> String {
+    format!("{}0.#", "*.".repeat((LEVELS - 1 - level) as usize))
+}
+
 /// Finds the chain, or makes what is missing of it.
 pub(super) async fn ensure(declarer: &mut Declarer<'_>, kind: QueueKind) -> Result<(), Failure> {
     declarer.ensure_exchange(EXIT, ExchangeKind::Topic).await?;
@@ -64,7 +78,7 @@ pub(super) async fn ensure(declarer: &mut Declarer<'_>, kind: QueueKind) -> Resu
         }
         let before = "*.".repeat((LEVELS - 1 - level) as usize);
         declarer.bind_queue(&queue, &name, &format!("{before}1.#"), FieldTable::default()).await?;
-        declarer.bind_exchange(&next, &name, &format!("{before}0.#")).await?;
+        declarer.bind_exchange(&next, &name, &pass_key(level)).await?;
     }
     Ok(())
 }

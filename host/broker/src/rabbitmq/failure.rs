@@ -45,12 +45,32 @@ impl Failure {
         self.code() == Some(&AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED))
     }
 
+    /// The broker has closed a channel over it, and no more.
+    pub(super) fn is_of_a_channel(&self) -> bool {
+        matches!(self.code(), Some(AMQPErrorKind::Soft(_)))
+    }
+
+    /// The broker has closed the connection over it.
+    pub(super) fn is_not_allowed(&self) -> bool {
+        self.code() == Some(&AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED))
+    }
+
     /// The broker does not speak of such things: not every one knows RabbitMQ's extensions.
     pub(super) fn is_unknown_method(&self) -> bool {
         let code = self.code();
         [AMQPHardError::COMMANDINVALID, AMQPHardError::NOTIMPLEMENTED, AMQPHardError::SYNTAXERROR]
             .into_iter()
             .any(|error| code == Some(&AMQPErrorKind::Hard(error)))
+    }
+
+    /// The connection has ended without a word of the broker.
+    pub(super) fn is_silent_end(&self) -> bool {
+        match self {
+            Self::Amqp(error) => {
+                matches!(error.kind(), ErrorKind::IOError(_) | ErrorKind::InvalidConnectionState(_))
+            }
+            Self::TimedOut(_) | Self::Blocked { .. } | Self::Refused(_) => false,
+        }
     }
 
     /// True if the same may work later. What the broker itself refuses will be refused again, unless it

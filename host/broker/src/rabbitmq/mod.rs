@@ -6,6 +6,7 @@
 
 mod address;
 mod announcer;
+mod channel;
 mod consumer;
 mod convert;
 mod declare;
@@ -13,6 +14,7 @@ mod delayed;
 mod failure;
 mod inbox;
 mod left;
+mod peer;
 mod publisher;
 mod put_back;
 mod socket;
@@ -39,6 +41,7 @@ use self::consumer::RabbitConsumer;
 use self::declare::{Declarer, short};
 use self::failure::{Failure, timely};
 use self::inbox::RabbitInbox;
+use self::peer::Peer;
 use self::publisher::Publisher;
 use self::put_back::Delays;
 use crate::broadcast::{Inbox, Subscription, Topic};
@@ -80,6 +83,7 @@ struct Connector {
     url: RedactedUrl,
     address: Address,
     tls: Option<Tls>,
+    peer: Peer,
     options: ConnectOptions,
 }
 
@@ -115,10 +119,18 @@ impl RabbitMq {
     pub async fn connect(url: &str, options: &ConnectOptions) -> Result<Self, BrokerError> {
         let address = Address::parse(url, options.tls.as_ref())?;
         let tls = load(url, &address)?;
-        let connector = Connector { url: RedactedUrl::new(url), address, tls, options: options.clone() };
+        let (url, options) = (RedactedUrl::new(url), options.clone());
+        let mut connector = Connector { url, address, tls, peer: Peer::RABBITMQ, options };
         let connection = Arc::new(connector.connect(Role::Consume).await?);
+        let deadline = connector.deadline();
+        let found = tokio::time::timeout(deadline, Peer::find(&connection)).await;
+        let found = found.unwrap_or(Err(Failure::TimedOut(deadline)));
+        connector.peer = found.map_err(|failure| connector.failed(failure))?;
         let takes_tasks = AtomicBool::new(false);
         let (publisher, delays) = (Publisher::new(connector.clone()), Delays::new(connector.clone()));
+        if connector.peer != Peer::RABBITMQ {
+            delays.ask().await?;
+        }
         Ok(Self {
             session: Arc::new(Session { connection, takes_tasks, publisher, delays }),
             control: Announcer::new(connector.clone(), Role::Control),
@@ -146,11 +158,11 @@ impl RabbitMq {
 impl Session {
     /// A channel that may be lost: the broker closes the channel of any operation that it refuses.
     async fn channel(&self) -> Result<lapin::Channel, Failure> {
-        timely(self.connection.create_channel()).await
+        channel::open(&self.connection).await
     }
 
     fn declarer(&self) -> Declarer<'_> {
-        Declarer::new(&self.connection)
+        Declarer::new(&self.connection, self.delays.peer())
     }
 }
 
@@ -221,8 +233,9 @@ impl Broker for RabbitMq {
     async fn subscribe(&self, subscription: &Subscription) -> Result<Box<dyn Inbox>, BrokerError> {
         match RabbitInbox::open(&self.session, subscription).await {
             Ok(inbox) => Ok(Box::new(inbox)),
-            // A queue of that name that is nobody's own is refused as another kind of queue.
-            Err(failure) if failure.is_locked() || failure.is_conflict() => {
+            // A queue of that name that is nobody's own is refused as another kind of queue. Qpid does not allow another
+            // one's queue, and closes the connection.
+            Err(failure) if failure.is_locked() || failure.is_conflict() || failure.is_not_allowed() => {
                 Err(BrokerError::Taken { queue: subscription.queue.clone() })
             }
             Err(failure) => {
@@ -277,13 +290,18 @@ impl Connector {
         };
         let name = format!("{} ({what})", self.options.node);
         let properties = ConnectionProperties::default().with_connection_name(name.into());
-        let fail = |failure: Failure| {
-            let transient = failure.is_transient();
-            BrokerError::Connect { url: self.url.clone(), source: failure.into(), transient }
-        };
-        let Address { uri, timeout, .. } = &self.address;
-        let deadline = timeout.unwrap_or(self.options.timeout);
-        socket::connect(uri.clone(), self.tls.clone(), properties, deadline).await.map_err(fail)
+        let opened = socket::connect(self.address.uri.clone(), self.tls.clone(), properties, self.deadline()).await;
+        opened.map_err(|failure| self.failed(failure))
+    }
+
+    /// How long connecting may take.
+    fn deadline(&self) -> Duration {
+        self.address.timeout.unwrap_or(self.options.timeout)
+    }
+
+    fn failed(&self, failure: Failure) -> BrokerError {
+        let transient = failure.is_transient();
+        BrokerError::Connect { url: self.url.clone(), source: failure.into(), transient }
     }
 }
 

@@ -4,6 +4,7 @@
 //! must not wait behind that. Each call has a channel to itself while it lasts, since returned messages
 //! can be told apart by channel only.
 
+use std::borrow::Cow;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,8 +20,9 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::channel;
 use super::convert;
-use super::failure::{Failure, lost};
+use super::failure::{Failure, lost, timely};
 use super::{Connector, Role};
 use crate::port::BrokerError;
 
@@ -69,7 +71,8 @@ impl Publisher {
     pub(super) async fn publish(&self, publications: &[Publication]) -> Result<(), BrokerError> {
         let Some(first) = publications.first() else { return Ok(()) };
         let line = self.ready_line(&first.route).await?;
-        self.confirmed(&line, &first.route, line.publish(publications)).await
+        let publications = self.suited(publications);
+        self.confirmed(&line, &first.route, line.publish(&publications)).await
     }
 
     /// Publishes all of these, and says of each whether it was taken. An error means that it is not known of
@@ -80,17 +83,29 @@ impl Publisher {
     ) -> Result<Vec<Result<(), BrokerError>>, BrokerError> {
         let Some(first) = publications.first() else { return Ok(Vec::new()) };
         let line = self.ready_line(&first.route).await?;
-        self.confirmed(&line, &first.route, line.publish_each(publications)).await
+        let publications = self.suited(publications);
+        self.confirmed(&line, &first.route, line.publish_each(&publications)).await
     }
 
     /// Publishes all of these, and waits only until they are written to the connection.
     pub(super) async fn send_unconfirmed(&self, publications: &[Publication]) -> Result<(), BrokerError> {
         let Some(first) = publications.first() else { return Ok(()) };
         let line = self.ready_line(&first.route).await?;
-        match tokio::time::timeout(PUBLISH_DEADLINE, line.send_unconfirmed(publications)).await {
+        match tokio::time::timeout(PUBLISH_DEADLINE, line.send_unconfirmed(&self.suited(publications))).await {
             Ok(result) => result,
             Err(_) => Err(publish_error(&first.route, Failure::TimedOut(PUBLISH_DEADLINE))),
         }
+    }
+
+    /// As the broker understands them.
+    fn suited<'a>(&self, publications: &'a [Publication]) -> Cow<'a, [Publication]> {
+        let expires = |publication: &Publication| publication.message.properties.expiration.is_some();
+        if self.connector.peer.expiration_is_a_span || !publications.iter().any(expires) {
+            return Cow::Borrowed(publications);
+        }
+        let mut publications = publications.to_vec();
+        publications.iter_mut().for_each(|publication| publication.message.properties.expiration = None);
+        Cow::Owned(publications)
     }
 
     /// Waits for the end of a publication, but not for ever.
@@ -201,9 +216,9 @@ impl Line {
         Ok(results)
     }
 
-    async fn confirming_channel(&self) -> lapin::Result<Channel> {
-        let channel = self.connection.create_channel().await?;
-        channel.confirm_select(ConfirmSelectOptions::default()).await?;
+    async fn confirming_channel(&self) -> Result<Channel, Failure> {
+        let channel = channel::open(&self.connection).await?;
+        timely(channel.confirm_select(ConfirmSelectOptions::default())).await?;
         Ok(channel)
     }
 
@@ -211,7 +226,7 @@ impl Line {
         let mut unconfirmed = self.unconfirmed.lock().await;
         let channel = match unconfirmed.take().filter(|channel| channel.status().connected()) {
             Some(channel) => channel,
-            None => self.connection.create_channel().await.map_err(lost)?,
+            None => channel::open(&self.connection).await.map_err(lost)?,
         };
         for part in publications.chunks(PIPELINE_MAX) {
             let mut sending = Vec::with_capacity(part.len());
@@ -261,12 +276,57 @@ async fn publish_part(
         sending.push((publication, started(confirmed).await));
     }
     let mut results = Vec::with_capacity(sending.len());
-    for (publication, mut confirmed) in sending {
+    let mut unexplained = Vec::new();
+    for (index, (publication, mut confirmed)) in sending.into_iter().enumerate() {
         (&mut confirmed).await;
         let confirmation = Pin::new(&mut confirmed).take_output().expect("it was awaited once");
+        if matches!(confirmation, Ok(Confirmation::Nack(None))) {
+            unexplained.push(index);
+        }
         results.push(judge(&publication.route, confirmation));
     }
+    explain(channel, publications, &mut results, &unexplained).await;
     Ok(results)
+}
+
+/// Finds out which of those that were not accepted had nowhere to go. RabbitMQ returns a message and then
+/// confirms it; Qpid says first that it does not accept it and then returns it, which lapin tells with whatever is
+/// confirmed next.
+async fn explain(
+    channel: &Channel,
+    publications: &[Publication],
+    results: &mut [Result<(), BrokerError>],
+    unexplained: &[usize],
+) {
+    let route_of = |result: &Result<(), BrokerError>| match result {
+        Err(BrokerError::Unroutable { exchange, routing_key }) => Some((exchange.clone(), routing_key.clone())),
+        _ => None,
+    };
+    let mut returned: Vec<_> = results.iter().filter_map(route_of).collect();
+    for &index in unexplained {
+        let Route { exchange, routing_key } = &publications[index].route;
+        let route = (exchange.clone(), routing_key.clone());
+        if !returned.contains(&route) {
+            returned.extend(late_return(channel).await);
+        }
+        if returned.contains(&route) {
+            results[index] = Err(BrokerError::Unroutable { exchange: route.0, routing_key: route.1 });
+        }
+    }
+}
+
+/// The route of a message that was returned after it was confirmed, if there is one: it comes with the confirmation of
+/// one that nobody gets.
+async fn late_return(channel: &Channel) -> Option<(String, String)> {
+    let nowhere = ShortString::from(uuid::Uuid::new_v4().to_string());
+    let options = BasicPublishOptions { mandatory: false, immediate: false };
+    let sent = channel.basic_publish(ShortString::default(), nowhere, options, &[], BasicProperties::default()).await;
+    match sent.ok()?.await.ok()? {
+        Confirmation::Ack(Some(returned)) | Confirmation::Nack(Some(returned)) => {
+            Some((returned.exchange.to_string(), returned.routing_key.to_string()))
+        }
+        Confirmation::Ack(None) | Confirmation::Nack(None) | Confirmation::NotRequested => None,
+    }
 }
 
 /// Polls a future once. lapin's publications are queued, in order, when they are first polled.

@@ -12,6 +12,7 @@ use tracing::info;
 
 use super::declare::Declarer;
 use super::failure::Failure;
+use super::peer::Peer;
 use super::publisher::PIPELINE_MAX;
 use super::{Connector, Role, Session, delayed, queue_error};
 use crate::port::{Acknowledgement, BrokerError, PutBack, Receipts};
@@ -43,9 +44,26 @@ impl Delays {
         Self { connector, state: Mutex::new(State::Unknown), refused: AtomicBool::new(false) }
     }
 
+    pub(super) fn peer(&self) -> Peer {
+        self.connector.peer
+    }
+
     /// False once the broker has shown that it knows nothing of the kind: not every AMQP broker does.
     pub(super) fn may_work(&self) -> bool {
         !self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Asks a broker of which that is not known whether there can be a chain.
+    pub(super) async fn ask(&self) -> Result<(), BrokerError> {
+        let connection = self.connector.connect(Role::Declare).await?;
+        let probed = delayed::probe(&mut Declarer::new(&connection, self.peer())).await;
+        super::close(&connection).await;
+        if let Err(failure) = probed {
+            // Qpid ends the connection of whoever speaks of what it does not know, and says nothing.
+            let unknown = failure.is_unknown_method() || failure.is_silent_end();
+            self.refused.fetch_or(unknown || !failure.is_transient(), Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// Finds the chain, or makes it. Over a connection of its own: a broker that is not RabbitMQ may answer
@@ -56,7 +74,8 @@ impl Delays {
             return Ok(());
         }
         let connection = self.connector.connect(Role::Declare).await?;
-        let made = delayed::ensure(&mut Declarer::new(&connection), self.connector.options.delayed_queue_type).await;
+        let mut declarer = Declarer::new(&connection, self.peer());
+        let made = delayed::ensure(&mut declarer, self.connector.options.delayed_queue_type).await;
         super::close(&connection).await;
         match made {
             Ok(()) => {

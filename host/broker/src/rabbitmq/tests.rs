@@ -2,6 +2,7 @@
 
 mod broadcasts;
 mod left;
+mod qpid;
 mod queues;
 mod tls;
 

@@ -120,6 +120,8 @@ const CAPABILITIES: Capabilities = Capabilities {
     priorities: true,
     typed_headers: false,
     json_headers: true,
+    expirations: true,
+    depth_is_of_waiting: true,
     counts_deliveries: true,
     knows_taken: false,
     ordered: true,

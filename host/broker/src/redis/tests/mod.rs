@@ -145,6 +145,8 @@ async fn suite(bench: &Bench) {
         priorities: false,
         typed_headers: false,
         json_headers: true,
+        expirations: true,
+        depth_is_of_waiting: true,
         counts_deliveries: true,
         knows_taken: false,
         ..conformance::Capabilities::all()
