@@ -9,13 +9,14 @@ use std::time::Duration;
 use broker::Consumer;
 use store::state::NodeState;
 use store::{ResultStore, StoreError};
-use taskhost_core::dispatcher::{CommitFailure, Input, Kept};
+use taskhost_core::dispatcher::{CommitFailure, Input};
 use taskhost_core::protocol::auth::Seal;
 use taskhost_core::revoke::Revocation;
 use taskhost_core::settle::Settlement;
-use taskhost_core::{Acknowledgement, DeliveryId, Progress, ResultRecord, Timestamp};
+use taskhost_core::{Acknowledgement, ChordPart, DeliveryId, Progress, ResultRecord, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use crate::announce::Announcer;
@@ -24,8 +25,12 @@ use crate::connection::Connection;
 use crate::journal::{self, Journal};
 use crate::orders::{Order, Orders};
 use crate::publish::Publisher;
-use crate::put_back::{self, Wait};
+use crate::put_back;
 use crate::receipts::Receipts;
+
+/// A store that takes longer than this over a batch does not hold up what has nothing to store: it is taken from the
+/// orders and carried out beside that batch. Most stores never do, and one batch after the other costs least.
+const SLOW: Duration = Duration::from_millis(50);
 
 /// Takes orders until they are closed.
 pub(crate) struct Committer {
@@ -41,6 +46,8 @@ pub(crate) struct Committer {
     pub(crate) seal: Option<Arc<dyn Seal>>,
     /// How long to wait for results that a chord needs.
     pub(crate) join_timeout: Duration,
+    /// How long the store may take over a batch until that has failed.
+    pub(crate) write_timeout: Duration,
 }
 
 /// A batch on its way: what belongs to which delivery.
@@ -51,10 +58,25 @@ struct Batch {
     owners: Vec<Owner>,
     /// Their records stand in `records`.
     commits: Vec<(DeliveryId, Settlement)>,
+    /// Those that the store is told nothing of.
+    plain: Vec<(DeliveryId, Settlement)>,
     settles: Vec<(DeliveryId, Acknowledgement)>,
-    put_backs: Vec<Wait>,
-    journal: Vec<(DeliveryId, Kept)>,
-    uncounted: Vec<String>,
+}
+
+/// What is carried out of a batch.
+#[derive(Default)]
+struct Done {
+    /// All but their acknowledgement and their events.
+    commits: Vec<(DeliveryId, Settlement)>,
+    settles: Vec<(DeliveryId, Acknowledgement)>,
+    failed: Vec<Input>,
+}
+
+/// What goes on beside the batches.
+#[derive(Default)]
+struct Beside {
+    publishing: JoinSet<()>,
+    remembering: Option<JoinHandle<()>>,
 }
 
 enum Owner {
@@ -68,76 +90,99 @@ enum Owner {
 impl Committer {
     pub(crate) async fn run(self) {
         // Publishing waits for the broker's confirmation; tasks that publish nothing do not wait for it.
-        let mut publishing = JoinSet::new();
-        let mut remembering = None;
-        while let Some(orders) = self.orders.take().await {
-            while publishing.try_join_next().is_some() {}
-            let mut batch = Batch::default();
-            for order in orders {
-                match order {
-                    Order::Commit(delivery, settlement) if !settlement.before.is_empty() => {
-                        let (orders, inputs) = (self.orders.clone(), self.inputs.clone());
-                        publishing.spawn(publish_first(delivery, settlement, self.publisher(), orders, inputs));
+        let mut beside = Beside::default();
+        let mut closing = JoinSet::new();
+        let mut batch = Batch::default();
+        let mut open = true;
+        while open {
+            let Some(orders) = self.orders.take().await else { break };
+            self.sort(orders, &mut batch, &mut beside);
+            while !batch.is_empty() {
+                while closing.try_join_next().is_some() {}
+                let carrying_out = self.carry_out(std::mem::take(&mut batch), &mut closing);
+                tokio::pin!(carrying_out);
+                if timeout(SLOW, &mut carrying_out).await.is_ok() {
+                    continue;
+                }
+                loop {
+                    tokio::select! {
+                        () = &mut carrying_out => break,
+                        orders = self.orders.take(), if open => match orders {
+                            Some(orders) => {
+                                self.sort(orders, &mut batch, &mut beside);
+                                self.finish(batch.take_plain()).await;
+                            }
+                            None => open = false,
+                        },
                     }
-                    Order::Commit(delivery, settlement) => batch.commit(delivery, settlement),
-                    Order::Settle(delivery, acknowledgement) => batch.settles.push((delivery, acknowledgement)),
-                    Order::Record(record) => {
-                        batch.records.push(record);
-                        batch.owners.push(Owner::Nobody);
-                    }
-                    Order::Report(record, answer) => {
-                        batch.records.push(record);
-                        batch.owners.push(Owner::Task(answer));
-                    }
-                    Order::PutBack(wait) => batch.put_backs.push(wait),
-                    Order::Journal(delivery, kept) => batch.journal.push((delivery, kept)),
-                    Order::Remember(revocations) => {
-                        remembering = Some(remember(Memory::Revoked(revocations), self.state.clone(), remembering));
-                    }
-                    Order::Unremember(revocations) => {
-                        remembering = Some(remember(Memory::Allowed(revocations), self.state.clone(), remembering));
-                    }
-                    Order::ForgetCount(execution) => batch.uncounted.push(execution),
                 }
             }
-            if !batch.put_backs.is_empty() {
-                let waits = std::mem::take(&mut batch.put_backs);
-                let seal = self.seal.clone();
-                publishing.spawn(put_back::run(waits, self.receipts.clone(), self.inputs.clone(), seal));
-            }
-            if !batch.journal.is_empty() {
-                let (entries, journal) = (std::mem::take(&mut batch.journal), self.journal.clone());
-                let (receipts, inputs) = (self.receipts.clone(), self.inputs.clone());
-                publishing.spawn(journal::write(entries, journal, receipts, inputs, self.seal.clone()));
-            }
-            if !batch.uncounted.is_empty() {
-                publishing.spawn(forget_counts(std::mem::take(&mut batch.uncounted), self.state.clone()));
-            }
-            self.carry_out(batch, &mut publishing).await;
         }
-        publishing.join_all().await;
-        if let Some(remembering) = remembering {
+        beside.publishing.join_all().await;
+        closing.join_all().await;
+        if let Some(remembering) = beside.remembering {
             let _ = remembering.await;
         }
     }
 
+    /// Puts orders where they belong, and begins those that nobody waits for.
+    fn sort(&self, orders: Vec<Order>, batch: &mut Batch, beside: &mut Beside) {
+        let Beside { publishing, remembering } = beside;
+        while publishing.try_join_next().is_some() {}
+        let (mut put_backs, mut kept, mut uncounted) = (Vec::new(), Vec::new(), Vec::new());
+        for order in orders {
+            match order {
+                Order::Commit(delivery, settlement) if !settlement.before.is_empty() => {
+                    let (orders, inputs) = (self.orders.clone(), self.inputs.clone());
+                    publishing.spawn(publish_first(delivery, settlement, self.publisher(), orders, inputs));
+                }
+                Order::Commit(delivery, settlement) => batch.commit(delivery, settlement),
+                Order::Settle(delivery, acknowledgement) => batch.settles.push((delivery, acknowledgement)),
+                Order::Record(record) => {
+                    batch.records.push(record);
+                    batch.owners.push(Owner::Nobody);
+                }
+                Order::Report(record, answer) => {
+                    batch.records.push(record);
+                    batch.owners.push(Owner::Task(answer));
+                }
+                Order::PutBack(wait) => put_backs.push(wait),
+                Order::Journal(delivery, entry) => kept.push((delivery, entry)),
+                Order::Remember(revocations) => {
+                    let memory = Memory::Revoked(revocations);
+                    *remembering = Some(remember(memory, self.state.clone(), remembering.take()));
+                }
+                Order::Unremember(revocations) => {
+                    let memory = Memory::Allowed(revocations);
+                    *remembering = Some(remember(memory, self.state.clone(), remembering.take()));
+                }
+                Order::ForgetCount(execution) => uncounted.push(execution),
+            }
+        }
+        if !put_backs.is_empty() {
+            let seal = self.seal.clone();
+            publishing.spawn(put_back::run(put_backs, self.receipts.clone(), self.inputs.clone(), seal));
+        }
+        if !kept.is_empty() {
+            let (receipts, inputs) = (self.receipts.clone(), self.inputs.clone());
+            publishing.spawn(journal::write(kept, self.journal.clone(), receipts, inputs, self.seal.clone()));
+        }
+        if !uncounted.is_empty() {
+            publishing.spawn(forget_counts(uncounted, self.state.clone()));
+        }
+    }
+
+    /// Stores what is to be stored, counts parts of chords, and finishes what succeeded.
     async fn carry_out(&self, mut batch: Batch, closing: &mut JoinSet<()>) {
         let mut failures = self.store(&batch.records, std::mem::take(&mut batch.owners)).await;
-        let mut done = Vec::with_capacity(batch.commits.len());
-        let mut acknowledgements = batch.settles;
-        let mut announced = Vec::with_capacity(batch.commits.len());
+        let mut done = batch.take_plain();
         let (mut parts, mut counted) = (Vec::new(), Vec::new());
-        let mut finish = |delivery, settlement: Settlement, done: &mut Vec<Input>| {
-            acknowledgements.extend(settlement.acknowledgement.map(|acknowledgement| (delivery, acknowledgement)));
-            announced.extend(settlement.events);
-            done.push(Input::Committed(delivery));
-        };
         for (index, (delivery, mut settlement)) in batch.commits.into_iter().enumerate() {
             if let Some((records, error)) = failures.remove(&index) {
                 settlement.records = records;
-                done.push(failed(delivery, settlement, error.is_transient(), chain(&error)));
+                done.failed.push(failed(delivery, settlement, error.is_transient(), chain(&error)));
             } else if settlement.chord.is_empty() && settlement.after.is_empty() {
-                finish(delivery, settlement, &mut done);
+                done.commits.push((delivery, settlement));
             } else if let Some(part) = chords::only_part(&settlement) {
                 parts.push(part.clone());
                 counted.push((delivery, settlement));
@@ -146,21 +191,34 @@ impl Committer {
             }
         }
         if !parts.is_empty() {
-            let answers = self.store.count_chord_parts(&parts).await;
+            let answers = self.count(&parts).await;
             for ((delivery, mut settlement), answer) in counted.into_iter().zip(answers) {
                 match answer {
                     Ok(Progress::Waiting | Progress::Over) => {
                         settlement.chord.clear();
-                        finish(delivery, settlement, &mut done);
+                        done.commits.push((delivery, settlement));
                     }
                     Ok(progress) => drop(closing.spawn(self.closer().go_on(delivery, settlement, progress))),
-                    Err(error) => done.push(failed(delivery, settlement, error.is_transient(), chain(&error))),
+                    Err(error) => done.failed.push(failed(delivery, settlement, error.is_transient(), chain(&error))),
                 }
             }
         }
+        self.finish(done).await;
+    }
+
+    /// Acknowledges, announces and answers.
+    async fn finish(&self, done: Done) {
+        let Done { commits, settles: mut acknowledgements, failed } = done;
+        let mut announced = Vec::with_capacity(commits.len());
+        let mut inputs = Vec::with_capacity(commits.len() + failed.len());
+        for (delivery, settlement) in commits {
+            acknowledgements.extend(settlement.acknowledgement.map(|acknowledgement| (delivery, acknowledgement)));
+            announced.extend(settlement.events);
+            inputs.push(Input::Committed(delivery));
+        }
         self.acknowledge(acknowledgements).await;
         announced.into_iter().for_each(|event| self.announcer.event(event));
-        for input in done {
+        for input in inputs.into_iter().chain(failed) {
             // The driver is gone only after it has no deliveries left.
             let _ = self.inputs.send(input).await;
         }
@@ -190,7 +248,10 @@ impl Committer {
         if records.is_empty() {
             return failures;
         }
-        let answers = self.store.put(records).await;
+        let answers = match timeout(self.write_timeout, self.store.put(records)).await {
+            Ok(answers) => answers,
+            Err(_) => records.iter().map(|_| Err(self.silent("store"))).collect(),
+        };
         for ((record, owner), answer) in records.iter().zip(owners).zip(answers) {
             match (owner, answer) {
                 // A task that has ended meanwhile does not hear it.
@@ -205,6 +266,20 @@ impl Committer {
             }
         }
         failures
+    }
+
+    /// Counts parts of chords; the answers stand in the same order.
+    async fn count(&self, parts: &[ChordPart]) -> Vec<Result<Progress, StoreError>> {
+        match timeout(self.write_timeout, self.store.count_chord_parts(parts)).await {
+            Ok(answers) => answers,
+            Err(_) => parts.iter().map(|_| Err(self.silent("count parts of chords by"))).collect(),
+        }
+    }
+
+    /// The store has not answered in time. What it was told may have arrived: it is told again, which does no harm.
+    fn silent(&self, operation: &'static str) -> StoreError {
+        let reason = format!("no answer within {} s (result.write_timeout)", self.write_timeout.as_secs_f64());
+        StoreError::Store { operation, source: reason.into(), transient: true }
     }
 
     async fn acknowledge(&self, acknowledgements: Vec<(DeliveryId, Acknowledgement)>) {
@@ -230,7 +305,20 @@ impl Committer {
 }
 
 impl Batch {
+    fn is_empty(&self) -> bool {
+        self.records.is_empty() && self.commits.is_empty() && self.plain.is_empty() && self.settles.is_empty()
+    }
+
+    /// What the store has no part in.
+    fn take_plain(&mut self) -> Done {
+        let (commits, settles) = (std::mem::take(&mut self.plain), std::mem::take(&mut self.settles));
+        Done { commits, settles, failed: Vec::new() }
+    }
+
     fn commit(&mut self, delivery: DeliveryId, mut settlement: Settlement) {
+        if settlement.records.is_empty() && settlement.chord.is_empty() && settlement.after.is_empty() {
+            return self.plain.push((delivery, settlement));
+        }
         let owner = self.commits.len();
         self.owners.extend(settlement.records.iter().map(|_| Owner::Commit(owner)));
         self.records.append(&mut settlement.records);
@@ -288,7 +376,11 @@ async fn forget_counts(executions: Vec<String>, state: Arc<dyn NodeState>) {
 }
 
 pub(crate) fn failed(delivery: DeliveryId, remaining: Settlement, transient: bool, reason: String) -> Input {
-    warn!(transient, "cannot commit a task: {reason}");
+    // Of what the store does not take the dispatcher tells, once for all that wait.
+    match transient && remaining.before.is_empty() {
+        true => debug!(transient, "cannot commit a task: {reason}"),
+        false => warn!(transient, "cannot commit a task: {reason}"),
+    }
     Input::CommitFailed(delivery, Box::new(CommitFailure { remaining, transient, wait: None, reason }))
 }
 

@@ -39,6 +39,7 @@ use crate::plugins::{self, Plugins};
 use crate::pulse::{BEAT, Pulse};
 use crate::put_back::Wait;
 use crate::receipts::{Held, Receipts};
+use crate::spooled;
 use crate::supervise::{Link, Phase, Received, Supervisor, Want};
 use crate::tally::Tally;
 use crate::tracer::{Tracer, Tracing};
@@ -80,6 +81,8 @@ pub struct Settings {
     pub results_expire: Option<Duration>,
     /// How long a chord waits for results that it needs in the shape of its header.
     pub join_timeout: Duration,
+    /// How long the result store may take over a batch.
+    pub write_timeout: Duration,
     /// Names of tasks that this node has had before.
     pub once_served: Vec<TaskName>,
     /// For the jitter of retries.
@@ -176,6 +179,7 @@ pub async fn run(settings: Settings, mut ports: Ports, shutdowns: mpsc::Receiver
         announcer: announcer.clone(),
         seal: codec.seal.clone(),
         join_timeout: settings.join_timeout,
+        write_timeout: settings.write_timeout,
     };
     let expiring = settings.results_expire.map(|age| tokio::spawn(expire::run(ports.store.clone(), age)));
     let supervising = tokio::spawn(supervisor.run());
@@ -471,6 +475,7 @@ impl Driver {
                 self.give_up.get_or_insert(Instant::now() + COLD_SHUTDOWN_MAX);
             }
             Action::Announce(event) => self.announcer.event(event),
+            Action::Spool(event) => spooled::log(&event),
             Action::Plugin(event) => {
                 plugins::log(&event);
                 self.plugins.happened(event);

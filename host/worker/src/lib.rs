@@ -27,6 +27,7 @@ mod publish;
 mod pulse;
 mod put_back;
 mod receipts;
+mod spooled;
 mod supervise;
 mod tally;
 mod tracer;

@@ -26,7 +26,7 @@ pub struct Pulse {
     census: [AtomicU64; FACTS],
 }
 
-const FACTS: usize = 10;
+const FACTS: usize = 13;
 
 impl Default for Pulse {
     fn default() -> Self {
@@ -50,6 +50,8 @@ pub enum Unready {
     Quiet,
     /// All its queues are paused, or it has none.
     NoQueue,
+    /// The result store takes nothing, and so many outcomes wait for it that no more tasks start.
+    ResultsWait,
 }
 
 impl Unready {
@@ -61,6 +63,7 @@ impl Unready {
             Self::NotConnected => "it is not connected to the broker",
             Self::Quiet => "it is quiet",
             Self::NoQueue => "no queue is consumed",
+            Self::ResultsWait => "as many results as may be wait for the result store",
         }
     }
 }
@@ -82,6 +85,9 @@ impl Pulse {
             census.queues as u64,
             census.paused as u64,
             census.quiet.into(),
+            census.spooled as u64,
+            census.spooled_bytes as u64,
+            census.spool_full.into(),
         ];
         for (place, fact) in self.census.iter().zip(facts) {
             place.store(fact, Relaxed);
@@ -103,8 +109,9 @@ impl Pulse {
 
     /// What the driver last wrote.
     pub fn census(&self) -> Census {
-        let [running, ready, waiting, held, committing, slots, prefetch, queues, paused, quiet] =
-            std::array::from_fn(|at| self.census[at].load(Relaxed));
+        let facts: [u64; FACTS] = std::array::from_fn(|at| self.census[at].load(Relaxed));
+        let [running, ready, waiting, held, committing, slots, prefetch, queues, paused, quiet, spool @ ..] = facts;
+        let [spooled, spooled_bytes, spool_full] = spool;
         let size = |fact: u64| usize::try_from(fact).unwrap_or(usize::MAX);
         Census {
             running: size(running),
@@ -112,6 +119,9 @@ impl Pulse {
             waiting: size(waiting),
             held: size(held),
             committing: size(committing),
+            spooled: size(spooled),
+            spooled_bytes: size(spooled_bytes),
+            spool_full: spool_full > 0,
             slots: size(slots),
             prefetch: u32::try_from(prefetch).unwrap_or(u32::MAX),
             queues: size(queues),
@@ -145,6 +155,7 @@ impl Pulse {
             (!self.is_connected(), Unready::NotConnected),
             (census.quiet, Unready::Quiet),
             (census.queues == 0, Unready::NoQueue),
+            (census.spool_full, Unready::ResultsWait),
         ];
         reasons.into_iter().find(|(holds, _)| *holds).map(|(_, reason)| reason)
     }
@@ -167,6 +178,8 @@ mod tests {
         assert_eq!(pulse.unready(), Some(Unready::Quiet));
         pulse.beat(&Census { queues: 0, ..census });
         assert_eq!(pulse.unready(), Some(Unready::NoQueue));
+        pulse.beat(&Census { spooled: 7, spooled_bytes: 8, spool_full: true, ..census });
+        assert_eq!(pulse.unready(), Some(Unready::ResultsWait));
         pulse.beat(&Census { stopping: true, quiet: true, ..census });
         assert_eq!(pulse.unready(), Some(Unready::Stopping));
     }

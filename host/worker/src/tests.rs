@@ -14,7 +14,7 @@ use store::state::StateMemory;
 use store::{MemoryStore, ResultStore, StoreError};
 use taskhost_core::builtin;
 use taskhost_core::canvas::SendSettings;
-use taskhost_core::dispatcher::{Limits, PluginEvent, Shutdown, TaskDefaults};
+use taskhost_core::dispatcher::{Limits, PluginEvent, Shutdown, SpoolLimits, TaskDefaults};
 use taskhost_core::settle::Step;
 use taskhost_core::{
     Attempt, Catalog, ChordPart, ChordStyle, Codec, Disposition, Finished, HeaderValue, Headers, Json, Limit, Message,
@@ -37,6 +37,7 @@ mod builtins;
 mod canvas;
 mod events;
 mod mailbox;
+mod spool;
 mod state;
 mod watchers;
 
@@ -232,6 +233,8 @@ struct NotingStore {
     down: AtomicBool,
     /// Whoever asks waits for ever.
     silent: AtomicBool,
+    /// Whoever writes waits for ever.
+    deaf: AtomicBool,
 }
 
 #[async_trait]
@@ -243,6 +246,9 @@ impl ResultStore for NotingStore {
                 Err(StoreError::Operation { operation: "store", id, source: "down".into(), transient: true })
             };
             return records.iter().map(failed).collect();
+        }
+        if self.deaf.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
         }
         records.iter().for_each(|record| self.journal.note(format!("store {}", record.state.as_str())));
         self.inner.put(records).await
@@ -341,6 +347,7 @@ fn limits() -> Limits {
         journals: true,
         held_max: 100,
         committing_max: 10,
+        spool: SpoolLimits { outcomes: 20, bytes: 1 << 20 },
         remembered_max: std::num::NonZeroUsize::new(100).expect("not zero"),
         time_limit_max: Duration::from_secs(60),
         quarantine: None,
@@ -426,6 +433,7 @@ impl World {
             journal: journal.clone(),
             down: AtomicBool::new(false),
             silent: AtomicBool::new(false),
+            deaf: AtomicBool::new(false),
         });
         let plugins = catalog(&["add", "call", "gate", "retry", "panic", "report", "slow"]);
         let (catalogs, catalogs_out) =
@@ -441,6 +449,7 @@ impl World {
             limits: limits(),
             results_expire: None,
             join_timeout: taskhost_core::chord::JOIN_TIMEOUT,
+            write_timeout: Duration::from_secs(30),
             once_served: Vec::new(),
             seed: 1,
         };
@@ -791,6 +800,7 @@ async fn refused(transient: bool, retry: Retry) -> (String, u32) {
         limits: limits(),
         results_expire: None,
         join_timeout: taskhost_core::chord::JOIN_TIMEOUT,
+        write_timeout: Duration::from_secs(30),
         once_served: Vec::new(),
         seed: 1,
     };

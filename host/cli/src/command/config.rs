@@ -87,6 +87,9 @@ mod tests {
             result.chord_expires                       none                                    default
             result.chord_join_timeout                  3s                                      default
             result.chord_retry_interval                1s                                      default
+            result.spool_limit                         1000                                    default
+            result.spool_bytes                         64MiB                                   default
+            result.write_timeout                       30s                                     default
             result.serializer                          json                                    default
             result.extended                            false                                   default
             result.usage                               false                                   default

@@ -28,6 +28,7 @@ use broker::FailoverStrategy;
 use dial::tls::TlsOptions;
 use sandbox::Grant;
 use taskhost_core::breaker::BreakerRule;
+use taskhost_core::dispatcher::SpoolLimits;
 use taskhost_core::protocol::auth::Digest;
 use taskhost_core::protocol::codec::Serializer;
 use taskhost_core::rate::Rate;
@@ -115,6 +116,9 @@ pub(crate) struct ResultConfig {
     pub(crate) chord_expires: Option<Duration>,
     pub(crate) chord_join_timeout: Duration,
     pub(crate) chord_retry_interval: Duration,
+    /// How many outcomes wait for the store while it is away.
+    pub(crate) spool: SpoolLimits,
+    pub(crate) write_timeout: Duration,
     pub(crate) serializer: Serializer,
     pub(crate) extended: bool,
     pub(crate) usage: bool,
@@ -365,6 +369,11 @@ impl Config {
                 chord_expires: of.optional_duration("result.chord_expires"),
                 chord_join_timeout: of.duration("result.chord_join_timeout"),
                 chord_retry_interval: of.duration("result.chord_retry_interval"),
+                spool: SpoolLimits {
+                    outcomes: of.count("result.spool_limit") as usize,
+                    bytes: usize::try_from(of.bytes("result.spool_bytes")).unwrap_or(usize::MAX),
+                },
+                write_timeout: of.duration("result.write_timeout"),
                 serializer: of.serializer("result.serializer"),
                 extended: of.bool("result.extended"),
                 usage: of.bool("result.usage"),

@@ -191,6 +191,19 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "1s",
         "how often results of a chord are looked at where the store does not count them, as in SQL tables",
     ),
+    fixed(
+        "result.spool_limit",
+        Kind::Positive,
+        "1000",
+        "how many tasks may have ended whose results the store does not take until no more start",
+    ),
+    fixed("result.spool_bytes", Kind::Bytes, "64MiB", "the same in bytes of their results, together"),
+    fixed(
+        "result.write_timeout",
+        Kind::PositiveDuration,
+        "30s",
+        "how long the store may take over results until they are written again",
+    ),
     fixed("result.serializer", Kind::Serializer, "json", "how results are written: json, yaml, msgpack or auth"),
     fixed("result.extended", Kind::Bool, "false", "store name, arguments, worker, retries and queue with each result"),
     fixed("result.usage", Kind::Bool, "false", "store what the task used with each result; not in SQL tables"),
@@ -727,6 +740,12 @@ mod tests {
                       how long to wait for results that the body of a chord needs and that should be there [default: 3s]
               result.chord_retry_interval
                       how often results of a chord are looked at where the store does not count them, as in SQL tables [default: 1s]
+              result.spool_limit
+                      how many tasks may have ended whose results the store does not take until no more start [default: 1000]
+              result.spool_bytes
+                      the same in bytes of their results, together [default: 64MiB]
+              result.write_timeout
+                      how long the store may take over results until they are written again [default: 30s]
               result.serializer
                       how results are written: json, yaml, msgpack or auth [default: json]
               result.extended

@@ -53,6 +53,12 @@ pub(super) fn write_worker(page: &mut Page, pulse: &Pulse) {
         ("taskhost_tasks_waiting", "Tasks that wait for a rate or concurrency limit.", census.waiting as f64),
         ("taskhost_tasks_held", "Tasks that wait for their ETA here.", census.held as f64),
         ("taskhost_tasks_committing", "Tasks that ended and are not acknowledged yet.", census.committing as f64),
+        (
+            "taskhost_results_waiting",
+            "Tasks that ended and whose results the store does not take.",
+            census.spooled as f64,
+        ),
+        ("taskhost_results_waiting_bytes", "Bytes of their results.", census.spooled_bytes as f64),
         ("taskhost_slots", "Attempts that may run at a time.", census.slots as f64),
         ("taskhost_prefetch", "Unsettled messages that the broker may hand out.", f64::from(census.prefetch)),
         ("taskhost_queues_consumed", "Queues that messages are taken from.", census.queues as f64),

@@ -16,6 +16,11 @@ pub struct Census {
     pub held: usize,
     /// Those that are settled and not committed yet.
     pub committing: usize,
+    /// Those of them whose results the store does not take now, and how many bytes these have.
+    pub spooled: usize,
+    pub spooled_bytes: usize,
+    /// There is room for no more of them.
+    pub spool_full: bool,
     pub slots: usize,
     pub prefetch: u32,
     /// Queues that messages are taken from now.
@@ -36,6 +41,9 @@ impl Dispatcher {
             waiting: (self.gates.waiting() + self.crowds.waiting()) as usize,
             held: self.held as usize,
             committing: self.committing,
+            spooled: self.spool.len(),
+            spooled_bytes: self.spool.bytes(),
+            spool_full: self.spool.is_full(),
             slots: self.limits.concurrency,
             prefetch: self.prefetch,
             queues: if quiet { 0 } else { count(QueueState::Consuming) },

@@ -54,6 +54,10 @@ impl Dispatcher {
             // Where the store counts nothing, `celery.chord_unlock` looks at the results.
             settlement.chord.clear();
         }
+        if stores(&settlement) {
+            commit.stores = true;
+            commit.first_try = self.spool.begin(delivery, &settlement);
+        }
         commit.shelved |= settlement.before.iter().any(|step| matches!(step, Step::Shelve { .. }));
         if let Some(attempt) = &commit.attempt
             && !settlement.before.is_empty()
@@ -98,6 +102,10 @@ impl Dispatcher {
             return;
         };
         self.committing -= 1;
+        self.spool.end(commit.first_try);
+        if commit.stores {
+            self.store_works(delivery, actions);
+        }
         self.overtime.forget(delivery);
         if let Some(attempt) = commit.attempt {
             self.release_followers(&attempt.request.id);
@@ -128,7 +136,11 @@ impl Dispatcher {
             return;
         };
         self.committing -= 1;
+        self.spool.end(commit.first_try.take());
         let mut settlement = failure.remaining;
+        if failure.transient && failure.wait.is_none() && Self::waits_for_store(&settlement) {
+            return self.keep_for_store(delivery, (commit, settlement), lost, failure.reason, now, actions);
+        }
         if failure.transient {
             let tried = if failed_after_records(&settlement) { &mut settlement.after } else { &mut settlement.before };
             tried.iter_mut().for_each(Step::mark_as_repeated);
@@ -172,6 +184,7 @@ impl Dispatcher {
             return;
         };
         self.committing -= 1;
+        self.spool.end(commit.first_try.take());
         let Some(request) = commit.request().cloned() else { return };
         commit.body = Some((ready.claimed.group.clone(), ready.body.clone()));
         let settlement = settle::chord_ready(&request, ready, now, self.means());
@@ -203,22 +216,28 @@ impl Dispatcher {
     /// What waited to be committed, for a connection or because it was to go back to its queue, waits no longer.
     pub(super) fn hurry_commits(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
         let delayed = |(&delivery, tracked): (&DeliveryId, &Tracked)| {
-            matches!(tracked.stage, Stage::CommitDelayed { .. }).then_some(delivery)
+            let is_delayed = matches!(tracked.stage, Stage::CommitDelayed { .. });
+            (is_delayed && !self.is_kept_for_store(delivery)).then_some(delivery)
         };
         let delayed: Vec<DeliveryId> = self.deliveries.iter().filter_map(delayed).collect();
         for delivery in delayed {
             self.timetable.insert(now, Due::Delivery(delivery));
         }
+        self.hurry_store(actions);
         self.due(now, actions);
     }
 }
 
-/// True if what was to be published after the records may have been what failed: all that comes before it is done.
-fn failed_after_records(remaining: &Settlement) -> bool {
-    let counts = |step: &ChordStep| matches!(step, ChordStep::Count(_));
-    remaining.before.is_empty() && remaining.records.is_empty() && !remaining.chord.iter().any(counts)
+/// True if the result store is told something that has not been told.
+pub(super) fn stores(settlement: &Settlement) -> bool {
+    !settlement.records.is_empty() || settlement.chord.iter().any(|step| matches!(step, ChordStep::Count(_)))
 }
 
-fn commit_backoff(failures: u32) -> Duration {
+/// True if what was to be published after the records may have been what failed: all that comes before it is done.
+fn failed_after_records(remaining: &Settlement) -> bool {
+    remaining.before.is_empty() && !stores(remaining)
+}
+
+pub(super) fn commit_backoff(failures: u32) -> Duration {
     COMMIT_BACKOFF_MIN.saturating_mul(1u32.checked_shl(failures.min(16)).unwrap_or(u32::MAX)).min(COMMIT_BACKOFF_MAX)
 }

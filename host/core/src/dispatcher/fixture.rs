@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Limits, TaskDefaults};
+use super::{Limits, SpoolLimits, TaskDefaults};
 use crate::canvas::SendSettings;
 use crate::chord::ChordStyle;
 use crate::message::{DeliveryInfo, Message};
@@ -93,6 +93,7 @@ pub(crate) fn limits(concurrency: usize) -> Limits {
         unknown_task: Disposition::Reject,
         removed_task: Disposition::Park,
         committing_max: 100,
+        spool: SpoolLimits { outcomes: 1_000, bytes: 1 << 20 },
         remembered_max: NonZeroUsize::new(10_000).expect("not zero"),
         time_limit_max: Duration::from_secs(1_800),
         quarantine: None,

@@ -28,6 +28,7 @@ use crate::timestamp::Timestamp;
 
 use super::PREFETCH_MAX;
 use super::pool::Autoscale;
+use super::spool::{SpoolEvent, SpoolLimits};
 
 /// Something that happened.
 #[derive(Debug)]
@@ -124,6 +125,8 @@ pub enum Action {
     StopConsuming,
     /// Tell whoever watches.
     Announce(Event),
+    /// Tell the operator.
+    Spool(SpoolEvent),
     /// Tell whoever has the plugins.
     Plugin(PluginEvent),
     /// Parked messages may go back to their queues: those of this plugin, or all if there is none; no more
@@ -229,6 +232,8 @@ pub struct Limits {
     pub limited_max: u32,
     /// How many deliveries may wait for their commit before no more are started.
     pub committing_max: usize,
+    /// How many outcomes may wait for the result store.
+    pub spool: SpoolLimits,
     /// How many committed executions are remembered for redeliveries.
     pub remembered_max: NonZeroUsize,
     /// How long a cold shutdown waits for what runs (`worker_soft_shutdown_timeout`).
@@ -253,8 +258,9 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The prefetch while so many deliveries are held and wait for limits, with this credit.
-    pub(super) fn prefetch(&self, held: u32, limited: u32, credit: u32) -> u32 {
+    /// The prefetch while so many deliveries are held and wait for limits, with this credit, and while so many are
+    /// only here since their results cannot be stored.
+    pub(super) fn prefetch(&self, held: u32, limited: u32, credit: u32, spooled: u32) -> u32 {
         // As in Celery, for the slots that there may be: those that come do not wait for messages.
         let slots = self.autoscale.map_or(self.concurrency, |bounds| bounds.max);
         let slots = u32::try_from(slots).unwrap_or(PREFETCH_MAX);
@@ -263,7 +269,7 @@ impl Limits {
             return 0;
         }
         let waiting = held.min(self.held_max).saturating_add(limited.min(self.limited_max));
-        base.max(credit).saturating_add(waiting).min(PREFETCH_MAX)
+        base.max(credit).saturating_add(waiting).saturating_add(spooled).min(PREFETCH_MAX)
     }
 
     /// The largest credit beyond the multiple.

@@ -23,6 +23,7 @@ mod queueing;
 mod queues;
 mod requeue;
 mod revoking;
+mod spool;
 mod stage;
 
 #[cfg(test)]
@@ -65,11 +66,13 @@ use inspect::Totals;
 use overtime::Overtime;
 use queues::Taken;
 use requeue::Requeues;
+use spool::Spool;
 use stage::{Commit, Due, Running, Stage, Tracked, Work};
 
 pub use census::Census;
 pub use pool::{Autoscale, PoolRefusal};
 pub use queues::QueueState;
+pub use spool::{SpoolEvent, SpoolLimits};
 
 pub use input::{
     Action, CommitFailure, Input, Kept, Limits, Lookup, PluginEvent, QuestionId, ReadyChord, Shutdown, TaskDefaults,
@@ -124,6 +127,7 @@ pub struct Dispatcher {
     /// that belong to them are stored: a retry may be here before the state RETRY is.
     publishing: FxHashMap<TaskId, Vec<DeliveryId>>,
     held: u32,
+    spool: Spool,
     /// How many wait here before they go back to their queue.
     requeuing: u32,
     committing: usize,
@@ -145,12 +149,13 @@ impl Dispatcher {
     pub fn new(limits: Limits, catalog: Arc<Catalog>, seed: u64) -> Self {
         Self {
             once_served: catalog.tasks().map(|spec| spec.name.clone()).collect(),
-            prefetch: limits.prefetch(0, 0, 0),
+            prefetch: limits.prefetch(0, 0, 0, 0),
             credit: Credit::new(limits.credit_max()),
             credit_watched: false,
             remembered: Remembered::new(limits.remembered_max),
             breakers: Breakers::new(limits.quarantine),
             trials: Trials::default(),
+            spool: Spool::new(limits.spool),
             limits,
             catalog,
             chance: Chance(seed),
@@ -237,6 +242,7 @@ impl Dispatcher {
         self.open_gates(now, &mut actions);
         self.scale_up(now);
         self.start_ready(now, &mut actions);
+        self.limit_patience(now);
         self.wake(&mut actions);
         self.adjust_prefetch(&mut actions);
         if self.stopping && !self.stopped && self.deliveries.is_empty() && !self.overtime.is_writing() {
@@ -259,6 +265,8 @@ impl Dispatcher {
                 Due::Breaker(plugin, version) => self.half_open(plugin, version, actions),
                 Due::Trial(plugin) => self.end_trial(&plugin, now, actions),
                 Due::Slots => self.scale_down(now),
+                Due::Spool => self.probe_store(actions),
+                Due::SpoolEnds => self.end_spool(actions),
                 Due::Cold => self.stop_cold(actions),
             }
         }
@@ -285,6 +293,7 @@ impl Dispatcher {
     fn start_ready(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
         while self.attempts.len() + self.counted.counting() < self.limits.concurrency
             && self.committing < self.limits.committing_max
+            && !self.spool.may_be_full()
         {
             let Some(delivery) = self.ready.pop_front() else { return };
             let Some(Tracked { stage: Stage::Ready(work), lost }) = self.untrack(delivery) else { continue };
@@ -417,6 +426,7 @@ impl Dispatcher {
             self.held + self.requeuing,
             self.gates.waiting() + self.crowds.waiting(),
             self.credit.get(),
+            self.spool.unsettled(),
         );
         if wanted != self.prefetch && !self.stopping {
             self.prefetch = wanted;

@@ -244,7 +244,7 @@ impl World {
             Action::Terminating(..) | Action::Unremember(_) => {}
             Action::Remember(_) | Action::Consume(_) | Action::StopConsuming | Action::SetPrefetch(_) => {}
             Action::SoftShutdown(_) | Action::ColdShutdown | Action::Record(_) | Action::Announce(_) => {}
-            Action::Plugin(_) => {}
+            Action::Plugin(_) | Action::Spool(_) => {}
             Action::BringHome { plugin, at_most } => self.bring_home(plugin.as_ref(), at_most),
             Action::Stopped => self.stopped = true,
         }

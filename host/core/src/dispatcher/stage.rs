@@ -61,6 +61,10 @@ pub(super) enum Due {
     Trial(PluginName),
     /// Look whether all slots are needed.
     Slots,
+    /// Look whether the store takes results again.
+    Spool,
+    /// A worker that ends has waited long enough for its store.
+    SpoolEnds,
     /// A soft shutdown has waited long enough.
     Cold,
 }
@@ -74,6 +78,10 @@ pub(super) struct Commit {
     pub(super) identity: Option<Identity>,
     /// How often it failed.
     pub(super) failures: u32,
+    /// Something of it goes to the result store.
+    pub(super) stores: bool,
+    /// Bytes of it that are on their way there for the first time.
+    pub(super) first_try: Option<usize>,
     /// The message is kept aside.
     pub(super) shelved: bool,
     /// The request of a refusal that is a member of a chord.
@@ -85,7 +93,16 @@ pub(super) struct Commit {
 impl Commit {
     /// Of what has not been carried out yet.
     pub(super) fn new(identity: Option<Identity>) -> Self {
-        Self { attempt: None, identity, failures: 0, shelved: false, member: None, body: None }
+        Self {
+            attempt: None,
+            identity,
+            failures: 0,
+            stores: false,
+            first_try: None,
+            shelved: false,
+            member: None,
+            body: None,
+        }
     }
 
     /// Whose it is, if that is known.

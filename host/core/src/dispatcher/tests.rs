@@ -91,6 +91,7 @@ pub(super) fn render(actions: Vec<Action>) -> String {
         Action::SoftShutdown(timeout) => Some(format!("soft shutdown for {}", timeout.as_secs())),
         Action::ColdShutdown => Some("cold shutdown".to_owned()),
         Action::Announce(_) => None,
+        Action::Spool(_) => None,
         Action::Plugin(event) => Some(match event {
             PluginEvent::Quarantined { version, first, .. } => format!("quarantine {version} first={first}"),
             PluginEvent::HalfOpen { version, .. } => format!("half open {version}"),

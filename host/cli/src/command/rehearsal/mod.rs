@@ -199,6 +199,7 @@ impl Rehearsal {
             limits: run::limits(config, sending, false, false),
             results_expire: None,
             join_timeout: config.result.chord_join_timeout,
+            write_timeout: config.result.write_timeout,
             once_served: Vec::new(),
             seed: uuid::Uuid::new_v4().as_u64_pair().0,
         };
