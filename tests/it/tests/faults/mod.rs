@@ -7,4 +7,5 @@ mod network;
 mod redis;
 mod requeue;
 mod results;
+mod stores;
 mod waiting;

@@ -111,7 +111,7 @@ emit([get(result) for result in results])
     redis.ask(&["CONFIG", "SET", "maxmemory", "1"]);
     host.wait_for("OOM");
     // Nothing is lost by it: neither the connection nor what cannot be stored or published now.
-    host.wait_for_count("cannot commit a task", 3);
+    host.wait_for("results wait here");
     redis.ask(&["CONFIG", "SET", "maxmemory", "0"]);
     let expected: Vec<Value> = (0..15).map(|n| if n < 10 { json!(0.5) } else { json!(1) }).collect();
     assert_eq!(client.finish(), json!(expected));

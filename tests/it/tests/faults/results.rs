@@ -39,7 +39,7 @@ fn results_wait_for_a_store_that_refuses_connections() {
         client.wait_for("published");
         // That the state STARTED cannot be stored fails no task.
         host.wait_for_count("cannot store state STARTED", 2);
-        host.wait_for("cannot commit a task");
+        host.wait_for("results wait here");
         proxy.set(Fault::Nothing);
         assert_eq!(client.finish(), json!([0, 2, 4, 6, 8, 10, 12, 14, 16, "ValueError"]));
         ran_once(site, &host);
@@ -69,7 +69,8 @@ fn a_worker_that_waits_for_its_store_ends_when_it_is_told_to_and_loses_nothing()
         proxy.cut();
         let client = site.start_client(PUBLISH);
         client.wait_for("published");
-        first.wait_for_count("cannot commit a task", 8);
+        first.wait_for("results wait here");
+        first.wait_for_count("] received", 11);
         first.signal("QUIT");
         assert!(first.wait().success());
         proxy.set(Fault::Nothing);
