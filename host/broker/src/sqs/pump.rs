@@ -184,12 +184,7 @@ fn deliver(intake: &Intake, number: u64, message: &Received) -> Delivery {
         // Clients know exchanges that SQS knows nothing of: what is published again goes to the queue.
         false => taskhost_core::Route::queue(&intake.queue),
     };
-    let info = DeliveryInfo {
-        queue: intake.queue.clone(),
-        exchange: route.exchange,
-        routing_key: route.routing_key,
-        redelivered: before > 0 || envelope.redelivered,
-    };
+    let info = DeliveryInfo::found(intake.queue.clone(), route, before > 0 || envelope.redelivered);
     Delivery { message, info, receipt: Receipt::new(Token::Number(number)) }
 }
 
