@@ -14,7 +14,7 @@ use mysql_async::{PoolConstraints, PoolOpts, SslOpts, TlsError as DriverTlsError
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::database::{Address, PoolOptions, seconds, truth};
-use crate::tls::{TlsError, TlsOptions, Verify};
+use crate::tls::{self, TlsError, TlsOptions, Verify};
 
 /// How long it may take to reach a server, from the name look-up to the login, unless the URL says it
 /// (`connect_timeout`).
@@ -343,6 +343,9 @@ impl Drop for Lease {
 
 /// The error, and what caused it, without the driver's quotes.
 pub fn told(error: &Error) -> String {
+    if let Some(trouble) = tls::trouble(error) {
+        return trouble;
+    }
     match error {
         Error::Server(told) => format!("{} [{}]", told.message, told.code),
         Error::Driver(error) => error.to_string(),

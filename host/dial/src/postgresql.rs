@@ -16,7 +16,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 pub use self::pool::{Lease, Pool, PoolError};
 use crate::database::{Address, seconds};
-use crate::tls::{TlsError, TlsOptions, Verify};
+use crate::tls::{self, TlsError, TlsOptions, Verify};
 
 /// How long it may take to reach a server, from the name look-up to the login, unless the URL says it
 /// (`connect_timeout`).
@@ -143,7 +143,7 @@ impl Target {
                 _ => return Err(format!("PostgreSQL has no option `{key}` that is known here")),
             }
         }
-        target.tls = self::tls(mode, tls, &mut config)?;
+        target.tls = with_mode(mode, tls, &mut config)?;
         target.says_mode = mode.is_some();
         // Several hosts are tried in order, each with its own port or with the one there is.
         if hosts.is_empty() {
@@ -225,7 +225,7 @@ fn port(text: &str) -> Result<u16, String> {
 }
 
 /// libpq's `sslmode`: what is not called `verify` believes anyone, unless there is a `sslrootcert`.
-fn tls(mode: Option<&str>, mut options: TlsOptions, config: &mut Config) -> Result<Option<TlsOptions>, String> {
+fn with_mode(mode: Option<&str>, mut options: TlsOptions, config: &mut Config) -> Result<Option<TlsOptions>, String> {
     let mode = mode.unwrap_or("prefer");
     let (ssl, verify) = match mode {
         "disable" | "false" => (SslMode::Disable, Verify::Nothing),
@@ -287,10 +287,10 @@ pub fn told(error: &tokio_postgres::Error) -> String {
             let more = told.detail().map(|detail| format!(" ({detail})")).unwrap_or_default();
             format!("{}{more} [{}]", told.message(), told.code().code())
         }
-        None => match std::error::Error::source(error) {
+        None => tls::trouble(error).unwrap_or_else(|| match std::error::Error::source(error) {
             Some(cause) => format!("{error}: {cause}"),
             None => error.to_string(),
-        },
+        }),
     }
 }
 
@@ -326,20 +326,9 @@ pub fn is_transient(error: &tokio_postgres::Error) -> bool {
 }
 
 fn is_about_certificates(error: &tokio_postgres::Error) -> bool {
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        let found = inner.and_then(|inner| inner.downcast_ref()).or_else(|| error.downcast_ref());
-        if let Some(rustls::Error::InvalidCertificate(_) | rustls::Error::AlertReceived(_)) = found {
-            return true;
-        }
-        // The driver has no name for a server without TLS.
-        if error.to_string() == "server does not support TLS" {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
+    // The driver has no name for a server without TLS.
+    let cause = std::error::Error::source(error).map(ToString::to_string);
+    tls::trouble(error).is_some() || cause.is_some_and(|cause| cause == "server does not support TLS")
 }
 
 #[cfg(test)]

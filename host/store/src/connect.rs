@@ -147,7 +147,7 @@ pub async fn connect(
         Target::Postgresql(target) => {
             let target = options.tls.iter().fold(*target, |target, tls| target.secured(tls));
             let target = options.node.iter().fold(target, |target, node| target.named(node.as_str()));
-            Arc::new(SqlStore::postgresql(target, &options.database, options.format.clone()))
+            Arc::new(SqlStore::postgresql(url_shown, target, &options.database, options.format.clone()))
         }
         Target::Mysql(target) => {
             let target = match &options.tls {

@@ -11,7 +11,7 @@ use dial::mysql::{Lease, Pool, is_conflict, is_lost, is_transient, told};
 use futures_util::future::join_all;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error, Params};
-use taskhost_core::Timestamp;
+use taskhost_core::{RedactedUrl, Timestamp};
 use tokio::sync::Mutex;
 use tracing::{debug, info};
 
@@ -37,6 +37,7 @@ const SIZES: [usize; 14] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128];
 
 /// The tables in a database of a server.
 pub(in crate::sql) struct MysqlDriver {
+    url: RedactedUrl,
     pool: Pool,
     layout: Arc<dyn Layout>,
     /// Whose SQL it is, once the tables were there.
@@ -65,8 +66,8 @@ impl Exchange<'_> {
 }
 
 impl MysqlDriver {
-    pub(in crate::sql) fn new(pool: Pool, layout: Arc<dyn Layout>) -> Self {
-        Self { pool, layout, prepared: Mutex::new(None) }
+    pub(in crate::sql) fn new(url: RedactedUrl, pool: Pool, layout: Arc<dyn Layout>) -> Self {
+        Self { url, pool, layout, prepared: Mutex::new(None) }
     }
 
     /// Sends a statement, again if others were in the way or the connection had died before.
@@ -112,8 +113,8 @@ impl MysqlDriver {
 
     async fn lease(&self) -> Result<Lease, Cause> {
         self.pool.lease().await.map_err(|error| {
-            let transient = error.is_transient();
-            Cause::new(error, transient)
+            // Its causes are in its text.
+            Cause::new(format!("connect to {}: {error}", self.url), error.is_transient())
         })
     }
 

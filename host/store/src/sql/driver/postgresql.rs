@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use dial::postgresql::{Lease, Pool, is_conflict, is_lost, is_transient, told};
 use futures_util::future::join_all;
-use taskhost_core::Timestamp;
+use taskhost_core::{RedactedUrl, Timestamp};
 use tokio::sync::Mutex;
 use tokio_postgres::Client;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type};
@@ -36,6 +36,7 @@ const LOCK: i64 = 0x7461_736b_686f_7374;
 
 /// The tables in a database of a server.
 pub(in crate::sql) struct PostgresqlDriver {
+    url: RedactedUrl,
     pool: Pool,
     layout: Arc<dyn Layout>,
     /// True if the tables were there when we last looked.
@@ -70,8 +71,8 @@ struct Trouble {
 }
 
 impl PostgresqlDriver {
-    pub(in crate::sql) fn new(pool: Pool, layout: Arc<dyn Layout>) -> Self {
-        Self { pool, layout, is_prepared: Mutex::new(false) }
+    pub(in crate::sql) fn new(url: RedactedUrl, pool: Pool, layout: Arc<dyn Layout>) -> Self {
+        Self { url, pool, layout, is_prepared: Mutex::new(false) }
     }
 
     /// Sends a statement, again if others were in the way or the connection had died before.
@@ -108,8 +109,8 @@ impl PostgresqlDriver {
     /// A connection to a database that has the tables.
     async fn lease(&self) -> Result<Lease, Cause> {
         let mut lease = self.pool.lease().await.map_err(|error| {
-            let transient = error.is_transient();
-            Cause::new(error, transient)
+            // Its causes are in its text.
+            Cause::new(format!("connect to {}: {error}", self.url), error.is_transient())
         })?;
         let mut is_prepared = self.is_prepared.lock().await;
         if !*is_prepared {
@@ -123,8 +124,8 @@ impl PostgresqlDriver {
     /// A sign of life of a server whose tables are looked at later.
     async fn connects(&self) -> Result<(), Cause> {
         let mut lease = self.pool.lease().await.map_err(|error| {
-            let transient = error.is_transient();
-            Cause::new(error, transient)
+            // Its causes are in its text.
+            Cause::new(format!("connect to {}: {error}", self.url), error.is_transient())
         })?;
         let asked = lease.client().simple_query("SELECT 1");
         let answered = tokio::time::timeout(self.pool.answer_timeout(), asked).await.map_err(|_| self.late())?;
