@@ -217,7 +217,7 @@ pub(crate) async fn store(
         format: format(config)?,
         node: Some(config.worker.hostname.clone()),
         tls: config.result.tls.clone(),
-        database: store::DatabaseOptions::default(),
+        database: config.database.clone(),
         redis: config.result.options.redis.clone(),
     };
     let connected = store::connect(config.result.backend.expose(), &options, replies).await;

@@ -93,6 +93,11 @@ mod tests {
             result.serializer                          json                                    default
             result.extended                            false                                   default
             result.usage                               false                                   default
+            database.engine_options                    none                                    default
+            database.table_names                       none                                    default
+            database.table_schemas                     none                                    default
+            database.create_tables_at_setup            true                                    default
+            database.short_lived_sessions              false                                   default
             task.acks_late                             false                                   --set task_acks_late
             task.acks_on_failure_or_timeout            true                                    default
             task.acks_on_failure                       none                                    default

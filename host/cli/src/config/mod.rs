@@ -3,6 +3,7 @@
 //! Reads files and environment here and nowhere else; which value wins is decided in [`resolve`].
 
 mod assignment;
+mod database;
 mod error;
 mod file;
 mod grants;
@@ -59,6 +60,8 @@ pub(crate) struct Config {
     pub(crate) broker: BrokerConfig,
     pub(crate) result: ResultConfig,
     pub(crate) task: TaskConfig,
+    /// How results are kept in a database.
+    pub(crate) database: store::DatabaseOptions,
     pub(crate) worker: WorkerConfig,
     /// The exchange of events.
     pub(crate) event_exchange: QueueName,
@@ -361,6 +364,7 @@ impl Config {
                 native_delayed_delivery_queue_type: of.queue_kind("broker.native_delayed_delivery_queue_type"),
                 tls: tls::of_broker(&resolved)?,
             },
+            database: database::options(&resolved)?,
             result: ResultConfig {
                 backend: of.url("result.backend"),
                 options: result_options(&resolved)?,

@@ -207,6 +207,36 @@ pub(crate) const SETTINGS: &[Setting] = &[
     fixed("result.serializer", Kind::Serializer, "json", "how results are written: json, yaml, msgpack or auth"),
     fixed("result.extended", Kind::Bool, "false", "store name, arguments, worker, retries and queue with each result"),
     fixed("result.usage", Kind::Bool, "false", "store what the task used with each result; not in SQL tables"),
+    fixed(
+        "database.engine_options",
+        Kind::OptionalPairs,
+        "none",
+        "connections to PostgreSQL or MySQL: [\"pool_size=5\", \"max_overflow=10\", \"pool_timeout=30\", \"pool_recycle=3600\"]",
+    ),
+    fixed(
+        "database.table_names",
+        Kind::OptionalPairs,
+        "none",
+        "tables of results in a database: [\"task=celery_taskmeta\", \"group=celery_tasksetmeta\"]",
+    ),
+    fixed(
+        "database.table_schemas",
+        Kind::OptionalPairs,
+        "none",
+        "the schemas that they are in: [\"task=celery\", \"group=celery\"]",
+    ),
+    fixed(
+        "database.create_tables_at_setup",
+        Kind::Bool,
+        "true",
+        "make tables that are missing when the worker starts, and not at the first result",
+    ),
+    fixed(
+        "database.short_lived_sessions",
+        Kind::Bool,
+        "false",
+        "keep no connection to PostgreSQL or MySQL that is not in use",
+    ),
     fixed("task.acks_late", Kind::Bool, "true", "acknowledge after a task has run, so that a crash loses nothing"),
     fixed(
         "task.acks_on_failure_or_timeout",
@@ -752,6 +782,16 @@ mod tests {
                       store name, arguments, worker, retries and queue with each result [default: false]
               result.usage
                       store what the task used with each result; not in SQL tables [default: false]
+              database.engine_options
+                      connections to PostgreSQL or MySQL: ["pool_size=5", "max_overflow=10", "pool_timeout=30", "pool_recycle=3600"] [default: none]
+              database.table_names
+                      tables of results in a database: ["task=celery_taskmeta", "group=celery_tasksetmeta"] [default: none]
+              database.table_schemas
+                      the schemas that they are in: ["task=celery", "group=celery"] [default: none]
+              database.create_tables_at_setup
+                      make tables that are missing when the worker starts, and not at the first result [default: true]
+              database.short_lived_sessions
+                      keep no connection to PostgreSQL or MySQL that is not in use [default: false]
               task.acks_late
                       acknowledge after a task has run, so that a crash loses nothing [default: true]
               task.acks_on_failure_or_timeout

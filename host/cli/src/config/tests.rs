@@ -178,6 +178,37 @@ fn options_of_the_broker_may_be_a_table_and_their_secrets_are_not_shown() {
 }
 
 #[test]
+fn a_database_has_celerys_settings() {
+    let read = |text: &str| Config::resolve(&file(&format!("[database]\n{text}\n"))).map(|config| config.database);
+    let text = "engine_options = [\"pool_size=2\", \"pool_recycle=-1\"]\ntable_names = [\"task=results\"]\n\
+                table_schemas = [\"task=app\", \"group=app\"]\ncreate_tables_at_setup = false\nshort_lived_sessions = true";
+    let options = read(text).expect("all are known");
+    assert_eq!((options.pool.size, options.pool.overflow, options.pool.recycle), (2, 10, None));
+    assert_eq!((options.names.task.as_deref(), options.names.group), (Some("results"), None));
+    assert_eq!(
+        (options.names.task_schema.as_deref(), options.names.group_schema.as_deref()),
+        (Some("app"), Some("app"))
+    );
+    assert_eq!((options.create_at_setup, options.pool.short_lived), (false, true));
+    assert_eq!(read("").expect("nothing is said"), store::DatabaseOptions::default());
+    let refused = |text: &str| read(text).expect_err("this is a mistake").to_string();
+    assert_eq!(
+        refused(r#"engine_options = ["echo=true"]"#),
+        "host.toml:2:18: database.engine_options: there is no option `echo`; there are: pool_size, max_overflow, \
+         pool_timeout, pool_recycle"
+    );
+    assert_eq!(
+        refused(r#"table_names = ["tasks=x"]"#),
+        "host.toml:2:15: database.table_names: there is no table `tasks`; there are: task, group"
+    );
+    check(
+        set("database_short_lived_sessions=true"),
+        "database.short_lived_sessions",
+        "true (--set database_short_lived_sessions)",
+    );
+}
+
+#[test]
 fn content_is_accepted_by_name_or_mime_type_and_json_always() {
     check(set("accept_content=json,application/x-yaml"), "accept.content", "json,yaml (--set accept_content)");
     check(file("[accept]\ncontent = [\"msgpack\", \"json\"]\n"), "accept.content", "msgpack,json (host.toml:2)");
