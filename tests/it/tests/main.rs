@@ -58,6 +58,7 @@ mod connection;
 mod contract;
 mod control;
 mod crash;
+mod database;
 mod dead;
 mod demo;
 mod differential;

@@ -27,6 +27,8 @@ pub(super) const ROWS: &[Row] = &[
         open: || Site::on(&settings::required(settings::REDIS)?, &settings::required(settings::MEMCACHED)?),
     },
     Row { name: "a folder of files", url: "file:///", open: crate::folders::site },
+    Row { name: "PostgreSQL", url: "db+postgresql://", open: || in_database(settings::POSTGRESQL) },
+    Row { name: "MySQL, MariaDB", url: "db+mysql://", open: || in_database(settings::MARIADB) },
     Row { name: "reply queues of RabbitMQ", url: "rpc://", open: || Site::open(Engine::RabbitMqRpc) },
 ];
 
@@ -42,6 +44,16 @@ pub(super) const COLUMNS: &[(&str, Probe)] = &[
     ("extended", extended),
     ("usage", usage),
 ];
+
+/// Tables of a site's own, since results of others would expire with its.
+fn in_database(server: &str) -> Option<Site> {
+    let mut site = Site::on(&settings::required(settings::REDIS)?, &settings::required(server)?)?;
+    let name = site.queue.replace('-', "_");
+    let (task, group) = (format!("{name}_task"), format!("{name}_group"));
+    site.write("host.toml", &format!("[database]\ntable_names = [\"task={task}\", \"group={group}\"]\n"));
+    site.celery_settings = json!({"database_table_names": {"task": task, "group": group}});
+    Some(site)
+}
 
 fn yes_or_no(value: &Value) -> String {
     match value.as_bool() {
