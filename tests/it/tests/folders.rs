@@ -139,3 +139,27 @@ fn a_missing_folder_is_named_with_what_to_do() {
         assert!(refused.err.contains("make it"), "{}", refused.err);
     });
 }
+
+#[test]
+fn folders_that_go_away_are_waited_for() {
+    on_folders(|site| {
+        let host = site.host(&["-c", "2"]);
+        // Results that cannot be written, and messages that are taken meanwhile.
+        let code = r#"
+import os
+call("tasks.add", 1, 1)
+os.rename("results", "away")
+results = [send("tasks.add", n, n) for n in range(5)]
+while any(name.endswith(".msg") for name in os.listdir("messages")):
+    time.sleep(INTERVAL)
+os.rename("away", "results")
+emit([get(result) for result in results])
+"#;
+        assert_eq!(site.client(code), json!([0, 2, 4, 6, 8]));
+        fs::rename(site.path("messages"), site.path("away")).expect("it is there");
+        host.wait_for("there is no folder");
+        fs::rename(site.path("away"), site.path("messages")).expect("it was moved");
+        host.wait_for("Connected again");
+        assert_eq!(site.client(r#"emit(call("tasks.add", 2, 3))"#), json!(5));
+    });
+}
