@@ -75,6 +75,7 @@ fn inspect_control_and_events_of_celery_work_on_a_folder() {
         let client = site.start_client(&format!(
             r#"
 busy = send("tasks.sleep", 20)
+time.sleep(0.01)  # Within a millisecond kombu's files have no order.
 waits = send("tasks.add", 1, 1, task_id="{id}")
 emit("published")
 emit([outcome(waits)["type"], get(busy)])

@@ -122,8 +122,8 @@ mod tests {
 
     #[test]
     fn the_banner_says_where_clients_of_a_folder_have_to_write() {
-        let options = "broker.transport_options=[\"data_folder_in=/srv/q\", \"data_folder_out=/srv/q\", \
-                       \"control_folder=/srv/control\"]";
+        let options =
+            "broker.transport_options=data_folder_in=/srv/q,data_folder_out=/srv/q,control_folder=/srv/control";
         let sources = Sources {
             sets: vec!["broker_url=filesystem://".to_owned(), options.to_owned()],
             machine: Machine { host_name: "box".to_owned(), cpus: 4, ..Machine::default() },
