@@ -9,14 +9,14 @@ use taskhost_core::{QueueKind, RedactedUrl};
 use crate::filesystem::{self, FilesystemBroker, FilesystemOptions};
 use crate::memory::MemoryBroker;
 use crate::port::{Broker, BrokerError};
+use crate::postgresql::{self, PostgresBroker};
 use crate::rabbitmq::{self, RabbitMq};
 use crate::redis::{self, RedisBroker, RedisOptions};
 use crate::sqlite::{self, SqliteBroker, SqliteOptions};
 use crate::sqs::{self, SqsBroker, SqsOptions};
 
 /// The schemes that [`connect`] knows, as an error message lists them.
-const KNOWN: &str =
-    "amqp, amqps, pyamqp, redis, rediss, sentinel, redis+socket, sqlite, sqla+sqlite, filesystem, sqs, memory";
+const KNOWN: &str = "amqp, amqps, pyamqp, redis, rediss, sentinel, redis+socket, sqlite, sqla+sqlite, sqla+postgresql, filesystem, sqs, memory";
 
 /// How to connect.
 #[derive(Debug, Clone)]
@@ -57,6 +57,7 @@ enum Scheme {
     Sqlite,
     Filesystem,
     Sqs,
+    Postgresql,
     Memory,
 }
 
@@ -85,6 +86,10 @@ pub async fn connect(url: &str, options: &ConnectOptions) -> Result<Arc<dyn Brok
             sqs.set(url, &options.transport_options)?;
             Arc::new(SqsBroker::connect(url, &sqs).await?)
         }
+        Scheme::Postgresql => {
+            let address = postgresql::Address::parse(url, &options.transport_options, options.tls.as_ref())?;
+            Arc::new(PostgresBroker::connect(url, address, &options.node, options.timeout).await?)
+        }
         Scheme::Memory => MemoryBroker::named(rest(url)).connect()?,
     })
 }
@@ -97,6 +102,7 @@ pub(crate) fn check_url(url: &str) -> Result<(), BrokerError> {
         Scheme::Sqlite => sqlite::sqlite_path(url).map(drop),
         Scheme::Filesystem => filesystem::check_filesystem_url(url),
         Scheme::Sqs => sqs::check_sqs_url(url),
+        Scheme::Postgresql => postgresql::Address::parse(url, &[], None).map(drop),
         Scheme::Memory => Ok(()),
     }
 }
@@ -106,11 +112,12 @@ pub(crate) fn check_transport_options(url: &str, options: &[(String, String)]) -
     match scheme(url)? {
         Scheme::Redis => redis::check_redis_options(url, options),
         Scheme::Filesystem => FilesystemOptions::default().set(url, options),
+        Scheme::Postgresql => postgresql::Address::parse(url, options, None).map(drop),
         Scheme::Sqs => SqsOptions::default().set(url, options),
         _ if options.is_empty() => Ok(()),
         _ => Err(BrokerError::Url {
             url: RedactedUrl::new(url),
-            reason: "only Redis, SQS and the file system have transport options".to_owned(),
+            reason: "only Redis, PostgreSQL, SQS and the file system have transport options".to_owned(),
         }),
     }
 }
@@ -122,6 +129,7 @@ pub(crate) fn check_tls(url: &str, tls: Option<&TlsOptions>) -> Result<(), Broke
     match scheme(url)? {
         Scheme::RabbitMq => rabbitmq::check_tls(url, tls),
         Scheme::Redis => redis::check_redis_tls(url, tls),
+        Scheme::Postgresql => postgresql::Address::parse(url, &[], tls)?.check_tls(url),
         _ if tls.is_none() => Ok(()),
         Scheme::Sqlite | Scheme::Filesystem => refuse("there is no TLS to a file"),
         Scheme::Sqs => refuse("to AWS there is always TLS; to another endpoint with the transport option is_secure"),
@@ -140,6 +148,7 @@ fn scheme(url: &str) -> Result<Scheme, BrokerError> {
         _ if redis::SCHEMES.contains(&scheme) => Ok(Scheme::Redis),
         _ if sqlite::SCHEMES.contains(&scheme) => Ok(Scheme::Sqlite),
         _ if sqs::SCHEMES.contains(&scheme) => Ok(Scheme::Sqs),
+        _ if postgresql::is_scheme(scheme) => Ok(Scheme::Postgresql),
         filesystem::SCHEME => Ok(Scheme::Filesystem),
         _ => Err(refuse(format!("unknown scheme `{scheme}` (known: {KNOWN})"))),
     }
@@ -165,6 +174,7 @@ mod tests {
             "sqs://key:s%2Fx@",
             "sqs://key:secret@localhost:4566//",
             "filesystem://",
+            "sqla+postgresql://me:x@box/d",
             "memory://",
         ] {
             assert!(check_url(url).is_ok(), "{url}");
@@ -191,7 +201,7 @@ mod tests {
         assert!(check_transport_options("sentinel://a", &named).is_ok());
         assert!(check_transport_options("filesystem://", &options).unwrap_err().to_string().contains("data_folder_in"));
         let refused = check_transport_options("amqp://me:secret@box", &options).unwrap_err().to_string();
-        let reason = "only Redis, SQS and the file system have transport options";
+        let reason = "only Redis, PostgreSQL, SQS and the file system have transport options";
         assert_eq!(refused, format!("broker URL `amqp://me:**@box`: {reason}"));
     }
 

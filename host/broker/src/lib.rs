@@ -13,10 +13,12 @@ mod kombu;
 mod letters;
 mod memory;
 mod port;
+mod postgresql;
 mod rabbitmq;
 mod redis;
 mod servers;
 mod split;
+mod sqlalchemy;
 mod sqlite;
 mod sqs;
 

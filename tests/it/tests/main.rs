@@ -100,6 +100,7 @@ mod sdks;
 mod sharing;
 mod shutdown;
 mod signatures;
+mod sqlalchemy;
 mod sqs;
 mod state;
 mod stories;

@@ -62,7 +62,7 @@ const IMPURE: &[&str] = &[
 
 /// Modules of the ports' crates that are adapters, which one file alone may choose between.
 const ADAPTERS: &[(&str, &[&str])] = &[
-    ("broker", &["filesystem", "memory", "rabbitmq", "redis", "sqlite", "sqs"]),
+    ("broker", &["filesystem", "memory", "postgresql", "rabbitmq", "redis", "sqlite", "sqs"]),
     ("store", &["amqp", "filesystem", "memcached", "memory", "redis", "rpc", "sql", "sqlite"]),
 ];
 

@@ -6,9 +6,8 @@ use std::sync::{Arc, Weak};
 use taskhost_core::QueueName;
 use tracing::warn;
 
-use super::inbox::{End, Inbox};
-use super::rows::Claimed;
 use super::writer::NewConsumer;
+use crate::sqlalchemy::{Claimed, End, Inbox};
 
 /// Most rows that one claim takes, and that wait in an inbox if there is no prefetch.
 const CLAIM_MAX: usize = 256;

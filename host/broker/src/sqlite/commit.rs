@@ -6,10 +6,10 @@ use tracing::info;
 
 use super::claimant::Claimant;
 use super::failure::{Failure, Kind};
-use super::inbox::End;
-use super::rows::{self, Claimed};
+use super::rows;
 use super::thread::{Claims, Thread};
 use super::writer::{Command, Work};
+use crate::sqlalchemy::{Claimed, End};
 
 /// After this long in a transaction nothing is added to it: other processes want to write, too.
 const TRANSACTION_BUDGET: Duration = Duration::from_millis(40);

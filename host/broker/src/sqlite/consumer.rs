@@ -4,17 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use taskhost_core::protocol::envelope;
-use taskhost_core::{DeliveryInfo, HeaderValue, QueueName, Route};
-use tracing::error;
+use taskhost_core::QueueName;
 
-use super::inbox::{End, Inbox};
-use super::is_routable;
-use super::rows::{Claimed, ceil_ms};
 use super::writer::{Work, Writer};
-use crate::port::{
-    BrokerError, Consumer, DELIVERY_COUNT_HEADER, Delivery, PutBack, PutBackFailed, Receipt, Receipts, Token,
-};
+use crate::port::{BrokerError, Consumer, Delivery, PutBack, PutBackFailed, Receipt, Receipts, Token};
+use crate::sqlalchemy::{Claimed, End, Inbox, ceil_ms, row, set_aside};
 
 pub(super) struct SqliteConsumer {
     pub(super) id: u64,
@@ -90,38 +84,18 @@ impl SqliteConsumer {
     /// A payload that is no message can be neither run nor rejected with a reason: it stays in its table,
     /// out of everybody's way.
     fn deliver(&self, row: Claimed) -> Option<Delivery> {
-        let envelope = match envelope::decode(&row.payload) {
-            Ok(envelope) => envelope,
-            Err(reason) => {
-                let (queue, row) = (&self.queue, row.id);
-                error!(
-                    queue.name = %queue, row, error = %reason,
-                    "row {row} of kombu_message, in queue `{queue}`, is no message ({reason}) and is set aside"
-                );
-                self.writer.post(Work::SetAside { consumer: self.id, row });
-                return None;
+        let id = row.id;
+        match row.read(&self.queue) {
+            Ok((message, info)) => {
+                // Row ids are positive.
+                Some(Delivery { message, info, receipt: Receipt::new(Token::Number(id as u64)) })
             }
-        };
-        let mut message = envelope.message;
-        if row.delivery_count > 0 {
-            message.headers.set(DELIVERY_COUNT_HEADER, HeaderValue::Int(row.delivery_count));
+            Err(reason) => {
+                set_aside(&self.queue, id, &reason);
+                self.writer.post(Work::SetAside { consumer: self.id, row: id });
+                None
+            }
         }
-        let route = match is_routable(&envelope.route) {
-            true => envelope.route,
-            // Clients know exchanges that we know nothing of: what is published again goes to the queue.
-            false => Route::queue(&self.queue),
-        };
-        let info = DeliveryInfo::found(self.queue.clone(), route, row.redelivered || envelope.redelivered);
-        // Row ids are positive.
-        Some(Delivery { message, info, receipt: Receipt::new(Token::Number(row.id as u64)) })
-    }
-}
-
-/// The row that a receipt is for.
-fn row(receipt: &Receipt) -> Option<i64> {
-    match receipt.token() {
-        Token::Number(row) => i64::try_from(*row).ok(),
-        Token::Text(_) => None,
     }
 }
 

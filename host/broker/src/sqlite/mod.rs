@@ -9,7 +9,6 @@ mod clock;
 mod commit;
 mod consumer;
 mod failure;
-mod inbox;
 mod rows;
 mod schema;
 #[cfg(test)]
@@ -22,17 +21,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use taskhost_core::protocol::envelope;
-use taskhost_core::{HeaderValue, Publication, Queue, QueueName, RedactedUrl, Route};
+use taskhost_core::{Publication, Queue, QueueName, RedactedUrl, Route};
 use tracing::warn;
 use uuid::Uuid;
 
 use self::consumer::SqliteConsumer;
 use self::failure::Failure;
-use self::inbox::Inbox;
-use self::rows::NewRow;
 use self::writer::{NewConsumer, Work, Writer};
 use crate::port::{Broker, BrokerError, Capabilities, Consumer};
+use crate::sqlalchemy::{Inbox, NewRow, new_row};
 
 pub(crate) use self::address::SCHEMES;
 pub use self::address::sqlite_path;
@@ -196,25 +193,6 @@ impl SqliteBroker {
             })
         })
     }
-}
-
-fn new_row(Publication { message, route }: &Publication) -> Result<NewRow, BrokerError> {
-    if !is_routable(route) {
-        let Route { exchange, routing_key } = route.clone();
-        return Err(BrokerError::Unroutable { exchange, routing_key });
-    }
-    let eta_ms = match message.headers.get("eta") {
-        Some(HeaderValue::Text(eta)) => rows::eta_ms(eta),
-        _ => None,
-    };
-    let payload = envelope::encode(message, route, &Uuid::new_v4().hyphenated().to_string());
-    let priority = message.properties.priority.unwrap_or(0);
-    Ok(NewRow { queue: route.routing_key.clone(), payload, priority, eta_ms })
-}
-
-/// A queue is bound to the default exchange and to one of its own name; there are no others.
-fn is_routable(Route { exchange, routing_key }: &Route) -> bool {
-    (exchange.is_empty() || exchange == routing_key) && QueueName::parse(routing_key).is_ok()
 }
 
 fn queue_error(operation: &'static str, queue: &QueueName, failure: Failure) -> BrokerError {

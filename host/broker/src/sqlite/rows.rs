@@ -10,10 +10,10 @@ use std::collections::VecDeque;
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Result, params};
-use taskhost_core::Timestamp;
 
 use super::clock::LEASE_MS_MAX;
 use crate::port::Acknowledgement;
+use crate::sqlalchemy::{Claimed, NewRow, eta_ms};
 
 /// Most rows that are read, or made due, in one transaction: bounds how long it takes.
 const READ_MAX: u32 = 256;
@@ -23,22 +23,6 @@ const CLAIM_BYTES_MAX: usize = 8 << 20;
 
 /// The owner of a row whose payload is no message: nobody takes it again.
 const UNREADABLE: &str = "unreadable";
-
-/// A row to be inserted.
-pub(super) struct NewRow {
-    pub(super) queue: String,
-    pub(super) payload: String,
-    pub(super) priority: u8,
-    pub(super) eta_ms: Option<i64>,
-}
-
-/// A row that was claimed.
-pub(super) struct Claimed {
-    pub(super) id: i64,
-    pub(super) payload: Vec<u8>,
-    pub(super) redelivered: bool,
-    pub(super) delivery_count: i64,
-}
 
 /// Finds a queue, or makes it.
 pub(super) fn ensure_queue(db: &Connection, name: &str) -> Result<i64> {
@@ -262,34 +246,4 @@ fn read_in(db: &Connection, queue: i64, now_ms: i64) -> Result<VecDeque<Place>> 
     // Stable: within a priority the oldest stays first.
     places.make_contiguous().sort_by_key(|place| -place.priority);
     Ok(places)
-}
-
-/// The time of an `eta` header, rounded up: never early. One without an offset means the client's time
-/// zone, which we do not know; the worker does, and is given the message at once.
-pub(super) fn eta_ms(text: &str) -> Option<i64> {
-    let (_, time) = text.split_once(['T', 't', ' '])?;
-    if !time.ends_with(['Z', 'z']) && !time.contains(['+', '-']) {
-        return None;
-    }
-    Timestamp::parse(text).ok().map(ceil_ms)
-}
-
-/// Milliseconds since the epoch, rounded up.
-pub(super) fn ceil_ms(at: Timestamp) -> i64 {
-    let micros = at.as_micros();
-    micros.div_euclid(1000) + i64::from(micros.rem_euclid(1000) != 0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_eta_counts_only_with_an_offset() {
-        assert_eq!(eta_ms("2026-11-22T10:32:08.348566+00:00"), Some(1_795_343_528_349));
-        assert_eq!(eta_ms("2026-11-22T10:32:08Z"), Some(1_795_343_528_000));
-        assert_eq!(eta_ms("2026-11-22T05:32:08-05:00"), Some(1_795_343_528_000));
-        assert_eq!(eta_ms("2026-11-22T10:32:08.348566"), None);
-        assert_eq!(eta_ms("soon"), None);
-    }
 }

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rusqlite::{Connection, params};
-use taskhost_core::{Message, Timestamp};
+use taskhost_core::protocol::envelope;
+use taskhost_core::{HeaderValue, Message, Route, Timestamp};
 use tempfile::TempDir;
 
 use super::*;

@@ -14,9 +14,9 @@ use super::claimant::Claimant;
 use super::clock::WallClock;
 use super::commit::{SWEEPS_PER_LEASE, now_ms};
 use super::failure::{Failure, Kind};
-use super::inbox::End;
 use super::rows;
 use super::writer::{Command, Work};
+use crate::sqlalchemy::End;
 
 /// How often an idle writer looks whether another process has written something.
 const POLL: Duration = Duration::from_millis(10);

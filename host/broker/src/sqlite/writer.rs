@@ -14,11 +14,10 @@ use taskhost_core::QueueName;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::failure::{Failure, Kind};
-use super::inbox::Inbox;
-use super::rows::NewRow;
 use super::schema;
 use super::thread::Thread;
 use crate::port::Acknowledgement;
+use crate::sqlalchemy::{Inbox, NewRow};
 
 /// Most calls that wait for the writer: a few commits' worth. More wait for room.
 const COMMANDS_MAX: usize = 1024;

@@ -201,6 +201,10 @@ fn default_backend(broker: &SecretUrl) -> SecretUrl {
             SecretUrl::new(url.strip_prefix("sqla+").unwrap_or(url))
         }
         scheme if dial::redis::SCHEMES.contains(&scheme) => broker.clone(),
+        scheme if scheme.starts_with("sqla") => {
+            let url = broker.expose();
+            SecretUrl::new(&format!("db+{}", url.split_once('+').map_or(url, |(_, rest)| rest)))
+        }
         _ => SecretUrl::new("rpc://"),
     }
 }

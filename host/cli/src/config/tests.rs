@@ -258,6 +258,8 @@ fn what_is_signed_needs_all_keys() {
 fn results_are_kept_beside_the_messages_or_sent_back() {
     check(file(""), "result.backend", "sqlite:///host.db (default)");
     check(set("broker_url=sqla+sqlite:////var/x.db"), "result.backend", "sqlite:////var/x.db (default)");
+    let database = "db+postgresql://me:**@box/d (default)";
+    check(set("broker_url=sqla+postgresql://me:secret@box/d"), "result.backend", database);
     check(set("broker_url=amqp://box//"), "result.backend", "rpc:// (default)");
     check(set("broker_url=redis://:secret@box/1"), "result.backend", "redis://:**@box/1 (default)");
 }

@@ -1,16 +1,16 @@
-//! Where the writer puts the rows that it claimed for a consumer.
+//! Where rows are put that were claimed for a consumer.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::rows::Claimed;
+use super::Claimed;
 
-/// Between the writer's thread and one consumer. Its size is bounded by the prefetch, or by what one claim
+/// Between whoever claims and one consumer. Its size is bounded by the prefetch, or by what one claim
 /// takes.
 #[derive(Default)]
-pub(super) struct Inbox {
+pub(crate) struct Inbox {
     state: Mutex<State>,
     arrived: Notify,
 }
@@ -23,7 +23,7 @@ struct State {
 
 /// Why no more rows come.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum End {
+pub(crate) enum End {
     Cancelled,
     Lost(String),
 }
@@ -33,19 +33,19 @@ impl Inbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds rows. Only the writer does, and it knows whether the end has come.
-    pub(super) fn put(&self, rows: Vec<Claimed>) {
+    /// Adds rows. Only whoever claims them does, and knows whether the end has come.
+    pub(crate) fn put(&self, rows: Vec<Claimed>) {
         self.state().rows.extend(rows);
         self.arrived.notify_waiters();
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.state().rows.len()
     }
 
     /// Nothing comes any more. Returns what lies here. The first reason to end stays, but everything can
     /// be lost afterwards.
-    pub(super) fn end(&self, end: End) -> Vec<Claimed> {
+    pub(crate) fn end(&self, end: End) -> Vec<Claimed> {
         let mut state = self.state();
         if state.end.is_none() || end != End::Cancelled {
             state.end = Some(end);
@@ -56,12 +56,12 @@ impl Inbox {
         rows
     }
 
-    pub(super) fn ended(&self) -> Option<End> {
+    pub(crate) fn ended(&self) -> Option<End> {
         self.state().end.clone()
     }
 
     /// Waits until rows are there and takes all of them.
-    pub(super) async fn take(&self) -> Result<Vec<Claimed>, End> {
+    pub(crate) async fn take(&self) -> Result<Vec<Claimed>, End> {
         loop {
             let mut arrived = std::pin::pin!(self.arrived.notified());
             arrived.as_mut().enable();
