@@ -132,7 +132,7 @@ emit([result.id for result in results])
     );
     host.wait_for_count("] succeeded in ", 5);
     memcached.kill();
-    host.wait_for("cannot commit a task");
+    host.wait_for("results wait here, since the result store does not take them");
     memcached.start_again();
     // What was stored before is forgotten; what was not is stored now, and nothing of it ran twice.
     let stored = site.client(&format!(
