@@ -62,4 +62,30 @@ fn messages_of_clients_in_other_languages_are_read() {
     assert_eq!(read, EXPECTED);
 }
 
-const EXPECTED: &[&str] = &[""];
+/// Client and broker: task, args, kwargs, and whether it has an ETA and listens for a reply.
+const EXPECTED: &[&str] = &[
+    r#"celery-node redis: tasks.add [2,3] {}"#,
+    r#"celery-node redis: tasks.add [] {"x":40,"y":2}"#,
+    r#"celery-node amqp: tasks.add [2,3] {}"#,
+    r#"celery-ts redis: tasks.add [2,3] {} listens"#,
+    r#"celery-ts redis: tasks.add [] {"x":40,"y":2} listens"#,
+    r#"celery-ts redis: tasks.add [20,22] {} eta listens"#,
+    r#"celery-ts redis: tasks.echo ["packed ☃"] {} listens"#,
+    r#"celery-ts redis: tasks.echo ["written \u2603"] {} listens"#,
+    r#"celery-ts redis: tasks.add [9007199254740990,1] {} listens"#,
+    r#"celery-ts redis: tasks.echo ["alone"] {} listens"#,
+    r#"celery-ts amqp: tasks.add [2,3] {} listens"#,
+    r#"node-celery redis: tasks.add [2,3] {} listens"#,
+    r#"node-celery redis: tasks.add [] {"x":40,"y":2} listens"#,
+    r#"node-celery redis: tasks.add [20,22] {} eta listens"#,
+    r#"node-celery amqp: tasks.add [2,3] {}"#,
+    r#"gocelery redis: tasks.add [2,3] {} listens"#,
+    r#"gocelery redis: tasks.add [] {"x":40,"y":2} listens"#,
+    r#"gocelery amqp: tasks.add [2,3] {}"#,
+    r#"rusty-celery redis: tasks.add [] {"x":40,"y":2}"#,
+    r#"rusty-celery redis: tasks.add [] {"x":9223372036854775806,"y":1}"#,
+    r#"rusty-celery redis: tasks.add [] {"x":20,"y":22} eta"#,
+    r#"rusty-celery redis: tasks.echo [] {"payload": "written \u2603"}"#,
+    r#"rusty-celery redis: tasks.echo [] {"payload":"naïve ☃ 🦀"}"#,
+    r#"rusty-celery amqp: tasks.add [] {"x":40,"y":2}"#,
+];
