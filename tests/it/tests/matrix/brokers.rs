@@ -9,6 +9,8 @@ use super::{NO, Probe, Row, YES};
 pub(super) const ROWS: &[Row] = &[
     Row { name: "RabbitMQ, classic queues", url: "amqp://", open: || prioritised(Site::open(Engine::RabbitMqRedis)?) },
     Row { name: "RabbitMQ, quorum queues", url: "amqp://", open: quorum },
+    Row { name: "RabbitMQ with TLS", url: "amqps://", open: rabbitmq_with_tls },
+    Row { name: "Qpid Broker-J", url: "amqp://", open: qpid },
     Row { name: "Redis", url: "redis://", open: || prioritised(Site::open(Engine::Redis)?) },
     Row {
         name: "Redis with TLS",
@@ -20,6 +22,14 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row { name: "Redis behind Sentinels", url: "sentinel://", open: sentinels },
     Row { name: "SQS", url: "sqs://", open: sqs },
+    Row {
+        name: "PostgreSQL",
+        url: "sqla+postgresql://",
+        open: || {
+            let database = settings::required(settings::POSTGRESQL)?;
+            Site::on(&database.replacen("db+", "sqla+", 1), &settings::required(settings::REDIS)?)
+        },
+    },
     Row { name: "embedded SQLite", url: "sqlite:///", open: || prioritised(Site::open(Engine::Embedded)?) },
     Row { name: "kombu's folders", url: "filesystem://", open: crate::folders::site },
 ];
@@ -41,6 +51,25 @@ pub(super) const COLUMNS: &[(&str, Probe)] = &[
 fn prioritised(mut site: Site) -> Option<Site> {
     site.celery_settings["task_queue_max_priority"] = json!(10);
     site.write("host.toml", "[task]\nqueue_max_priority = 10\n");
+    Some(site)
+}
+
+/// Clients and the host are told of TLS by settings.
+fn rabbitmq_with_tls() -> Option<Site> {
+    let url = settings::required(settings::AMQPS)?.replace("amqps://", "amqp://");
+    let mut site = Site::on(&url, &settings::required(settings::REDIS)?)?;
+    let root = settings::required_path(settings::CERTIFICATES)?.join("ca.pem");
+    site.celery_settings = json!({ "broker_use_ssl": { "ca_certs": root }, "task_queue_max_priority": 10 });
+    let ours = format!("[broker]\nuse_ssl = {{ ca_certs = {root:?} }}\n[task]\nqueue_max_priority = 10\n");
+    site.write("host.toml", &ours);
+    Some(site)
+}
+
+/// A worker has been there before the first client, since what would be published before is lost.
+fn qpid() -> Option<Site> {
+    let mut site = Site::on(&settings::required(settings::QPID)?, &settings::required(settings::REDIS)?)?;
+    site.celery_settings = json!({ "broker_transport_options": { "confirm_publish": true } });
+    assert!(site.host(&[]).stop().success());
     Some(site)
 }
 
