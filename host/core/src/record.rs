@@ -122,6 +122,29 @@ pub struct ResultRecord {
     pub usage: Option<Usage>,
 }
 
+/// Why a client gets a failure though its task ended well: the store takes no such result.
+const REFUSED: &str = "ResultRefused";
+
+impl ResultRecord {
+    /// The failure in place of a final result that the store will never take, so that whoever waits hears of it: without
+    /// what may be too much for the store. None if nobody waits, or if this is such a failure.
+    pub fn refused(&self, reason: &str) -> Option<Self> {
+        let is_refused = matches!(&self.result, ResultValue::Exception(exception) if exception.kind == REFUSED);
+        if !self.state.is_ready() || is_refused {
+            return None;
+        }
+        let text = format!("the result store does not take the result of the task: {reason}");
+        Some(Self {
+            state: State::Failure,
+            result: ResultValue::Exception(Exception::new("taskhost.errors", REFUSED, [Json::text(&text)])),
+            traceback: None,
+            children: Json::empty_list(),
+            call: None,
+            ..self.clone()
+        })
+    }
+}
+
 /// The call that a result belongs to (celery/backends/base.py `_get_result_meta`). What is none is stored
 /// as null.
 #[derive(Debug, Clone, PartialEq, Default)]

@@ -19,9 +19,7 @@ use dial::database::PoolOptions;
 use taskhost_core::chord::ChordStyle;
 use taskhost_core::protocol::codec::Format;
 use taskhost_core::protocol::document;
-use taskhost_core::record::ResultValue;
-use taskhost_core::{Exception, Json, RedactedUrl, ResultRecord, State, StoredResult, TaskId, Timestamp};
-use tracing::warn;
+use taskhost_core::{Json, RedactedUrl, ResultRecord, State, StoredResult, TaskId, Timestamp};
 
 pub(crate) use self::driver::sqlite::file;
 use self::driver::{Driver, MysqlDriver, PostgresqlDriver, SqliteDriver};
@@ -165,30 +163,6 @@ impl SqlStore {
         }
     }
 
-    /// Whoever waits for a result that the database refuses hears that, instead of waiting for ever. What cannot be
-    /// said either keeps its error.
-    async fn put_refused(&self, records: &[ResultRecord], answers: &mut [Result<(), Cause>]) {
-        let is_refused = |record: &ResultRecord, answer: &Result<(), Cause>| {
-            record.state.is_ready() && answer.as_ref().is_err_and(|cause| !cause.transient)
-        };
-        let places: Vec<usize> = (0..records.len()).filter(|at| is_refused(&records[*at], &answers[*at])).collect();
-        let failures = places.iter().filter_map(|at| {
-            let cause = answers[*at].as_ref().err()?;
-            let record = &records[*at];
-            warn!(task.id = %record.id, "the result of {} is stored as a failure: {cause}", record.id);
-            Some(self.row(&refused(record, cause)))
-        });
-        let failures: Vec<Row> = failures.collect();
-        if failures.is_empty() {
-            return;
-        }
-        for (at, answer) in places.into_iter().zip(self.put_rows(Which::Tasks, failures).await) {
-            if answer.is_ok() {
-                answers[at] = Ok(());
-            }
-        }
-    }
-
     /// Writes rows of which a key may come several times, and answers for each.
     async fn put_rows(&self, which: Which, rows: Vec<Row>) -> Vec<Result<(), Cause>> {
         let table = self.layout.table(which);
@@ -212,19 +186,6 @@ impl SqlStore {
     }
 }
 
-/// The failure in place of a result that the database will never take: without what may be too much for a column.
-fn refused(record: &ResultRecord, cause: &Cause) -> ResultRecord {
-    let text = format!("the database does not take the result of the task: {cause}");
-    ResultRecord {
-        state: State::Failure,
-        result: ResultValue::Exception(Exception::new("taskhost.errors", "ResultRefused", [Json::text(&text)])),
-        traceback: None,
-        children: Json::empty_list(),
-        call: None,
-        ..record.clone()
-    }
-}
-
 fn layout(options: &DatabaseOptions) -> Arc<dyn Layout> {
     match options.is_django {
         true => Arc::new(DjangoTables::new()),
@@ -240,8 +201,7 @@ fn unreachable(url: RedactedUrl, cause: Cause) -> StoreError {
 impl ResultStore for SqlStore {
     async fn put(&self, records: &[ResultRecord]) -> Vec<Result<(), StoreError>> {
         let rows = records.iter().map(|record| self.row(record)).collect();
-        let mut answers = self.put_rows(Which::Tasks, rows).await;
-        self.put_refused(records, &mut answers).await;
+        let answers = self.put_rows(Which::Tasks, rows).await;
         records
             .iter()
             .zip(answers)

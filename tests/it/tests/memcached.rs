@@ -25,10 +25,11 @@ slow = send("tasks.sleep", 1.0)
 until(lambda: slow.state == "STARTED", "it is started")
 get(slow)
 slow.forget()
-emit([same, failed["type"], failed["args"], states(send("tasks.add", 1, 1))[-1], app.AsyncResult(slow.id).state])
+large = fails("tasks.echo", "x" * 2_000_000)
+emit([same, failed["type"], failed["args"], large["type"], states(send("tasks.add", 1, 1))[-1], app.AsyncResult(slow.id).state])
 "#;
     let all = vec![true; 6];
-    assert_eq!(site.client(code), json!([all, "ValueError", ["no"], "SUCCESS", "PENDING"]));
+    assert_eq!(site.client(code), json!([all, "ValueError", ["no"], "ResultRefused", "SUCCESS", "PENDING"]));
     let called = site.command(&["call", "tasks.add", "--args", "[2, 3]", "--queue", site.queue(), "--wait"]);
     assert!(called.success().out.contains('5'));
 }

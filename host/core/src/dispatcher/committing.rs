@@ -165,8 +165,11 @@ impl Dispatcher {
             }
             // Nobody takes the errbacks; that their chord is over has yet to be said.
             _ if failed_after_records(&settlement) && !settlement.after.is_empty() => settlement.after.clear(),
-            // The store will never take it. The task ran, so its message must not come back.
-            _ if !settlement.records.is_empty() => settlement.records.clear(),
+            // The store will never take it. The task ran, so its message must not come back, and who waits hears why.
+            _ if !settlement.records.is_empty() => {
+                let refused = settlement.records.iter().filter_map(|record| record.refused(&failure.reason));
+                settlement.records = refused.collect();
+            }
             _ => settlement.chord.clear(),
         }
         self.commit(delivery, commit, settlement, lost, actions);

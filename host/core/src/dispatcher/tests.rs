@@ -13,6 +13,7 @@ use crate::name::NodeName;
 use crate::outcome::{Outcome, RetryDelay, RetryRequest, Trap};
 use crate::protocol::content::Json;
 use crate::rate::{Rate, RateScope};
+use crate::record::{ResultValue, State};
 use crate::request::DecodeError;
 use crate::settle::{ChordStep, Settlement, Step};
 use crate::task::{Disposition, TaskOptions};
@@ -672,6 +673,30 @@ fn what_is_published_again_says_so() {
     let failed = CommitFailure { remaining, transient: true, wait: None, reason: "lost".to_owned() };
     bench.step(NOW, Input::CommitFailed(DeliveryId(1), Box::new(failed)), "wake at 100");
     bench.step(at(100), Input::Due, "commit 1: publish again, RETRY, ack");
+}
+
+#[test]
+fn who_waits_for_a_result_that_the_store_refuses_hears_of_it_once() {
+    let mut bench = Bench(dispatcher(1));
+    bench.step(NOW, received(1, "tasks.add", "a"), "start 1 as 1");
+    let mut actions = bench.0.handle(success(1), NOW);
+    let mut refuse = |actions: &mut Vec<Action>| {
+        let Some(Action::Commit(_, remaining)) = actions.pop() else { panic!("no commit") };
+        let failed = CommitFailure { remaining, transient: false, wait: None, reason: "too large".to_owned() };
+        *actions = bench.0.handle(Input::CommitFailed(DeliveryId(1), Box::new(failed)), NOW);
+        match &actions[..] {
+            [Action::Commit(_, settlement)] => (settlement.records.clone(), settlement.acknowledgement),
+            other => panic!("{other:?}"),
+        }
+    };
+    let (records, acknowledgement) = refuse(&mut actions);
+    assert_eq!(acknowledgement, Some(Acknowledgement::Ack));
+    let [record] = &records[..] else { panic!("{records:?}") };
+    let ResultValue::Exception(exception) = &record.result else { panic!("{record:?}") };
+    assert_eq!((&record.state, &*exception.kind), (&State::Failure, "ResultRefused"));
+    assert!(exception.arguments.as_str().contains("too large"), "{}", exception.arguments);
+    // A store that does not take this either takes nothing.
+    assert_eq!(refuse(&mut actions), (Vec::new(), Some(Acknowledgement::Ack)));
 }
 
 #[test]
