@@ -66,8 +66,9 @@ pub(crate) struct SettingsArgs {
 /// Options of commands that talk to a broker.
 #[derive(Debug, Args, Default)]
 pub(crate) struct BrokerArgs {
-    /// Where tasks are: amqp://user:password@host// for RabbitMQ, redis://:password@host/0, or
-    /// sqlite:///FILE [default: sqlite:///host.db]
+    /// Where tasks are: amqp(s)://user:password@host// for RabbitMQ, redis(s)://:password@host/0,
+    /// sentinel://, sqs://, sqla+postgresql://, filesystem:// or sqlite:///FILE; several with `;`
+    /// stand in for each other [default: sqlite:///host.db]
     #[arg(short, long, value_name = "URL")]
     pub(crate) broker: Option<String>,
 }
@@ -75,7 +76,8 @@ pub(crate) struct BrokerArgs {
 /// Options of commands that read or write results.
 #[derive(Debug, Args, Default)]
 pub(crate) struct BackendArgs {
-    /// Where results are: redis://:password@host/0, sqlite:///FILE, rpc:// or disabled://
+    /// Where results are: redis(s)://:password@host/0, sentinel://, db+postgresql://, db+mysql://,
+    /// db+sqlite:///FILE, cache+memcached://, file:///DIR, rpc://, amqp:// or disabled://
     /// [default: the broker itself, or rpc:// with RabbitMQ]
     #[arg(short, long, value_name = "URL")]
     pub(crate) result_backend: Option<String>,

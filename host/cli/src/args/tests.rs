@@ -78,11 +78,15 @@ fn help_of_run() {
                   --metrics <ADDR>
                       Serve metrics for Prometheus at this address, such as 127.0.0.1:9464
               -b, --broker <URL>
-                      Where tasks are: amqp://user:password@host// for RabbitMQ,
-                      redis://:password@host/0, or sqlite:///FILE [default: sqlite:///host.db]
+                      Where tasks are: amqp(s)://user:password@host// for RabbitMQ,
+                      redis(s)://:password@host/0, sentinel://, sqs://, sqla+postgresql://,
+                      filesystem:// or sqlite:///FILE; several with `;` stand in for each other
+                      [default: sqlite:///host.db]
               -r, --result-backend <URL>
-                      Where results are: redis://:password@host/0, sqlite:///FILE, rpc:// or
-                      disabled:// [default: the broker itself, or rpc:// with RabbitMQ]
+                      Where results are: redis(s)://:password@host/0, sentinel://,
+                      db+postgresql://, db+mysql://, db+sqlite:///FILE, cache+memcached://,
+                      file:///DIR, rpc://, amqp:// or disabled:// [default: the broker itself,
+                      or rpc:// with RabbitMQ]
               -Q, --queues <NAMES>
                       Queues to take tasks from, with commas between them [default: those of
                       [queues] in the configuration, or celery]
@@ -176,12 +180,16 @@ fn help_of_call() {
                   --id <ID>               Id of the call [default: a new UUID]
                   --wait[=<TIME>]         Wait for the result, at most this time if one is given
                                           (as --wait=30s)
-              -b, --broker <URL>          Where tasks are: amqp://user:password@host// for
-                                          RabbitMQ, redis://:password@host/0, or sqlite:///FILE
-                                          [default: sqlite:///host.db]
-              -r, --result-backend <URL>  Where results are: redis://:password@host/0,
-                                          sqlite:///FILE, rpc:// or disabled:// [default: the
-                                          broker itself, or rpc:// with RabbitMQ]
+              -b, --broker <URL>          Where tasks are: amqp(s)://user:password@host// for
+                                          RabbitMQ, redis(s)://:password@host/0, sentinel://,
+                                          sqs://, sqla+postgresql://, filesystem:// or
+                                          sqlite:///FILE; several with `;` stand in for each
+                                          other [default: sqlite:///host.db]
+              -r, --result-backend <URL>  Where results are: redis(s)://:password@host/0,
+                                          sentinel://, db+postgresql://, db+mysql://,
+                                          db+sqlite:///FILE, cache+memcached://, file:///DIR,
+                                          rpc://, amqp:// or disabled:// [default: the broker
+                                          itself, or rpc:// with RabbitMQ]
                   --config <FILE>         Configuration file [default: host.toml, if there is
                                           one]
                   --set <NAME=VALUE>      Any setting by its name, such as task_acks_late=false;
@@ -213,12 +221,16 @@ fn help_of_result() {
                   --wait[=<TIME>]         Wait for the result, at most this time if one is given
                                           (as --wait=30s)
                   --json                  Print one JSON object instead of text
-              -b, --broker <URL>          Where tasks are: amqp://user:password@host// for
-                                          RabbitMQ, redis://:password@host/0, or sqlite:///FILE
-                                          [default: sqlite:///host.db]
-              -r, --result-backend <URL>  Where results are: redis://:password@host/0,
-                                          sqlite:///FILE, rpc:// or disabled:// [default: the
-                                          broker itself, or rpc:// with RabbitMQ]
+              -b, --broker <URL>          Where tasks are: amqp(s)://user:password@host// for
+                                          RabbitMQ, redis(s)://:password@host/0, sentinel://,
+                                          sqs://, sqla+postgresql://, filesystem:// or
+                                          sqlite:///FILE; several with `;` stand in for each
+                                          other [default: sqlite:///host.db]
+              -r, --result-backend <URL>  Where results are: redis(s)://:password@host/0,
+                                          sentinel://, db+postgresql://, db+mysql://,
+                                          db+sqlite:///FILE, cache+memcached://, file:///DIR,
+                                          rpc://, amqp:// or disabled:// [default: the broker
+                                          itself, or rpc:// with RabbitMQ]
                   --config <FILE>         Configuration file [default: host.toml, if there is
                                           one]
                   --set <NAME=VALUE>      Any setting by its name, such as task_acks_late=false;
@@ -349,9 +361,11 @@ fn help_of_purge() {
               -Q, --queues <NAMES>    Queues to empty, with commas between them [default:
                                       celery]
               -f, --force             Do not ask
-              -b, --broker <URL>      Where tasks are: amqp://user:password@host// for RabbitMQ,
-                                      redis://:password@host/0, or sqlite:///FILE [default:
-                                      sqlite:///host.db]
+              -b, --broker <URL>      Where tasks are: amqp(s)://user:password@host// for
+                                      RabbitMQ, redis(s)://:password@host/0, sentinel://,
+                                      sqs://, sqla+postgresql://, filesystem:// or
+                                      sqlite:///FILE; several with `;` stand in for each other
+                                      [default: sqlite:///host.db]
                   --config <FILE>     Configuration file [default: host.toml, if there is one]
                   --set <NAME=VALUE>  Any setting by its name, such as task_acks_late=false; may
                                       be repeated. `host config --help` lists them
@@ -396,9 +410,11 @@ fn help_of_dead() {
               -Q, --queues <NAMES>    Queues whose dead letters are meant, with commas between
                                       them [default: celery]
                   --parked            Parked messages instead: those whose task no plugin has
-              -b, --broker <URL>      Where tasks are: amqp://user:password@host// for RabbitMQ,
-                                      redis://:password@host/0, or sqlite:///FILE [default:
-                                      sqlite:///host.db]
+              -b, --broker <URL>      Where tasks are: amqp(s)://user:password@host// for
+                                      RabbitMQ, redis(s)://:password@host/0, sentinel://,
+                                      sqs://, sqla+postgresql://, filesystem:// or
+                                      sqlite:///FILE; several with `;` stand in for each other
+                                      [default: sqlite:///host.db]
                   --config <FILE>     Configuration file [default: host.toml, if there is one]
                   --set <NAME=VALUE>  Any setting by its name, such as task_acks_late=false; may
                                       be repeated. `host config --help` lists them
@@ -427,9 +443,11 @@ fn help_of_dead() {
               -Q, --queues <NAMES>    Queues whose dead letters are meant, with commas between
                                       them [default: celery]
                   --parked            Parked messages instead: those whose task no plugin has
-              -b, --broker <URL>      Where tasks are: amqp://user:password@host// for RabbitMQ,
-                                      redis://:password@host/0, or sqlite:///FILE [default:
-                                      sqlite:///host.db]
+              -b, --broker <URL>      Where tasks are: amqp(s)://user:password@host// for
+                                      RabbitMQ, redis(s)://:password@host/0, sentinel://,
+                                      sqs://, sqla+postgresql://, filesystem:// or
+                                      sqlite:///FILE; several with `;` stand in for each other
+                                      [default: sqlite:///host.db]
                   --config <FILE>     Configuration file [default: host.toml, if there is one]
                   --set <NAME=VALUE>  Any setting by its name, such as task_acks_late=false; may
                                       be repeated. `host config --help` lists them
@@ -451,9 +469,11 @@ fn help_of_dead() {
               -Q, --queues <NAMES>    Queues whose dead letters are meant, with commas between
                                       them [default: celery]
                   --parked            Parked messages instead: those whose task no plugin has
-              -b, --broker <URL>      Where tasks are: amqp://user:password@host// for RabbitMQ,
-                                      redis://:password@host/0, or sqlite:///FILE [default:
-                                      sqlite:///host.db]
+              -b, --broker <URL>      Where tasks are: amqp(s)://user:password@host// for
+                                      RabbitMQ, redis(s)://:password@host/0, sentinel://,
+                                      sqs://, sqla+postgresql://, filesystem:// or
+                                      sqlite:///FILE; several with `;` stand in for each other
+                                      [default: sqlite:///host.db]
                   --config <FILE>     Configuration file [default: host.toml, if there is one]
                   --set <NAME=VALUE>  Any setting by its name, such as task_acks_late=false; may
                                       be repeated. `host config --help` lists them
@@ -475,9 +495,11 @@ fn help_of_dead() {
               -Q, --queues <NAMES>    Queues whose dead letters are meant, with commas between
                                       them [default: celery]
                   --parked            Parked messages instead: those whose task no plugin has
-              -b, --broker <URL>      Where tasks are: amqp://user:password@host// for RabbitMQ,
-                                      redis://:password@host/0, or sqlite:///FILE [default:
-                                      sqlite:///host.db]
+              -b, --broker <URL>      Where tasks are: amqp(s)://user:password@host// for
+                                      RabbitMQ, redis(s)://:password@host/0, sentinel://,
+                                      sqs://, sqla+postgresql://, filesystem:// or
+                                      sqlite:///FILE; several with `;` stand in for each other
+                                      [default: sqlite:///host.db]
                   --config <FILE>     Configuration file [default: host.toml, if there is one]
                   --set <NAME=VALUE>  Any setting by its name, such as task_acks_late=false; may
                                       be repeated. `host config --help` lists them
@@ -504,11 +526,15 @@ fn help_of_config() {
                   --metrics <ADDR>
                       Serve metrics for Prometheus at this address, such as 127.0.0.1:9464
               -b, --broker <URL>
-                      Where tasks are: amqp://user:password@host// for RabbitMQ,
-                      redis://:password@host/0, or sqlite:///FILE [default: sqlite:///host.db]
+                      Where tasks are: amqp(s)://user:password@host// for RabbitMQ,
+                      redis(s)://:password@host/0, sentinel://, sqs://, sqla+postgresql://,
+                      filesystem:// or sqlite:///FILE; several with `;` stand in for each other
+                      [default: sqlite:///host.db]
               -r, --result-backend <URL>
-                      Where results are: redis://:password@host/0, sqlite:///FILE, rpc:// or
-                      disabled:// [default: the broker itself, or rpc:// with RabbitMQ]
+                      Where results are: redis(s)://:password@host/0, sentinel://,
+                      db+postgresql://, db+mysql://, db+sqlite:///FILE, cache+memcached://,
+                      file:///DIR, rpc://, amqp:// or disabled:// [default: the broker itself,
+                      or rpc:// with RabbitMQ]
               -Q, --queues <NAMES>
                       Queues to take tasks from, with commas between them [default: those of
                       [queues] in the configuration, or celery]
@@ -618,9 +644,11 @@ fn help_of_status() {
                                          [default: all]
               -j, --json                 Print one JSON object: names of workers with their
                                          answers
-              -b, --broker <URL>         Where tasks are: amqp://user:password@host// for
-                                         RabbitMQ, redis://:password@host/0, or sqlite:///FILE
-                                         [default: sqlite:///host.db]
+              -b, --broker <URL>         Where tasks are: amqp(s)://user:password@host// for
+                                         RabbitMQ, redis(s)://:password@host/0, sentinel://,
+                                         sqs://, sqla+postgresql://, filesystem:// or
+                                         sqlite:///FILE; several with `;` stand in for each
+                                         other [default: sqlite:///host.db]
                   --config <FILE>        Configuration file [default: host.toml, if there is
                                          one]
                   --set <NAME=VALUE>     Any setting by its name, such as task_acks_late=false;
@@ -658,9 +686,11 @@ fn help_of_inspect() {
                                          [default: all]
               -j, --json                 Print one JSON object: names of workers with their
                                          answers
-              -b, --broker <URL>         Where tasks are: amqp://user:password@host// for
-                                         RabbitMQ, redis://:password@host/0, or sqlite:///FILE
-                                         [default: sqlite:///host.db]
+              -b, --broker <URL>         Where tasks are: amqp(s)://user:password@host// for
+                                         RabbitMQ, redis(s)://:password@host/0, sentinel://,
+                                         sqs://, sqla+postgresql://, filesystem:// or
+                                         sqlite:///FILE; several with `;` stand in for each
+                                         other [default: sqlite:///host.db]
                   --config <FILE>        Configuration file [default: host.toml, if there is
                                          one]
                   --set <NAME=VALUE>     Any setting by its name, such as task_acks_late=false;
@@ -729,9 +759,11 @@ fn help_of_control() {
                                          [default: all]
               -j, --json                 Print one JSON object: names of workers with their
                                          answers
-              -b, --broker <URL>         Where tasks are: amqp://user:password@host// for
-                                         RabbitMQ, redis://:password@host/0, or sqlite:///FILE
-                                         [default: sqlite:///host.db]
+              -b, --broker <URL>         Where tasks are: amqp(s)://user:password@host// for
+                                         RabbitMQ, redis(s)://:password@host/0, sentinel://,
+                                         sqs://, sqla+postgresql://, filesystem:// or
+                                         sqlite:///FILE; several with `;` stand in for each
+                                         other [default: sqlite:///host.db]
                   --config <FILE>        Configuration file [default: host.toml, if there is
                                          one]
                   --set <NAME=VALUE>     Any setting by its name, such as task_acks_late=false;
@@ -797,31 +829,33 @@ fn help_of_events() {
     check_help(
         &["events"],
         expect![[r#"
-        Show what happens to workers and tasks, as it happens
+            Show what happens to workers and tasks, as it happens
 
-        Usage: host events [OPTIONS]
+            Usage: host events [OPTIONS]
 
-        Options:
-          -d, --dump              Print one line for people for each event; this is so
-                                  without it, too
-          -j, --json              Print each event as one line of JSON
-          -E, --enable            Tell all workers first to send events of tasks, as `host
-                                  control enable_events` does
-          -b, --broker <URL>      Where tasks are: amqp://user:password@host// for RabbitMQ,
-                                  redis://:password@host/0, or sqlite:///FILE [default:
-                                  sqlite:///host.db]
-              --config <FILE>     Configuration file [default: host.toml, if there is one]
-              --set <NAME=VALUE>  Any setting by its name, such as task_acks_late=false; may
-                                  be repeated. `host config --help` lists them
-          -h, --help              Print help
+            Options:
+              -d, --dump              Print one line for people for each event; this is so
+                                      without it, too
+              -j, --json              Print each event as one line of JSON
+              -E, --enable            Tell all workers first to send events of tasks, as `host
+                                      control enable_events` does
+              -b, --broker <URL>      Where tasks are: amqp(s)://user:password@host// for
+                                      RabbitMQ, redis(s)://:password@host/0, sentinel://,
+                                      sqs://, sqla+postgresql://, filesystem:// or
+                                      sqlite:///FILE; several with `;` stand in for each other
+                                      [default: sqlite:///host.db]
+                  --config <FILE>     Configuration file [default: host.toml, if there is one]
+                  --set <NAME=VALUE>  Any setting by its name, such as task_acks_late=false; may
+                                      be repeated. `host config --help` lists them
+              -h, --help              Print help
 
-        Examples:
-          host events -b amqp://guest:guest@localhost//
-              Workers always tell that they are up, and of tasks only if they were started
-              with -E or told so.
-          host events -E --json | jq 'select(.type == "task-failed")'
-              Ctrl-C ends it.
-    "#]],
+            Examples:
+              host events -b amqp://guest:guest@localhost//
+                  Workers always tell that they are up, and of tasks only if they were started
+                  with -E or told so.
+              host events -E --json | jq 'select(.type == "task-failed")'
+                  Ctrl-C ends it.
+        "#]],
     );
 }
 

@@ -32,8 +32,8 @@ pub(super) async fn ask(config: &Config, remote: &RemoteArgs, question: &Questio
     let missing = missing.join(", ");
     if replies.is_empty() {
         let error = anyhow!("no worker {missing} runs here, and the broker {} reaches only queues", config.broker.url);
-        let hint =
-            "run it where the worker was started, and name the worker with -d; RabbitMQ and Redis reach all workers";
+        let hint = "run it where the worker was started, and name the worker with -d; RabbitMQ, Redis and kombu's \
+                    folders reach all workers";
         return Err(Failure::unavailable(error).hint(hint));
     }
     if !missing.is_empty() {
