@@ -2,8 +2,9 @@
 //!
 //! Knows no database: which options there are, and what they mean, is said beside each.
 
-use std::borrow::Cow;
 use std::time::Duration;
+
+use crate::percent::decoded;
 
 /// `[user[:password]@][host][:port][/database][?option=value&...]`, undone from percent-encoding
 /// (sqlalchemy/engine/url.py `_parse_url`).
@@ -61,24 +62,6 @@ fn given(text: Option<&str>) -> Result<Option<String>, String> {
         None | Some("") => Ok(None),
         Some(text) => Ok(Some(decoded(text)?.into_owned())),
     }
-}
-
-/// Undoes percent-encoding.
-fn decoded(text: &str) -> Result<Cow<'_, str>, String> {
-    let broken = || "broken percent-encoding".to_owned();
-    if !text.contains('%') {
-        return Ok(Cow::Borrowed(text));
-    }
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once('%') {
-        bytes.extend_from_slice(before.as_bytes());
-        let digits = after.get(..2).ok_or_else(broken)?;
-        bytes.push(u8::from_str_radix(digits, 16).map_err(|_| broken())?);
-        rest = &after[2..];
-    }
-    bytes.extend_from_slice(rest.as_bytes());
-    Ok(Cow::Owned(String::from_utf8(bytes).map_err(|_| broken())?))
 }
 
 /// A whole number of seconds, or with a fraction, that is not zero.

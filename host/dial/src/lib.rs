@@ -4,6 +4,7 @@
 
 pub mod database;
 pub mod mysql;
+pub mod percent;
 pub mod postgresql;
 pub mod redis;
 pub mod tls;

@@ -1,10 +1,10 @@
 //! Reads SQS URLs as kombu does: credentials before the `@`, an endpoint behind it if it is not AWS.
 
-use std::borrow::Cow;
+use dial::percent::decoded;
+use taskhost_core::RedactedUrl;
 
 use super::options::SqsOptions;
 use crate::port::BrokerError;
-use taskhost_core::RedactedUrl;
 
 /// The scheme that is ours.
 pub(crate) const SCHEMES: [&str; 1] = ["sqs"];
@@ -61,24 +61,6 @@ fn target(rest: &str, options: &mut SqsOptions) -> Result<Target, String> {
     let pairs: Vec<_> = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
     options.set_all(&pairs)?;
     Ok(Target { credentials, host: Some(host.to_owned()).filter(|host| !host.is_empty()) })
-}
-
-/// Undoes percent-encoding. Nothing of the text is repeated in an error: it may be a secret.
-fn decoded(text: &str) -> Result<Cow<'_, str>, String> {
-    if !text.contains('%') {
-        return Ok(Cow::Borrowed(text));
-    }
-    let broken = || "broken percent-encoding".to_owned();
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once('%') {
-        bytes.extend_from_slice(before.as_bytes());
-        let digits = after.get(..2).ok_or_else(broken)?;
-        bytes.push(u8::from_str_radix(digits, 16).map_err(|_| broken())?);
-        rest = &after[2..];
-    }
-    bytes.extend_from_slice(rest.as_bytes());
-    Ok(Cow::Owned(String::from_utf8(bytes).map_err(|_| broken())?))
 }
 
 #[cfg(test)]

@@ -2,9 +2,9 @@
 //!
 //! Options that say nothing about how the server is reached are handed on.
 
-use std::borrow::Cow;
 use std::path::PathBuf;
 
+use crate::percent::decoded;
 use crate::redis::{OpenError, Options};
 
 /// The schemes of all that is read here.
@@ -208,24 +208,6 @@ fn database(text: &str) -> Result<u32, String> {
         "" => Ok(0),
         number => number.parse().map_err(|_| format!("`{number}` is not the number of a database")),
     }
-}
-
-/// Undoes percent-encoding.
-fn decoded(text: &str) -> Result<Cow<'_, str>, String> {
-    if !text.contains('%') {
-        return Ok(Cow::Borrowed(text));
-    }
-    let broken = || "broken percent-encoding".to_owned();
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once('%') {
-        bytes.extend_from_slice(before.as_bytes());
-        let digits = after.get(..2).ok_or_else(broken)?;
-        bytes.push(u8::from_str_radix(digits, 16).map_err(|_| broken())?);
-        rest = &after[2..];
-    }
-    bytes.extend_from_slice(rest.as_bytes());
-    Ok(Cow::Owned(String::from_utf8(bytes).map_err(|_| broken())?))
 }
 
 #[cfg(test)]
