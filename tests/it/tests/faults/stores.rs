@@ -1,6 +1,8 @@
 //! Each result store down while tasks run: they run on within bounds, and once it is back every result is there, each
 //! task has run once, and nothing is left in the queue.
 
+use std::fs;
+
 use it::settings::{AMQP, required};
 use it::{Host, Server, Site};
 use serde_json::json;
@@ -96,6 +98,24 @@ file.execute("BEGIN EXCLUSIVE")
     host.wait_for("results wait here");
     site.write("unlock", "");
     assert_eq!(locker.finish(), json!("unlocked"));
+    assert_eq!(site.client(&code(READ, TASKS)), json!(21));
+    ran_once(&site, &host, TASKS);
+    assert!(host.stop().success());
+}
+
+#[test]
+fn a_folder_that_is_away_is_waited_for() {
+    let Some(broker) = required(AMQP) else { return };
+    let Some(mut site) = Site::on(&broker, "") else { return };
+    let (folder, away) = (site.path("results"), site.path("away"));
+    fs::create_dir(&folder).expect("a folder of the site");
+    site.backend = format!("file://{}", folder.display());
+    let mut host = site.host(&["-c", "2"]);
+    assert_eq!(site.client("emit(call('tasks.add', 1, 1))"), json!(2));
+    fs::rename(&folder, &away).expect("it is there");
+    assert_eq!(site.client(&code(PUBLISH, TASKS)), json!("published"));
+    host.wait_for("results wait here");
+    fs::rename(&away, &folder).expect("it was moved");
     assert_eq!(site.client(&code(READ, TASKS)), json!(21));
     ran_once(&site, &host, TASKS);
     assert!(host.stop().success());
