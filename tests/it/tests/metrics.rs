@@ -105,6 +105,8 @@ fn a_worker_is_ready_while_it_has_its_broker_and_until_it_stops() {
     host.wait_for("Connected again");
     let back = ask(&site, &host, "emit(until(lambda: ready()[0] == 200 and ready(), 'it is ready again'))");
     assert_eq!(back, json!([200, "it takes tasks"]));
+    // Its mailbox has a connection of its own.
+    ask(&site, &host, "until(lambda: value('taskhost_remote_control') == 1, 'it hears commands again')");
 
     // Ready or not, quiet, queues that are paused, and whether remote control works.
     let after = |words: &[&str], expected: Value| {

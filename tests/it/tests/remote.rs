@@ -154,7 +154,7 @@ fn the_options_of_the_transport_and_names_of_exchanges_are_those_of_python() {
 #[test]
 fn without_a_worker_the_embedded_file_says_that_it_cannot() {
     let Some(site) = Site::open(Engine::Embedded) else { return };
-    site.bare_command(&["events"]).refused(&["reaches only queues", "RabbitMQ or Redis"]);
+    site.bare_command(&["events"]).refused(&["reaches only queues", "RabbitMQ, Redis or kombu's folders"]);
     let ended = site.bare_command(&["inspect", "ping"]);
     assert_eq!(ended.status.code(), Some(69), "{}", ended.err);
     ended.refused(&["no worker taskhost@", "runs here", "reaches only queues"]);
