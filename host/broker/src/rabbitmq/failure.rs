@@ -73,6 +73,14 @@ impl Failure {
         }
     }
 
+    /// The other end has closed its socket.
+    pub(super) fn is_hang_up(&self) -> bool {
+        use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+        let Self::Amqp(error) = self else { return false };
+        let ErrorKind::IOError(error) = error.kind() else { return false };
+        matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
+    }
+
     /// True if the same may work later. What the broker itself refuses will be refused again, unless it
     /// was in use, had no resources or was shutting down.
     pub(super) fn is_transient(&self) -> bool {

@@ -291,7 +291,15 @@ impl Connector {
         let name = format!("{} ({what})", self.options.node);
         let properties = ConnectionProperties::default().with_connection_name(name.into());
         let opened = socket::connect(self.address.uri.clone(), self.tls.clone(), properties, self.deadline()).await;
-        opened.map_err(|failure| self.failed(failure))
+        opened.map_err(|failure| match self.address.tls.as_ref().is_some_and(|tls| tls.certfile.is_none()) {
+            // What a server says of a certificate that is missing may be lost when it hangs up.
+            true if failure.is_hang_up() => {
+                let source =
+                    format!("{failure}; if it wants to see a certificate, ssl_certfile and ssl_keyfile name it");
+                BrokerError::Connect { url: self.url.clone(), source: source.into(), transient: true }
+            }
+            _ => self.failed(failure),
+        })
     }
 
     /// How long connecting may take.
