@@ -553,10 +553,10 @@ async fn a_new_row_never_takes_the_place_of_another_with_its_number() {
         let store = server.store_with(&own.options);
         store.ping().await.unwrap();
         // From before there were sequences: numbers that none has given out yet.
-        let taken = "SELECT 1000 + NEXTVAL(task_id_sequence)";
+        let taken = "SELECT NEXTVAL(task_id_sequence)";
         let taken: i64 = server.sql(taken).await[0][0].as_deref().unwrap().parse().unwrap();
         let rows = format!(
-            "INSERT INTO {} (id, task_id, status) SELECT {taken} - seq, concat('old', seq), 'FAILURE' FROM seq_0_to_2000",
+            "INSERT INTO {} (id, task_id, status) SELECT {taken} + seq, concat('old', seq), 'FAILURE' FROM seq_0_to_2000",
             own.task
         );
         server.sql(&rows).await;
