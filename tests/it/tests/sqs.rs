@@ -93,10 +93,10 @@ fn a_worker_comes_back_when_its_server_does() {
 }
 
 #[test]
-fn a_fifo_queue_gives_tasks_of_a_group_one_after_the_other() {
+fn a_fifo_queue_keeps_the_order_of_a_group_for_a_worker_with_one_slot() {
     let Some(mut site) = open() else { return };
     site.queue.push_str(".fifo");
-    let host = site.host(&["-c", "4"]);
+    let host = site.host(&["-c", "1"]);
     let code = r#"
 results = [send("tasks.add", n, 0, MessageGroupId="one") for n in range(6)]
 emit([get(result) for result in results])
