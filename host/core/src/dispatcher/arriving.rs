@@ -16,7 +16,7 @@ use crate::task::Disposition;
 use crate::timestamp::Timestamp;
 
 use super::identity::Identity;
-use super::stage::{Commit, Stage, Work};
+use super::stage::{Commit, Parked, Stage, Work};
 use super::{Action, Dispatcher, Lookup};
 
 impl Dispatcher {
@@ -152,7 +152,8 @@ impl Dispatcher {
             }
             Disposition::Reject | Disposition::Park => Duration::ZERO,
         };
-        let commit = Commit::new(Some(Identity::of(&request)));
+        let parked = (disposition == Disposition::Park).then(|| Parked::Unknown(request.task.clone()));
+        let commit = Commit { parked, ..Commit::new(Some(Identity::of(&request))) };
         let settlement = self.settle_refusal(Refusal::Unknown { request: *request, disposition, once_served }, now);
         self.commit_after(pause, delivery, commit, settlement, false, now, actions);
     }

@@ -13,7 +13,7 @@ use crate::settle::{self, ChordStep, Refusal, Settlement, Step};
 use crate::timestamp::Timestamp;
 
 use super::identity::Identity;
-use super::stage::{Commit, Due, Stage, Tracked};
+use super::stage::{Commit, Due, Parked, Stage, Tracked};
 use super::{Action, CommitFailure, Dispatcher, ReadyChord};
 
 /// Wait before a failed commit is tried again: doubled each time, up to the second.
@@ -91,8 +91,12 @@ impl Dispatcher {
         actions: &mut Vec<Action>,
     ) {
         let member = refusal.member();
+        let parked = match &refusal {
+            Refusal::Quarantined(_, plugin) => Some(Parked::Quarantine(plugin.clone())),
+            _ => None,
+        };
         let settlement = self.settle_refusal(refusal, now);
-        self.commit(delivery, Commit { member, ..Commit::new(identity) }, settlement, false, actions);
+        self.commit(delivery, Commit { member, parked, ..Commit::new(identity) }, settlement, false, actions);
     }
 
     pub(super) fn committed(&mut self, delivery: DeliveryId, actions: &mut Vec<Action>) {
@@ -107,6 +111,11 @@ impl Dispatcher {
             self.store_works(delivery, actions);
         }
         self.overtime.forget(delivery);
+        if commit.shelved
+            && let Some(parked) = &commit.parked
+        {
+            self.parked(parked, actions);
+        }
         if let Some(attempt) = commit.attempt {
             self.release_followers(&attempt.request.id);
         }

@@ -18,7 +18,7 @@ use crate::task::{PluginVersion, TaskSpec};
 use crate::timestamp::Timestamp;
 
 use super::identity::Identity;
-use super::stage::{Due, Stage, Work};
+use super::stage::{Due, Parked, Stage, Work};
 use super::{Action, Dispatcher, PluginEvent};
 
 /// The version on which a retry is to run, if it says so and its task still wants that.
@@ -180,6 +180,22 @@ impl Dispatcher {
         }
     }
 
+    /// A message lies in its parked queue now. What it waits for may have come while it was on its way there, and
+    /// whoever brought the others home then did not find it.
+    pub(super) fn parked(&self, parked: &Parked, actions: &mut Vec<Action>) {
+        let spec = match parked {
+            Parked::Unknown(task) => self.catalog.get(task),
+            Parked::Quarantine(plugin) => self.catalog.tasks().find(|spec| spec.plugin == *plugin),
+        };
+        let Some(spec) = spec else { return };
+        let at_most = match self.breakers.passage(spec) {
+            Passage::Closed => return,
+            Passage::Trial => Some(1),
+            Passage::Free => None,
+        };
+        actions.push(Action::BringHome { plugin: Some(spec.plugin.clone()), at_most });
+    }
+
     pub(super) fn end_trial(&mut self, plugin: &PluginName, now: Timestamp, actions: &mut Vec<Action>) {
         let verdict: Option<Verdict> = self.trials.due(plugin, now);
         actions.extend(verdict.map(|verdict| Action::Plugin(PluginEvent::Judged(verdict))));
@@ -265,6 +281,33 @@ mod tests {
         bench.step(at(61_000), received(7, "tasks.add", "t-7"), "start 7 as 5");
         bench.step(at(61_000), success(5), "bring home demo; recovered a; commit 7: SUCCESS, ack");
         bench.step(at(61_000), received(8, "tasks.add", "t-8"), "start 8 as 6");
+    }
+
+    #[test]
+    fn what_was_on_its_way_to_be_parked_when_its_time_came_is_brought_home() {
+        let trap = |attempt| finished(attempt, Outcome::Trapped(Trap::StackOverflow));
+        let mut bench = bench(2);
+        bench.step(NOW, received(1, "tasks.add", "t-1"), "start 1 as 1");
+        bench.step(NOW, received(2, "tasks.add", "t-2"), "start 2 as 2");
+        bench.step(NOW, trap(1), "commit 1: FAILURE, ack");
+        bench.step(NOW, trap(2), "quarantine a first=true; commit 2: FAILURE, ack; wake at 30000");
+        for delivery in 3..=5 {
+            let shelved = format!("commit {delivery}: shelve in celery.parked, ack");
+            bench.step(NOW, received(delivery, "tasks.add", &format!("t-{delivery}")), &shelved);
+        }
+        bench.step(NOW, committed(3), "");
+        bench.step(at(30_000), Input::Due, "bring home demo at most 1; half open a");
+        bench.step(at(30_000), committed(4), "bring home demo at most 1");
+        bench.step(at(30_000), received(6, "tasks.add", "t-6"), "start 6 as 3");
+        bench.step(at(30_000), received(7, "tasks.add", "t-7"), "commit 7: shelve in celery.parked, ack");
+        bench.step(at(30_000), committed(7), "");
+        bench.step(at(30_000), success(3), "bring home demo; recovered a; commit 6: SUCCESS, ack");
+        bench.step(at(30_000), committed(5), "bring home demo");
+
+        bench.step(at(30_000), change([]), "bring home all");
+        bench.step(at(30_000), received(8, "tasks.add", "t-8"), "commit 8: shelve in celery.parked, ack");
+        bench.step(at(30_000), change([version("a", "tasks.add")]), "bring home all");
+        bench.step(at(30_000), committed(8), "bring home demo");
     }
 
     #[test]

@@ -84,6 +84,8 @@ pub(super) struct Commit {
     pub(super) first_try: Option<usize>,
     /// The message is kept aside.
     pub(super) shelved: bool,
+    /// What it is kept aside for.
+    pub(super) parked: Option<Parked>,
     /// The request of a refusal that is a member of a chord.
     pub(super) member: Option<Arc<Request>>,
     /// The chord whose body is being published, and the body.
@@ -100,6 +102,7 @@ impl Commit {
             stores: false,
             first_try: None,
             shelved: false,
+            parked: None,
             member: None,
             body: None,
         }
@@ -109,6 +112,15 @@ impl Commit {
     pub(super) fn request(&self) -> Option<&Arc<Request>> {
         self.attempt.as_ref().map(|attempt| &attempt.request).or(self.member.as_ref())
     }
+}
+
+/// What a message is kept aside for.
+#[derive(Debug)]
+pub(super) enum Parked {
+    /// The end of this plugin's quarantine.
+    Quarantine(PluginName),
+    /// A plugin with this task.
+    Unknown(TaskName),
 }
 
 #[derive(Debug)]
