@@ -81,6 +81,9 @@ impl Table {
 
     /// What is left to be written of rows in this order, each key once, and for each of the rows which of
     /// them it became. A state that is overwritten at once is not written at all.
+    ///
+    /// What is left is sorted: whoever writes the same rows locks them in the same order, so that one waits for
+    /// the other and none is undone. Rows of one width come together and are one statement.
     pub(super) fn collapse(&self, rows: Vec<Row>) -> (Vec<Row>, Vec<usize>) {
         let mut left: Vec<Row> = Vec::with_capacity(rows.len());
         let mut places = std::collections::HashMap::with_capacity(rows.len());
@@ -94,7 +97,13 @@ impl Table {
                 Some(earlier) => self.overwrite(earlier, row),
             }
         }
-        (left, became)
+        let mut sorted: Vec<(usize, Row)> = left.into_iter().enumerate().collect();
+        sorted.sort_unstable_by(|(_, one), (_, other)| one.order().cmp(&other.order()));
+        let mut now = vec![0; sorted.len()];
+        for (place, (before, _)) in sorted.iter().enumerate() {
+            now[*before] = place;
+        }
+        (sorted.into_iter().map(|(_, row)| row).collect(), became.into_iter().map(|before| now[before]).collect())
     }
 
     fn is_settled(&self, row: &Row) -> bool {

@@ -8,6 +8,7 @@ use rusqlite::Connection;
 use taskhost_core::State;
 use tempfile::TempDir;
 
+use super::value::Value;
 use super::*;
 use crate::conformance::{self, fresh, record};
 
@@ -32,6 +33,20 @@ fn count(path: &Path, table: &str) -> i64 {
 async fn the_sqlite_store_conforms() {
     let (_folder, path) = file();
     conformance::run(Arc::new(open(&path).await)).await;
+}
+
+#[test]
+fn rows_are_written_in_one_order_and_each_finds_its_answer() {
+    let layout = CeleryTables::new(&DatabaseOptions::default().names);
+    let row = |key: &str, width: usize| {
+        let rest = std::iter::repeat_n(Value::Null, width - 1);
+        Row { values: std::iter::once(Value::Text(key.to_owned())).chain(rest).collect() }
+    };
+    let rows = vec![row("d", 3), row("b", 6), row("c", 3), row("a", 6), row("c", 3)];
+    let (left, became) = layout.table(Which::Tasks).collapse(rows);
+    let keys: Vec<&str> = left.iter().map(Row::key).collect();
+    assert_eq!(keys, ["c", "d", "a", "b"]);
+    assert_eq!(became, [1, 3, 0, 2, 0]);
 }
 
 #[tokio::test]

@@ -54,6 +54,11 @@ impl Row {
         }
     }
 
+    /// By what rows are sorted before they are written.
+    pub(super) fn order(&self) -> (usize, &str) {
+        (self.values.len(), self.key())
+    }
+
     pub(super) fn size(&self) -> usize {
         self.values.iter().map(Value::size).sum()
     }

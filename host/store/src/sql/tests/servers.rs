@@ -9,7 +9,6 @@ use taskhost_core::{Exception, State};
 use tokio_postgres::SimpleQueryMessage;
 
 use super::super::driver::Driver;
-use super::super::value::Value;
 use super::*;
 use crate::conformance::{self, fresh, record};
 use crate::target::Target;
@@ -399,17 +398,17 @@ async fn writers_of_the_same_tasks_repeat_what_a_deadlock_undid() {
         let Own { options, .. } = own_tables(&server, "dead").await;
         server.store_with(&options).ping().await.unwrap();
         let undone = server.deadlocks().await;
-        let ids: Vec<TaskId> = (0..60).map(|_| fresh("dead")).collect();
-        let writers: Vec<_> = (0..6)
+        let ids: Vec<TaskId> = (0..40).map(|_| fresh("dead")).collect();
+        // Two, and in opposite orders: what is never the case behind a store, which sorts its rows.
+        let writers: Vec<_> = (0..2)
             .map(|writer| {
                 let (server, options, mut ids) = (server.clone(), options.clone(), ids.clone());
                 tokio::spawn(async move {
                     let driver = server.driver(&options);
-                    for round in 0..25 {
-                        ids.rotate_left(7 * writer + round);
-                        if writer % 2 == 0 {
-                            ids.reverse();
-                        }
+                    if writer == 0 {
+                        ids.reverse();
+                    }
+                    for round in 0..40 {
                         let rows = ids.iter().map(|id| Row {
                             values: vec![
                                 Value::Text(id.as_str().to_owned()),
