@@ -31,7 +31,7 @@ fn sample(context: &Context, door: &str) -> Result<(), TaskError> {
 #[task(name = "visitors.report")]
 fn report(#[default = "door"] door: &str) -> Result<Report, TaskError> {
     let bucket = Bucket::open("visitors")?;
-    let mut take = |what: &str| {
+    let take = |what: &str| {
         let key = format!("{door}.{what}");
         let count = bucket.increment(&key, 0)?;
         // What is counted meanwhile stays for the next report.
