@@ -17,10 +17,12 @@ mod postgresql;
 mod rabbitmq;
 mod redis;
 mod servers;
+mod shelf;
 mod split;
 mod sqlalchemy;
 mod sqlite;
 mod sqs;
+mod stock;
 
 pub use broadcast::{Inbox, Subscription, Topic};
 pub use connect::{ConnectOptions, connect};

@@ -52,6 +52,14 @@ impl Receipt {
     pub fn token(&self) -> &Token {
         &self.token
     }
+
+    /// For adapters that call what is to be settled by numbers.
+    pub(crate) fn number(&self) -> Option<u64> {
+        match self.token {
+            Token::Number(number) => Some(number),
+            Token::Text(_) => None,
+        }
+    }
 }
 
 /// Receipts to be settled together, each with what is to happen.

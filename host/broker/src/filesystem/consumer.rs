@@ -186,10 +186,7 @@ fn put_back(shared: &Shared, id: u64, waiting: &[(u64, u64)]) -> (usize, Result<
 
 /// What a receipt is for: all of ours are numbers.
 fn number(receipt: &Receipt) -> u64 {
-    match receipt.token() {
-        Token::Number(token) => *token,
-        Token::Text(_) => 0,
-    }
+    receipt.number().unwrap_or(0)
 }
 
 /// Milliseconds since the epoch, rounded up: never early.

@@ -7,10 +7,10 @@ use uuid::Uuid;
 
 use super::failure::Failure;
 use super::give_back::Manner;
-use super::intake::{End, Intake};
+use super::intake::Intake;
 use super::link::{DELAYED, Link};
 use super::script;
-use crate::port::{Acknowledgement, BrokerError, Consumer, Delivery, PutBack, PutBackFailed, Receipt, Receipts, Token};
+use crate::port::{Acknowledgement, BrokerError, Consumer, Delivery, PutBack, PutBackFailed, Receipts};
 
 /// Most messages that are settled in one command.
 const SETTLE_MAX: usize = 1000;
@@ -23,19 +23,15 @@ pub(super) struct RedisConsumer {
 #[async_trait]
 impl Consumer for RedisConsumer {
     async fn next(&self) -> Result<Option<Vec<Delivery>>, BrokerError> {
-        match self.intake.take().await {
-            Ok(deliveries) => Ok(Some(deliveries)),
-            Err(End::Cancelled) => Ok(None),
-            Err(End::Lost(reason)) => Err(BrokerError::Lost { reason }),
-        }
+        self.intake.shelf.take().await
     }
 
     async fn settle(&self, receipts: Receipts) -> Result<(), BrokerError> {
-        self.usable()?;
+        self.intake.shelf.usable()?;
         let is_requeue = |what: &Acknowledgement| *what == Acknowledgement::Requeue;
         let numbers = |requeue: bool| {
             let meant = receipts.iter().filter(|(_, what)| is_requeue(what) == requeue);
-            self.intake.held(meant.filter_map(|(receipt, _)| number(receipt)))
+            self.intake.shelf.held(meant.filter_map(|(receipt, _)| receipt.number()))
         };
         let (done, requeued) = (numbers(false), numbers(true));
         self.remove(&done).await.map_err(|failure| self.settle_error(failure))?;
@@ -45,7 +41,7 @@ impl Consumer for RedisConsumer {
     /// The messages stay in `unacked` under a tag that belongs to nobody, scored so that any worker's
     /// sweep, ours or kombu's, brings them back to their queue when they are due.
     async fn put_back(&self, deliveries: Vec<PutBack>) -> Result<(), PutBackFailed> {
-        if let Err(error) = self.usable() {
+        if let Err(error) = self.intake.shelf.usable() {
             return Err(PutBackFailed { error, deliveries });
         }
         match self.delay(&deliveries).await {
@@ -55,28 +51,22 @@ impl Consumer for RedisConsumer {
     }
 
     async fn set_prefetch(&self, prefetch: u32) -> Result<(), BrokerError> {
-        self.usable()?;
-        self.intake.set_prefetch(prefetch);
+        self.intake.shelf.usable()?;
+        self.intake.shelf.set_prefetch(prefetch);
         Ok(())
     }
 
     async fn cancel(&self) -> Result<(), BrokerError> {
-        self.usable()?;
+        self.intake.shelf.usable()?;
         for channels in self.intake.channels.iter().flatten() {
             let mut command = redis::cmd("PUNSUBSCRIBE");
             self.link.connection.run(command.arg(channels)).await.map_err(|failure| self.settle_error(failure))?;
         }
-        self.intake.cancel();
-        self.intake.until_returned().await;
-        self.usable()
+        self.intake.shelf.cancel().await
     }
 }
 
 impl RedisConsumer {
-    fn usable(&self) -> Result<(), BrokerError> {
-        self.intake.lost().map_or(Ok(()), |reason| Err(BrokerError::Lost { reason }))
-    }
-
     /// Takes these from `unacked`.
     async fn remove(&self, numbers: &[u64]) -> Result<(), Failure> {
         let layout = &self.link.layout;
@@ -95,7 +85,7 @@ impl RedisConsumer {
             let mut commands = redis::Pipeline::with_capacity(2);
             commands.add_command(messages).ignore().add_command(scores).ignore();
             self.link.connection.run_all(&commands).await?;
-            self.intake.release(numbers);
+            self.intake.shelf.release(numbers.iter().copied());
         }
         Ok(())
     }
@@ -106,7 +96,7 @@ impl RedisConsumer {
         }
         let tags: Vec<String> = numbers.iter().map(|number| self.link.tag(*number)).collect();
         self.link.give_back(&tags, Manner::Requeued, None).await?;
-        self.intake.release(numbers);
+        self.intake.shelf.release(numbers.iter().copied());
         Ok(())
     }
 
@@ -115,17 +105,17 @@ impl RedisConsumer {
         let timeout_s = options.visibility_timeout.as_secs_f64();
         for deliveries in deliveries.chunks(SETTLE_MAX) {
             let mut call = script::call(&script::PUT_BACK, &[&layout.unacked, &layout.index]);
-            let numbers = self.intake.held(deliveries.iter().filter_map(|it| number(&it.receipt)));
+            let numbers = self.intake.shelf.held(deliveries.iter().filter_map(|it| it.receipt.number()));
             let mut held = numbers.iter().peekable();
             for PutBack { receipt, until, .. } in deliveries {
                 // `numbers` has them in the same order, without those that are settled.
-                let Some(number) = held.next_if(|held| Some(**held) == number(receipt)) else { continue };
+                let Some(number) = held.next_if(|held| Some(**held) == receipt.number()) else { continue };
                 let score = until.as_micros() as f64 / 1e6 - timeout_s;
                 call.arg(self.link.tag(*number)).arg(format!("{DELAYED}{}", Uuid::new_v4().simple()));
                 call.arg(format!("{score:.6}"));
             }
             self.link.connection.call::<redis::Value>(&script::PUT_BACK, &call).await?;
-            self.intake.release(&numbers);
+            self.intake.shelf.release(numbers);
         }
         self.link.due.notify_one();
         Ok(())
@@ -143,14 +133,6 @@ impl RedisConsumer {
 impl Drop for RedisConsumer {
     fn drop(&mut self) {
         // The taking task gives back what is held.
-        self.intake.end();
-    }
-}
-
-/// The number of a message that we took; a broadcast has none.
-fn number(receipt: &Receipt) -> Option<u64> {
-    match receipt.token() {
-        Token::Number(number) => Some(*number),
-        Token::Text(_) => None,
+        self.intake.shelf.end();
     }
 }

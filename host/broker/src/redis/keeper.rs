@@ -77,7 +77,7 @@ async fn beat(link: &Link, must_be_there: bool) -> Result<bool, Failure> {
 
 async fn renew(link: &Link) -> Result<(), Failure> {
     for intake in link.signals.intakes() {
-        let held = intake.all_held();
+        let held = intake.shelf.held_where(|_| true);
         for numbers in held.chunks(RENEWAL_TAGS_MAX) {
             let mut call = script::call(&script::RENEW, &[&link.layout.unacked, &link.layout.index]);
             for number in numbers {
@@ -97,11 +97,11 @@ async fn renew(link: &Link) -> Result<(), Failure> {
 async fn report(link: &Link, intake: &Intake, gone: Vec<u64>) {
     // Some are just being settled.
     tokio::time::sleep(SETTLING_TIME).await;
-    let gone = intake.held(gone);
+    let gone = intake.shelf.held(gone);
     if gone.is_empty() {
         return;
     }
-    intake.release(&gone);
+    intake.shelf.release(gone.iter().copied());
     let (queue, count) = (&intake.queue, gone.len());
     warn!(
         queue.name = %queue,

@@ -107,7 +107,7 @@ impl Signals {
         state.intakes.retain(|known| known.strong_count() > 0);
         state.intakes.push(Arc::downgrade(intake));
         if let Some(reason) = &state.lost {
-            intake.lose(reason);
+            intake.shelf.lose(reason);
         }
     }
 
@@ -142,7 +142,7 @@ impl Signals {
             letters.lose(reason);
         }
         for intake in self.intakes() {
-            intake.lose(reason);
+            intake.shelf.lose(reason);
         }
         self.ended.notify_waiters();
     }

@@ -332,7 +332,7 @@ impl Broker for RedisBroker {
             return;
         }
         for intake in self.link.signals.intakes() {
-            intake.end();
+            intake.shelf.end();
         }
         let takers = std::mem::take(&mut *self.takers.lock().unwrap_or_else(PoisonError::into_inner));
         if tokio::time::timeout(CLOSE_TIMEOUT, takers.join_all()).await.is_ok()

@@ -13,10 +13,11 @@ use tracing::error;
 
 use super::failure::Failure;
 use super::give_back::Manner;
-use super::intake::{Intake, Step};
+use super::intake::Intake;
 use super::link::Link;
 use super::script;
 use crate::port::{Delivery, Receipt, Token};
+use crate::stock::Step;
 
 /// How long we believe that we would be told. The question that follows has a deadline, so that a silent
 /// connection is noticed.
@@ -40,9 +41,9 @@ pub(super) async fn run(link: Arc<Link>, intake: Arc<Intake>) {
                 }
                 Err(failure) => Err(failure),
             },
-            Step::Wait => {
+            Step::Wait(_) => {
                 let patience = if link.is_told { TOLD_INTERVAL } else { interval };
-                if tokio::time::timeout(patience, intake.changed()).await.is_err() {
+                if tokio::time::timeout(patience, intake.shelf.changed()).await.is_err() {
                     interval = ASK_INTERVAL_MAX.min(2 * interval);
                     intake.wake();
                 }
@@ -50,7 +51,7 @@ pub(super) async fn run(link: Arc<Link>, intake: Arc<Intake>) {
             }
             Step::Return(numbers) => {
                 let done = give_back(&link, numbers, Manner::Unseen).await;
-                intake.returned();
+                intake.shelf.returned();
                 done
             }
             Step::End { seen, unseen } => {
@@ -144,7 +145,7 @@ async fn set_aside(
     commands.cmd("HDEL").arg(&layout.unacked).arg(&tag).ignore();
     commands.cmd("ZREM").arg(&layout.index).arg(&tag).ignore();
     link.connection.run_all(&commands).await?;
-    intake.release(&[number]);
+    intake.shelf.release([number]);
     error!(
         queue.name = %queue, error = %reason,
         "what was in queue `{queue}` is no message ({reason}) and is set aside in `{}`", layout.unreadable

@@ -11,7 +11,7 @@ use tracing::error;
 use uuid::Uuid;
 
 pub(crate) use self::inbox::{End, Inbox};
-use crate::port::{BrokerError, DELIVERY_COUNT_HEADER, Receipt, Token};
+use crate::port::{BrokerError, DELIVERY_COUNT_HEADER, Receipt};
 
 /// A row to be inserted.
 pub(crate) struct NewRow {
@@ -87,10 +87,7 @@ pub(crate) fn is_routable(Route { exchange, routing_key }: &Route) -> bool {
 
 /// The row that a receipt is for.
 pub(crate) fn row(receipt: &Receipt) -> Option<i64> {
-    match receipt.token() {
-        Token::Number(row) => i64::try_from(*row).ok(),
-        Token::Text(_) => None,
-    }
+    i64::try_from(receipt.number()?).ok()
 }
 
 /// The time of an `eta` header, rounded up: never early. One without an offset means the client's time

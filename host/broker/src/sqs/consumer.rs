@@ -7,7 +7,7 @@ use tracing::warn;
 
 use super::batch::{self, Outgoing, Sent};
 use super::failure::Failure;
-use super::intake::{End, Held, Intake, number};
+use super::intake::{Held, Intake};
 use super::link::Link;
 use super::queues::QueueAt;
 use super::{delay, text};
@@ -22,18 +22,14 @@ pub(super) struct SqsConsumer {
 #[async_trait]
 impl Consumer for SqsConsumer {
     async fn next(&self) -> Result<Option<Vec<Delivery>>, BrokerError> {
-        match self.intake.take().await {
-            Ok(deliveries) => Ok(Some(deliveries)),
-            Err(End::Cancelled) => Ok(None),
-            Err(End::Lost(reason)) => Err(BrokerError::Lost { reason }),
-        }
+        self.intake.shelf.take().await
     }
 
     async fn settle(&self, receipts: Receipts) -> Result<(), BrokerError> {
-        self.usable()?;
+        self.intake.shelf.usable()?;
         let held = |wanted: Acknowledgement| {
             let meant = receipts.iter().filter(|(_, what)| *what == wanted);
-            self.intake.held(meant.filter_map(|(receipt, _)| number(receipt.token())))
+            self.intake.shelf.held(meant.filter_map(|(receipt, _)| receipt.number()))
         };
         let (done, refused) = (held(Acknowledgement::Ack), held(Acknowledgement::Reject));
         let requeued = held(Acknowledgement::Requeue);
@@ -45,7 +41,7 @@ impl Consumer for SqsConsumer {
     /// As copies with a delay, each sent before its original is deleted. A FIFO queue knows no such delay: there the
     /// original is hidden, with all that stands behind it in its group, as is the way of such queues.
     async fn put_back(&self, deliveries: Vec<PutBack>) -> Result<(), PutBackFailed> {
-        if let Err(error) = self.usable() {
+        if let Err(error) = self.intake.shelf.usable() {
             return Err(PutBackFailed { error, deliveries });
         }
         match self.queue.is_fifo {
@@ -55,46 +51,38 @@ impl Consumer for SqsConsumer {
     }
 
     async fn set_prefetch(&self, prefetch: u32) -> Result<(), BrokerError> {
-        self.usable()?;
-        self.intake.set_prefetch(prefetch);
+        self.intake.shelf.usable()?;
+        self.intake.shelf.set_prefetch(prefetch);
         Ok(())
     }
 
     /// A poll that waits at SQS waits on; what it brings goes back.
     async fn cancel(&self) -> Result<(), BrokerError> {
-        self.usable()?;
-        self.intake.cancel();
-        self.intake.until_returned().await;
-        self.usable()
+        self.intake.shelf.usable()?;
+        self.intake.shelf.cancel().await
     }
 }
 
 impl SqsConsumer {
-    fn usable(&self) -> Result<(), BrokerError> {
-        self.intake.lost().map_or(Ok(()), |reason| Err(BrokerError::Lost { reason }))
-    }
-
-    async fn delete(&self, held: &[(u64, Held)]) -> Result<(), Failure> {
-        let handles: Vec<&str> = held.iter().map(|(_, held)| held.handle.as_str()).collect();
+    async fn delete(&self, held: &[Held]) -> Result<(), Failure> {
+        let handles: Vec<&str> = held.iter().map(|held| held.handle.as_str()).collect();
         batch::delete(&self.queue, &handles).await?;
-        self.intake.release(held.iter().map(|(number, _)| *number));
+        self.intake.shelf.release(held.iter().map(|held| held.number));
         Ok(())
     }
 
     /// What is refused goes where the queue's redrive policy says, or nowhere (kombu leaves it in a queue with such a
     /// policy, to be run again until it was received too often, and then comes out in the same place).
-    async fn refuse(&self, held: &[(u64, Held)]) -> Result<(), Failure> {
+    async fn refuse(&self, held: &[Held]) -> Result<(), Failure> {
         if held.is_empty() {
             return Ok(());
         }
         let Some(dead) = self.link.queues.dead_letters(&self.queue).await else { return self.delete(held).await };
         let moved = match self.link.queues.of(&dead, &self.queue).await {
-            Ok(target) => {
-                batch::send(&target, &held.iter().filter_map(|(_, held)| letter(held)).collect::<Vec<_>>()).await
-            }
+            Ok(target) => batch::send(&target, &held.iter().filter_map(letter).collect::<Vec<_>>()).await,
             Err(failure) => vec![Err(failure)],
         };
-        let is_whole = held.iter().all(|(_, held)| held.body.is_some());
+        let is_whole = held.iter().all(|held| held.body.is_some());
         match moved.into_iter().collect::<Result<(), Failure>>() {
             Ok(()) if is_whole => self.delete(held).await,
             // SQS moves it itself, when it was received too often.
@@ -111,10 +99,10 @@ impl SqsConsumer {
     }
 
     /// Makes these visible again.
-    async fn show(&self, held: &[(u64, Held)]) -> Result<(), Failure> {
-        let handles: Vec<_> = held.iter().map(|(_, held)| (held.handle.as_str(), 0)).collect();
+    async fn show(&self, held: &[Held]) -> Result<(), Failure> {
+        let handles: Vec<_> = held.iter().map(|held| (held.handle.as_str(), 0)).collect();
         batch::hide(&self.queue, &handles).await?;
-        self.intake.release(held.iter().map(|(number, _)| *number));
+        self.intake.shelf.release(held.iter().map(|held| held.number));
         Ok(())
     }
 
@@ -131,12 +119,11 @@ impl SqsConsumer {
     }
 
     async fn hide(&self, deliveries: Vec<PutBack>) -> Result<(), PutBackFailed> {
-        let numbers = deliveries.iter().filter_map(|it| number(it.receipt.token()));
-        let held = self.intake.held(numbers);
+        let numbers = deliveries.iter().filter_map(|it| it.receipt.number());
+        let held = self.intake.shelf.held(numbers);
         let mut handles = Vec::with_capacity(held.len());
-        for (number_held, held) in &held {
-            let until =
-                deliveries.iter().find(|it| number(it.receipt.token()) == Some(*number_held)).map(|it| it.until);
+        for held in &held {
+            let until = deliveries.iter().find(|it| it.receipt.number() == Some(held.number)).map(|it| it.until);
             let left = until.map(delay::left).unwrap_or_default();
             let bound = super::options::VISIBILITY_MAX.saturating_sub(held.since.elapsed());
             handles
@@ -154,7 +141,7 @@ impl SqsConsumer {
         let (mut safe, mut kept, mut failed) = (Vec::new(), Vec::new(), None);
         for (delivery, sent) in deliveries.into_iter().zip(sent) {
             match sent {
-                Ok(()) => safe.extend(number(delivery.receipt.token())),
+                Ok(()) => safe.extend(delivery.receipt.number()),
                 Err(failure) => {
                     kept.push(delivery);
                     failed = Some(failure);
@@ -163,9 +150,9 @@ impl SqsConsumer {
         }
         // Those whose copy is safe are not to be kept, even if the original cannot be deleted: it will come again
         // when its lease is over, and the copy says that there may be two of them.
-        let held = self.intake.held(safe);
+        let held = self.intake.shelf.held(safe);
         let settled = if deletes { self.delete(&held).await } else { Ok(()) };
-        self.intake.release(held.iter().map(|(number, _)| *number));
+        self.intake.shelf.release(held.iter().map(|held| held.number));
         match failed.or(settled.err()) {
             Some(failure) => Err(PutBackFailed { error: self.settle_error(failure), deliveries: kept }),
             None => Ok(()),
@@ -195,6 +182,6 @@ fn letter(held: &Held) -> Option<Outgoing> {
 impl Drop for SqsConsumer {
     fn drop(&mut self) {
         // The taking task gives back what is held.
-        self.intake.end();
+        self.intake.shelf.end();
     }
 }

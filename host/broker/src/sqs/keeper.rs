@@ -28,7 +28,7 @@ pub(super) async fn run(link: Arc<Link>, intake: Weak<Intake>, queue: Arc<QueueA
     loop {
         ticks.tick().await;
         let Some(intake) = intake.upgrade() else { return };
-        if intake.lost().is_some() {
+        if intake.shelf.usable().is_err() {
             return;
         }
         match renew(&intake, &queue, lease).await {
@@ -50,14 +50,14 @@ async fn renew(intake: &Intake, queue: &QueueAt, lease: Duration) -> Result<(), 
     // A second look comes before what is left out now is over.
     let held = intake.held_until(now + lease * (LOOKS_PER_LEASE - 1) / LOOKS_PER_LEASE);
     let (mut numbers, mut handles) = (Vec::new(), Vec::new());
-    for (number, held) in &held {
+    for held in &held {
         let left = bound(held).saturating_duration_since(now);
         if left.is_zero() {
-            over(intake, *number);
+            over(intake, held.number);
             continue;
         }
         let time = lease.min(left);
-        numbers.push((*number, now + time));
+        numbers.push((held.number, now + time));
         handles.push((held.handle.as_str(), batch::whole_seconds(time)));
     }
     if handles.is_empty() {
@@ -79,7 +79,7 @@ fn bound(held: &Held) -> Instant {
 
 fn over(intake: &Intake, number: u64) {
     let queue = &intake.queue;
-    if intake.release([number]) > 0 {
+    if intake.shelf.release([number]) > 0 {
         warn!(
             queue.name = %queue,
             "a message of queue `{queue}` has been here for 12 hours, which is all that SQS allows: it will run again"
@@ -91,7 +91,7 @@ fn over(intake: &Intake, number: u64) {
 async fn report(intake: &Intake, gone: Vec<u64>) {
     // Some are just being settled.
     tokio::time::sleep(SETTLING_TIME).await;
-    let (queue, count) = (&intake.queue, intake.release(gone));
+    let (queue, count) = (&intake.queue, intake.shelf.release(gone));
     if count > 0 {
         warn!(
             queue.name = %queue,

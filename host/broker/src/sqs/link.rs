@@ -57,7 +57,7 @@ impl Link {
     pub(super) fn lose(&self, reason: &str) {
         self.state().lost.get_or_insert_with(|| reason.to_owned());
         for intake in self.intakes() {
-            intake.lose(reason);
+            intake.shelf.lose(reason);
         }
     }
 

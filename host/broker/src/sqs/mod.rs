@@ -179,7 +179,7 @@ impl Broker for SqsBroker {
             return;
         }
         for intake in self.link.intakes() {
-            intake.end();
+            intake.shelf.end();
         }
         let mut pumps = std::mem::take(&mut *self.pumps.lock().unwrap_or_else(PoisonError::into_inner));
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, async { while pumps.join_next().await.is_some() {} }).await;

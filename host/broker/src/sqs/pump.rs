@@ -14,11 +14,12 @@ use tracing::{info, warn};
 
 use super::batch::{self, DUE, Outgoing};
 use super::failure::{Failure, Kind};
-use super::intake::{Held, Intake, Step};
+use super::intake::{Held, Intake};
 use super::link::Link;
 use super::queues::QueueAt;
 use super::{delay, text};
 use crate::port::{DELIVERY_COUNT_HEADER, Delivery, Receipt, Token};
+use crate::stock::Step;
 
 /// How long to wait after a poll that failed: at first, and at last.
 const TROUBLE_PAUSE_MIN: Duration = Duration::from_millis(200);
@@ -37,7 +38,7 @@ pub(super) async fn run(link: Arc<Link>, intake: Arc<Intake>, queue: Arc<QueueAt
     let mut trouble = Trouble::default();
     loop {
         match intake.step() {
-            Step::Poll(wanted) => {
+            Step::Take(wanted) => {
                 polls.spawn(poll(Arc::clone(&link), Arc::clone(&queue), wanted));
             }
             Step::Wait(until) => {
@@ -48,7 +49,7 @@ pub(super) async fn run(link: Arc<Link>, intake: Arc<Intake>, queue: Arc<QueueAt
                     }
                 };
                 tokio::select! {
-                    () = intake.changed() => {}
+                    () = intake.shelf.changed() => {}
                     () = pause => {}
                     Some(polled) = polls.join_next() => {
                         let polled = match polled {
@@ -63,10 +64,10 @@ pub(super) async fn run(link: Arc<Link>, intake: Arc<Intake>, queue: Arc<QueueAt
             }
             Step::Return(held) => {
                 give_back(&queue, &held).await;
-                intake.returned();
+                intake.shelf.returned();
             }
-            Step::End(held) => {
-                give_back(&queue, &held).await;
+            Step::End { seen, unseen } => {
+                give_back(&queue, &[seen, unseen].concat()).await;
                 while let Some(polled) = polls.join_next().await {
                     let Ok(Polled { answer: Ok(late), .. }) = polled else { continue };
                     let held: Vec<Held> = late.into_iter().filter_map(|late| held_of(&late, &link)).collect();
@@ -143,12 +144,11 @@ async fn receive(
         match due_in(&message) {
             Some((due, left)) => early.push((held, message, due, left)),
             None => {
-                let number = link.number();
-                let delivery = deliver(intake, number, &message);
+                let delivery = deliver(intake, held.number, &message);
                 if keeps_bodies {
                     held.body = message.body;
                 }
-                taken.push((number, held, delivery));
+                taken.push((held, delivery));
             }
         }
     }
@@ -163,6 +163,7 @@ fn held_of(message: &Received, link: &Link) -> Option<Held> {
     let now = Instant::now();
     let attribute = |name| message.attributes().and_then(|all| all.get(&name)).cloned();
     Some(Held {
+        number: link.number(),
         handle: message.receipt_handle()?.to_owned(),
         since: now,
         until: now + link.queues.options().lease(),
