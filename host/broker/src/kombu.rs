@@ -1,10 +1,17 @@
-//! What kombu's virtual transports have in common: topics, and the mark of what comes again.
+//! What kombu's virtual transports have in common: routes, topics, and the mark of what comes again.
 //!
 //! Knows no storage. What an envelope looks like is said in `core`.
 
 use taskhost_core::protocol::content::{Json, Kind, MapWriter};
+use taskhost_core::{QueueName, Route};
 
 use crate::port::DELIVERY_COUNT_HEADER;
+
+/// Where no exchanges are kept: a queue is bound to the default exchange and to one of its own name, and there are no
+/// others.
+pub(crate) fn is_routable(Route { exchange, routing_key }: &Route) -> bool {
+    (exchange.is_empty() || exchange == routing_key) && QueueName::parse(routing_key).is_ok()
+}
 
 /// A topic as the regular expression that kombu stores: `escape_regex` and `key_to_pattern`.
 pub(crate) fn pattern(routing_key: &str) -> String {
@@ -102,6 +109,16 @@ fn marked_properties(properties: &Json) -> Json {
         marked.put("delivery_info", &info.finish());
     }
     marked.finish()
+}
+
+/// A message to `celery` as kombu writes it; `headers` and `properties` are members, the latter with a comma behind each.
+#[cfg(test)]
+pub(crate) fn envelope(body: &str, headers: &str, properties: &str) -> String {
+    format!(
+        r#"{{"body": "{body}", "content-encoding": "utf-8", "content-type": "text/plain", "headers": {{{headers}}},
+            "properties": {{"delivery_mode": 2, {properties} "body_encoding": "utf-8",
+            "delivery_info": {{"exchange": "", "routing_key": "celery"}}, "delivery_tag": "t"}}}}"#
+    )
 }
 
 #[cfg(test)]

@@ -420,7 +420,7 @@ mod tests {
     #[tokio::test]
     async fn a_memory_broker_passes_the_suite() {
         let server = MemoryBroker::new();
-        conformance::run(conformance::Capabilities::all(), async || server.connect().map(|it| it as Arc<dyn Broker>))
+        conformance::run(conformance::Capabilities::ALL, async || server.connect().map(|it| it as Arc<dyn Broker>))
             .await;
     }
 

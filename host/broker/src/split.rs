@@ -228,7 +228,7 @@ mod tests {
     async fn two_that_are_one_pass_the_suite() {
         let server = MemoryBroker::new();
         let connect = async || Ok(Arc::new(split(&server, &server)) as Arc<dyn Broker>);
-        conformance::run(conformance::Capabilities::all(), connect).await;
+        conformance::run(conformance::Capabilities::ALL, connect).await;
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! What every adapter means by the port: one suite that all of them pass.
 //!
-//! Tests the port only. What is special to a transport is tested beside its adapter.
+//! Tests the port only. What is special to a transport is tested beside its adapter, with the same hands.
 
 mod broadcasting;
 mod consuming;
@@ -50,20 +50,18 @@ pub struct Capabilities {
 
 impl Capabilities {
     /// Whatever the port can express.
-    pub fn all() -> Self {
-        Self {
-            knows_unroutable: true,
-            priorities: true,
-            typed_headers: true,
-            json_headers: true,
-            expirations: true,
-            depth_is_of_waiting: true,
-            counts_deliveries: true,
-            knows_taken: true,
-            ordered: true,
-            body_bytes_max: usize::MAX,
-        }
-    }
+    pub const ALL: Self = Self {
+        knows_unroutable: true,
+        priorities: true,
+        typed_headers: true,
+        json_headers: true,
+        expirations: true,
+        depth_is_of_waiting: true,
+        counts_deliveries: true,
+        knows_taken: true,
+        ordered: true,
+        body_bytes_max: usize::MAX,
+    };
 }
 
 /// Runs the suite. `connect` opens a new connection to the same broker each time; every case uses
@@ -85,7 +83,7 @@ fn case(sentence: &str) {
     eprintln!("conformance: {sentence}");
 }
 
-async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(PATIENCE, future).await {
         Ok(value) => value,
         Err(_) => panic!("{what}: nothing within {PATIENCE:?}"),
@@ -105,7 +103,7 @@ fn message(text: &str) -> Message {
     message
 }
 
-fn publication(queue: &QueueName, text: &str) -> Publication {
+pub(crate) fn publication(queue: &QueueName, text: &str) -> Publication {
     Publication { message: message(text), route: Route::queue(queue) }
 }
 
@@ -127,7 +125,7 @@ async fn consume(broker: &dyn Broker, queue: &QueueName, prefetch: u32) -> Box<d
 }
 
 /// Waits for so many deliveries.
-async fn take(consumer: &dyn Consumer, wanted: usize) -> Vec<Delivery> {
+pub(crate) async fn take(consumer: &dyn Consumer, wanted: usize) -> Vec<Delivery> {
     let mut taken = Vec::new();
     while taken.len() < wanted {
         let what = format!("delivery {} of {wanted}", taken.len() + 1);
@@ -136,6 +134,13 @@ async fn take(consumer: &dyn Consumer, wanted: usize) -> Vec<Delivery> {
         taken.extend(batch);
     }
     taken
+}
+
+/// Sees that nothing comes.
+#[cfg(test)]
+pub(crate) async fn expect_quiet(consumer: &dyn Consumer) {
+    let came = tokio::time::timeout(QUIET, consumer.next()).await;
+    assert!(came.is_err(), "{came:?}");
 }
 
 /// Takes what comes until nothing comes any more.
@@ -147,7 +152,7 @@ async fn take_until_quiet(consumer: &dyn Consumer) -> Vec<Delivery> {
     taken
 }
 
-async fn settle(consumer: &dyn Consumer, deliveries: Vec<Delivery>, acknowledgement: Acknowledgement) {
+pub(crate) async fn settle(consumer: &dyn Consumer, deliveries: Vec<Delivery>, acknowledgement: Acknowledgement) {
     let receipts = deliveries.into_iter().map(|delivery| (delivery.receipt, acknowledgement)).collect();
     within("settle", consumer.settle(receipts)).await.expect("settle");
 }
@@ -174,11 +179,11 @@ fn expect_texts<T: AsRef<str>>(capabilities: Capabilities, seen: &[String], expe
     assert_eq!(seen, expected);
 }
 
-fn text(delivery: &Delivery) -> String {
+pub(crate) fn text(delivery: &Delivery) -> String {
     String::from_utf8_lossy(&delivery.message.body).into_owned()
 }
 
-fn texts(deliveries: &[Delivery]) -> Vec<String> {
+pub(crate) fn texts(deliveries: &[Delivery]) -> Vec<String> {
     deliveries.iter().map(text).collect()
 }
 

@@ -8,24 +8,14 @@ use taskhost_core::{HeaderValue, Message, Timestamp};
 use tempfile::TempDir;
 
 use super::*;
-use crate::conformance::{self, Capabilities as Suite};
+use crate::conformance::{self, Capabilities as Suite, expect_quiet, settle, take, texts};
 use crate::port::{Acknowledgement, DELIVERY_COUNT_HEADER, Delivery, PutBack};
 
 mod kombu;
 
 /// Queues are made by publishing, and kombu knows no priorities here. Envelopes are JSON: no bytes.
-const CAPABILITIES: Suite = Suite {
-    knows_unroutable: false,
-    priorities: false,
-    typed_headers: false,
-    json_headers: true,
-    expirations: true,
-    depth_is_of_waiting: true,
-    counts_deliveries: true,
-    knows_taken: false,
-    ordered: true,
-    body_bytes_max: usize::MAX,
-};
+const CAPABILITIES: Suite =
+    Suite { knows_unroutable: false, priorities: false, typed_headers: false, knows_taken: false, ..Suite::ALL };
 
 /// One folder for both directions, as a worker needs it that publishes for itself.
 struct Bench {
@@ -62,12 +52,7 @@ impl Bench {
 
     /// Publishes as kombu does.
     fn put(&self, name: &str, body: &str) {
-        let text = format!(
-            r#"{{"body": "{body}", "content-encoding": "utf-8", "content-type": "text/plain", "headers": {{}},
-                "properties": {{"delivery_mode": 2, "body_encoding": "utf-8", "delivery_tag": "t",
-                "delivery_info": {{"exchange": "", "routing_key": "celery"}}}}}}"#
-        );
-        fs::write(self.data().join(name), text).unwrap();
+        fs::write(self.data().join(name), crate::kombu::envelope(body, "", "")).unwrap();
     }
 }
 
@@ -80,31 +65,7 @@ fn celery() -> QueueName {
 }
 
 fn publication(body: &str) -> Publication {
-    let message = Message { body: body.to_owned().into(), ..Message::default() };
-    Publication { message, route: Route::queue(&celery()) }
-}
-
-async fn take(consumer: &dyn Consumer, wanted: usize) -> Vec<Delivery> {
-    let mut taken = Vec::new();
-    while taken.len() < wanted {
-        let next = tokio::time::timeout(Duration::from_secs(20), consumer.next());
-        taken.extend(next.await.expect("nothing comes").unwrap().unwrap());
-    }
-    taken
-}
-
-async fn quiet(consumer: &dyn Consumer) {
-    let next = tokio::time::timeout(Duration::from_millis(200), consumer.next()).await;
-    assert!(next.is_err(), "something comes");
-}
-
-fn bodies(deliveries: &[Delivery]) -> Vec<&str> {
-    deliveries.iter().map(|delivery| std::str::from_utf8(&delivery.message.body).unwrap()).collect()
-}
-
-async fn settle(consumer: &dyn Consumer, deliveries: Vec<Delivery>, acknowledgement: Acknowledgement) {
-    let receipts = deliveries.into_iter().map(|delivery| (delivery.receipt, acknowledgement)).collect();
-    consumer.settle(receipts).await.unwrap();
+    conformance::publication(&celery(), body)
 }
 
 /// The names in a folder, in order.
@@ -144,11 +105,11 @@ async fn what_a_dead_owner_had_comes_again_marked_and_counted_and_that_of_a_livi
     living.publish(&[publication("held")]).await.unwrap();
     let holder = living.consume(&celery().into(), 1).await.unwrap();
     let held = take(&*holder, 1).await;
-    assert_eq!(bodies(&held), ["held"]);
+    assert_eq!(texts(&held), ["held"]);
     let consumer = other.consume(&celery().into(), 5).await.unwrap();
     for count in 1..3 {
         let again = take(&*consumer, 1).await;
-        assert_eq!(bodies(&again), ["orphan"]);
+        assert_eq!(texts(&again), ["orphan"]);
         assert!(again[0].info.redelivered);
         let counted = again[0].message.headers.get(DELIVERY_COUNT_HEADER);
         assert_eq!(counted, Some(&HeaderValue::Int(count)));
@@ -160,7 +121,7 @@ async fn what_a_dead_owner_had_comes_again_marked_and_counted_and_that_of_a_livi
     }
     // Three leases later it is still held.
     tokio::time::sleep(options.lease * 3).await;
-    quiet(&*consumer).await;
+    expect_quiet(&*consumer).await;
     settle(&*holder, held, Acknowledgement::Ack).await;
     other.close().await;
     living.close().await;
@@ -182,7 +143,7 @@ async fn whoever_was_taken_for_dead_goes_on() {
     fs::rename(folder.join(&file), bench.data().join(&file)).unwrap();
     fs::remove_dir_all(&folder).unwrap();
     let again = take(&*consumer, 1).await;
-    assert_eq!(bodies(&again), ["taken away"]);
+    assert_eq!(texts(&again), ["taken away"]);
     // What is gone is settled.
     settle(&*consumer, held, Acknowledgement::Ack).await;
     settle(&*consumer, again, Acknowledgement::Ack).await;
@@ -222,9 +183,9 @@ async fn what_is_no_message_is_set_aside_and_blocks_nothing() {
     let consumer = broker.consume(&celery().into(), 1).await.unwrap();
     // The prefetch is one: the unreadable ones must not keep it.
     let taken = take(&*consumer, 1).await;
-    assert_eq!(bodies(&taken), ["good"]);
+    assert_eq!(texts(&taken), ["good"]);
     settle(&*consumer, taken, Acknowledgement::Ack).await;
-    quiet(&*consumer).await;
+    expect_quiet(&*consumer).await;
     broker.close().await;
     assert_eq!(names(&bench.ours("unreadable")), ["1_a", "2_a", "3_a", "4_a"].map(|name| format!("{name}.celery.msg")));
     assert_eq!(names(&bench.data()), [".taskhost", "5_a.celery.msg", "7_a.other.msg", "notes.txt"]);
@@ -240,14 +201,14 @@ async fn a_file_is_taken_when_it_is_complete() {
     let text = fs::read(bench.data().join("draft")).unwrap();
     // As kombu does, with pauses.
     let mut file = fs::File::create(bench.data().join("1_a.celery.msg")).unwrap();
-    quiet(&*consumer).await;
+    expect_quiet(&*consumer).await;
     file.lock().unwrap();
     file.write_all(&text[..20]).unwrap();
-    quiet(&*consumer).await;
+    expect_quiet(&*consumer).await;
     file.write_all(&text[20..]).unwrap();
     drop(file);
     let taken = take(&*consumer, 1).await;
-    assert_eq!(bodies(&taken), ["slow"]);
+    assert_eq!(texts(&taken), ["slow"]);
     settle(&*consumer, taken, Acknowledgement::Ack).await;
 }
 
@@ -322,7 +283,7 @@ async fn each_of_several_takes_what_no_other_has_taken() {
             let next = tokio::time::timeout(Duration::from_millis(20), consumer.next());
             let Ok(taken) = next.await else { continue };
             let taken = taken.unwrap().unwrap();
-            seen.extend(bodies(&taken).into_iter().map(str::to_owned));
+            seen.extend(texts(&taken));
             settle(&**consumer, taken, Acknowledgement::Ack).await;
         }
     }

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use taskhost_core::{Message, Publication, Route, Timestamp};
+use taskhost_core::{Publication, Timestamp};
 use tokio_postgres::types::Type;
 
 use super::*;
-use crate::conformance::{self, Capabilities};
+use crate::conformance::{self, Capabilities, expect_quiet, settle, take, texts};
+use crate::kombu;
 use crate::port::{Acknowledgement, DELIVERY_COUNT_HEADER, Delivery, PutBack};
 
 const SERVER: &str = "TASKHOST_TEST_POSTGRESQL";
@@ -66,12 +67,7 @@ impl Bench {
 
     /// Publishes as kombu does.
     async fn put(&self, body: &str, headers: &str, properties: &str) {
-        let payload = format!(
-            r#"{{"body": "{body}", "content-encoding": "utf-8", "content-type": "text/plain", "headers": {{{headers}}},
-                "properties": {{"delivery_mode": 2, {properties} "body_encoding": "utf-8",
-                "delivery_info": {{"exchange": "", "routing_key": "celery"}}, "delivery_tag": "t"}}}}"#
-        );
-        self.put_raw(&payload).await;
+        self.put_raw(&kombu::envelope(body, headers, properties)).await;
     }
 
     async fn put_raw(&self, payload: &str) {
@@ -98,46 +94,12 @@ fn celery() -> QueueName {
 }
 
 fn publication(body: &str) -> Publication {
-    let message = Message { body: body.to_owned().into(), ..Message::default() };
-    Publication { message, route: Route::queue(&celery()) }
-}
-
-async fn take(consumer: &dyn Consumer, wanted: usize) -> Vec<Delivery> {
-    let mut taken = Vec::new();
-    while taken.len() < wanted {
-        let next = tokio::time::timeout(Duration::from_secs(20), consumer.next());
-        taken.extend(next.await.expect("nothing comes").unwrap().unwrap());
-    }
-    taken
-}
-
-async fn quiet(consumer: &dyn Consumer) {
-    let next = tokio::time::timeout(Duration::from_millis(400), consumer.next()).await;
-    assert!(next.is_err(), "something comes");
-}
-
-fn bodies(deliveries: &[Delivery]) -> Vec<&str> {
-    deliveries.iter().map(|delivery| std::str::from_utf8(&delivery.message.body).unwrap()).collect()
-}
-
-async fn settle(consumer: &dyn Consumer, deliveries: Vec<Delivery>, acknowledgement: Acknowledgement) {
-    let receipts = deliveries.into_iter().map(|delivery| (delivery.receipt, acknowledgement)).collect();
-    consumer.settle(receipts).await.unwrap();
+    conformance::publication(&celery(), body)
 }
 
 /// Queues are made by publishing, so that nothing is unroutable. Envelopes are JSON: no bytes.
-const CAPABILITIES: Capabilities = Capabilities {
-    knows_unroutable: false,
-    priorities: true,
-    typed_headers: false,
-    json_headers: true,
-    counts_deliveries: true,
-    knows_taken: false,
-    ordered: true,
-    body_bytes_max: usize::MAX,
-    depth_is_of_waiting: true,
-    expirations: true,
-};
+const CAPABILITIES: Capabilities =
+    Capabilities { knows_unroutable: false, typed_headers: false, knows_taken: false, ..Capabilities::ALL };
 
 #[tokio::test]
 async fn kombus_tables_on_postgresql_conform() {
@@ -153,7 +115,7 @@ async fn tables_that_a_client_has_made_get_our_columns() {
     bench.put("old", "", "").await;
     let brokers = tokio::join!(bench.broker(), bench.broker(), bench.broker());
     let consumer = brokers.0.consume(&celery().into(), 10).await.unwrap();
-    assert_eq!(bodies(&take(&*consumer, 1).await), ["old"]);
+    assert_eq!(texts(&take(&*consumer, 1).await), ["old"]);
     bench.gone().await;
 }
 
@@ -168,8 +130,8 @@ async fn rows_of_clients_are_taken_by_priority_and_in_time() {
     broker.publish(&[publication("ours")]).await.unwrap();
     let consumer = broker.consume(&celery().into(), 10).await.unwrap();
     let taken = take(&*consumer, 4).await;
-    assert_eq!(bodies(&taken), ["past", "high", "low", "ours"]);
-    quiet(&*consumer).await;
+    assert_eq!(texts(&taken), ["past", "high", "low", "ours"]);
+    expect_quiet(&*consumer).await;
     assert_eq!(broker.depth(&celery()).await.unwrap(), 1, "what is not due waits");
     settle(&*consumer, taken, Acknowledgement::Ack).await;
     assert_eq!(bench.count("true").await, 1);
@@ -197,13 +159,13 @@ async fn a_row_reads_as_kombus() {
                 WHERE id = (SELECT id FROM kombu_message WHERE visible != false ORDER BY timestamp, id LIMIT 1 FOR UPDATE)";
     bench.client.client.batch_execute(take).await.unwrap();
     let consumer = broker.consume(&celery().into(), 10).await.unwrap();
-    assert_eq!(bodies(&take_all(&*consumer).await), ["two"]);
+    assert_eq!(texts(&take_all(&*consumer).await), ["two"]);
     bench.gone().await;
 }
 
 async fn take_all(consumer: &dyn Consumer) -> Vec<Delivery> {
     let taken = take(consumer, 1).await;
-    quiet(consumer).await;
+    expect_quiet(consumer).await;
     taken
 }
 
@@ -220,10 +182,10 @@ async fn a_worker_that_died_loses_its_messages_and_a_slow_one_keeps_them() {
     dead.shared.keeper.abort();
     let taker = living.consume(&celery().into(), 5).await.unwrap();
     let again = take(&*taker, 1).await;
-    assert_eq!(bodies(&again), bodies(&one));
+    assert_eq!(texts(&again), texts(&one));
     assert!(again[0].info.redelivered);
     assert_eq!(again[0].message.headers.get(DELIVERY_COUNT_HEADER), Some(&taskhost_core::HeaderValue::Int(1)));
-    quiet(&*taker).await;
+    expect_quiet(&*taker).await;
     // Who comes too late changes nothing that is not his any more, and what he has done is done.
     settle(&*lost, one, Acknowledgement::Requeue).await;
     assert_eq!(bench.count("visible").await, 0);
@@ -260,7 +222,7 @@ async fn what_is_no_message_is_set_aside() {
     bench.put("good", "", "").await;
     let broker = bench.broker().await;
     let consumer = broker.consume(&celery().into(), 2).await.unwrap();
-    assert_eq!(bodies(&take(&*consumer, 1).await), ["good"]);
+    assert_eq!(texts(&take(&*consumer, 1).await), ["good"]);
     while bench.count("owner = 'unreadable' AND NOT visible AND lease_until IS NULL").await < 2 {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -282,7 +244,7 @@ async fn many_workers_take_each_message_once() {
             let mut seen = Vec::new();
             while let Ok(next) = tokio::time::timeout(Duration::from_secs(2), consumer.next()).await {
                 let deliveries = next.unwrap().unwrap();
-                seen.extend(bodies(&deliveries).into_iter().map(str::to_owned));
+                seen.extend(texts(&deliveries));
                 settle(&*consumer, deliveries, Acknowledgement::Ack).await;
             }
             seen

@@ -14,7 +14,7 @@ use lapin::types::AMQPValue;
 use taskhost_core::{HeaderValue, Message, Route};
 
 use super::*;
-use crate::conformance::{self, Capabilities};
+use crate::conformance::{self, Capabilities, publication, settle, take, texts};
 use crate::port::{Acknowledgement, DELIVERY_COUNT_HEADER, Delivery};
 
 #[expect(clippy::print_stdout, reason = "the runner of the tests counts these lines")]
@@ -54,36 +54,12 @@ fn text(value: &str) -> AMQPValue {
     AMQPValue::LongString(value.into())
 }
 
-fn publication(queue: &QueueName, body: &str) -> Publication {
-    let mut message = Message { body: body.to_owned().into(), ..Message::default() };
-    message.properties.delivery_mode = Some(2);
-    Publication { message, route: Route::queue(queue) }
-}
-
-async fn take(consumer: &dyn Consumer, wanted: usize) -> Vec<Delivery> {
-    let mut taken = Vec::new();
-    while taken.len() < wanted {
-        let next = tokio::time::timeout(Duration::from_secs(20), consumer.next());
-        taken.extend(next.await.expect("nothing comes").unwrap().unwrap());
-    }
-    taken
-}
-
-fn bodies(deliveries: &[Delivery]) -> Vec<String> {
-    deliveries.iter().map(|delivery| String::from_utf8_lossy(&delivery.message.body).into_owned()).collect()
-}
-
-async fn settle(consumer: &dyn Consumer, deliveries: Vec<Delivery>, acknowledgement: Acknowledgement) {
-    let receipts = deliveries.into_iter().map(|delivery| (delivery.receipt, acknowledgement)).collect();
-    consumer.settle(receipts).await.unwrap();
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn rabbitmq_passes_the_suite() {
     let Some(url) = server() else { return };
     // Queues are made without `x-max-priority`, as Celery makes them, and classic ones do not count.
     let capabilities =
-        Capabilities { priorities: false, json_headers: false, counts_deliveries: false, ..Capabilities::all() };
+        Capabilities { priorities: false, json_headers: false, counts_deliveries: false, ..Capabilities::ALL };
     let options = ConnectOptions::default();
     conformance::run(capabilities, async || {
         RabbitMq::connect(&url, &options).await.map(|broker| Arc::new(broker) as Arc<dyn Broker>)
@@ -101,7 +77,7 @@ async fn the_arguments_of_an_existing_queue_are_not_fought() {
     broker.publish(&[publication(&queue, "patient"), urgent]).await.unwrap();
     let consumer = broker.consume(&queue.clone().into(), 2).await.unwrap();
     let taken = take(&*consumer, 2).await;
-    assert_eq!(bodies(&taken), ["urgent", "patient"]);
+    assert_eq!(texts(&taken), ["urgent", "patient"]);
     settle(&*consumer, taken, Acknowledgement::Ack).await;
     delete(&broker, &queue).await;
 }
@@ -172,7 +148,7 @@ async fn nothing_is_lost_while_the_prefetch_changes() {
         consumer.set_prefetch([4, 64, 3, 128][round as usize % 4]).await.unwrap();
         for delivery in take(&*consumer, 1).await {
             assert!(!delivery.info.redelivered);
-            seen.extend(bodies(std::slice::from_ref(&delivery)));
+            seen.extend(texts(std::slice::from_ref(&delivery)));
             held.push(delivery);
         }
         // Keeps one open for a while, so that the prefix is not contiguous.

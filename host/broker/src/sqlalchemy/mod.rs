@@ -11,6 +11,7 @@ use tracing::error;
 use uuid::Uuid;
 
 pub(crate) use self::inbox::{End, Inbox};
+use crate::kombu;
 use crate::port::{BrokerError, DELIVERY_COUNT_HEADER, Receipt};
 
 /// A row to be inserted.
@@ -37,7 +38,7 @@ impl Claimed {
         if self.delivery_count > 0 {
             message.headers.set(DELIVERY_COUNT_HEADER, HeaderValue::Int(self.delivery_count));
         }
-        let route = match is_routable(&envelope.route) {
+        let route = match kombu::is_routable(&envelope.route) {
             true => envelope.route,
             // Clients know exchanges that we know nothing of: what is published again goes to the queue.
             false => Route::queue(queue),
@@ -67,7 +68,7 @@ pub(crate) fn set_aside(queue: &QueueName, row: i64, reason: &str) {
 
 /// A message that is published. Only the queue of a name can be meant.
 pub(crate) fn new_row(Publication { message, route }: &Publication) -> Result<NewRow, BrokerError> {
-    if !is_routable(route) {
+    if !kombu::is_routable(route) {
         let Route { exchange, routing_key } = route.clone();
         return Err(BrokerError::Unroutable { exchange, routing_key });
     }
@@ -78,11 +79,6 @@ pub(crate) fn new_row(Publication { message, route }: &Publication) -> Result<Ne
     let payload = envelope::encode(message, route, &Uuid::new_v4().hyphenated().to_string());
     let priority = message.properties.priority.unwrap_or(0);
     Ok(NewRow { queue: route.routing_key.clone(), payload, priority, eta_ms })
-}
-
-/// A queue is bound to the default exchange and to one of its own name; there are no others.
-pub(crate) fn is_routable(Route { exchange, routing_key }: &Route) -> bool {
-    (exchange.is_empty() || exchange == routing_key) && QueueName::parse(routing_key).is_ok()
 }
 
 /// The row that a receipt is for.

@@ -6,11 +6,12 @@ use std::process::Command;
 
 use rusqlite::{Connection, params};
 use taskhost_core::protocol::envelope;
-use taskhost_core::{HeaderValue, Message, Route, Timestamp};
+use taskhost_core::{HeaderValue, Route, Timestamp};
 use tempfile::TempDir;
 
 use super::*;
-use crate::conformance::{self, Capabilities};
+use crate::conformance::{self, Capabilities, expect_quiet, settle, take, texts};
+use crate::kombu;
 use crate::port::{Acknowledgement, DELIVERY_COUNT_HEADER, Delivery, PutBack, Receipt, Token};
 
 /// What SQLAlchemy 2.0 emits for kombu 5.7, as it stands in `sqlite_master`.
@@ -62,12 +63,7 @@ impl Bench {
 
     /// Publishes as kombu does.
     fn put(&self, body: &str, headers: &str, properties: &str) {
-        let payload = format!(
-            r#"{{"body": "{body}", "content-encoding": "utf-8", "content-type": "text/plain", "headers": {{{headers}}},
-                "properties": {{"delivery_mode": 2, {properties} "body_encoding": "utf-8",
-                "delivery_info": {{"exchange": "", "routing_key": "celery"}}, "delivery_tag": "t"}}}}"#
-        );
-        self.put_raw(&payload);
+        self.put_raw(&kombu::envelope(body, headers, properties));
     }
 
     fn put_raw(&self, payload: &str) {
@@ -88,46 +84,12 @@ fn celery() -> QueueName {
 }
 
 fn publication(body: &str) -> Publication {
-    let message = Message { body: body.to_owned().into(), ..Message::default() };
-    Publication { message, route: Route::queue(&celery()) }
-}
-
-async fn take(consumer: &dyn Consumer, wanted: usize) -> Vec<Delivery> {
-    let mut taken = Vec::new();
-    while taken.len() < wanted {
-        let next = tokio::time::timeout(Duration::from_secs(20), consumer.next());
-        taken.extend(next.await.expect("nothing comes").unwrap().unwrap());
-    }
-    taken
-}
-
-async fn quiet(consumer: &dyn Consumer) {
-    let next = tokio::time::timeout(Duration::from_millis(200), consumer.next()).await;
-    assert!(next.is_err(), "something comes");
-}
-
-fn bodies(deliveries: &[Delivery]) -> Vec<&str> {
-    deliveries.iter().map(|delivery| std::str::from_utf8(&delivery.message.body).unwrap()).collect()
-}
-
-async fn settle(consumer: &dyn Consumer, deliveries: Vec<Delivery>, acknowledgement: Acknowledgement) {
-    let receipts = deliveries.into_iter().map(|delivery| (delivery.receipt, acknowledgement)).collect();
-    consumer.settle(receipts).await.unwrap();
+    conformance::publication(&celery(), body)
 }
 
 /// Queues are made by publishing, so that nothing is unroutable. Envelopes are JSON: no bytes.
-const CAPABILITIES: Capabilities = Capabilities {
-    knows_unroutable: false,
-    priorities: true,
-    typed_headers: false,
-    json_headers: true,
-    expirations: true,
-    depth_is_of_waiting: true,
-    counts_deliveries: true,
-    knows_taken: false,
-    ordered: true,
-    body_bytes_max: usize::MAX,
-};
+const CAPABILITIES: Capabilities =
+    Capabilities { knows_unroutable: false, typed_headers: false, knows_taken: false, ..Capabilities::ALL };
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sqlite_passes_the_suite() {
@@ -163,7 +125,7 @@ async fn rows_of_clients_are_delivered_by_priority_and_order() {
     let mut seen = Vec::new();
     for _ in 0..6 {
         let taken = take(&*consumer, 1).await;
-        seen.extend(bodies(&taken).into_iter().map(str::to_owned));
+        seen.extend(texts(&taken));
         settle(&*consumer, taken, Acknowledgement::Ack).await;
     }
     assert_eq!(seen.concat(), "dcfabe");
@@ -185,7 +147,7 @@ async fn what_came_by_an_exchange_of_a_client_can_be_published_again() {
     broker.publish(&[Publication { message: taken.message.clone(), route }]).await.unwrap();
     settle(&*consumer, vec![taken], Acknowledgement::Ack).await;
     let again = take(&*consumer, 1).await;
-    assert_eq!(bodies(&again), ["x"]);
+    assert_eq!(texts(&again), ["x"]);
     settle(&*consumer, again, Acknowledgement::Ack).await;
 }
 
@@ -203,7 +165,7 @@ async fn what_is_put_back_keeps_its_place_and_its_count() {
     consumer.put_back(vec![PutBack { receipt, publication, until }]).await.unwrap();
     assert_eq!(bench.count(&format!("{row} AND visible = 1 AND lease_until IS NULL AND owner IS NULL")), 1);
     assert_eq!(bench.count(&format!("{row} AND eta = 4000000000000 AND delivery_count = 1 AND redelivered = 1")), 1);
-    quiet(&*consumer).await;
+    expect_quiet(&*consumer).await;
     // Time passes.
     bench.client.execute("UPDATE kombu_message SET eta = 1", []).unwrap();
     let again = take(&*consumer, 1).await;
@@ -235,7 +197,7 @@ async fn a_client_sees_our_rows_as_its_own() {
     // A Python worker takes it, and leaves it behind.
     bench.client.execute("UPDATE kombu_message SET visible = 0, timestamp = '2026-11-22 13:06:03.493278'", []).unwrap();
     let consumer = broker.consume(&celery().into(), 1).await.unwrap();
-    quiet(&*consumer).await;
+    expect_quiet(&*consumer).await;
     assert_eq!(bench.count("visible = 0 AND lease_until IS NULL AND owner IS NULL"), 1);
 }
 
@@ -254,12 +216,12 @@ async fn an_eta_waits_in_the_file() {
 
     let consumer = broker.consume(&celery().into(), 0).await.unwrap();
     // In no time zone that we know: the worker shall see to it.
-    assert_eq!(bodies(&take(&*consumer, 2).await), ["naive", "now"]);
-    assert_eq!(bodies(&take(&*consumer, 1).await), ["theirs"]);
+    assert_eq!(texts(&take(&*consumer, 2).await), ["naive", "now"]);
+    assert_eq!(texts(&take(&*consumer, 1).await), ["theirs"]);
     assert!(now() >= eta);
-    assert_eq!(bodies(&take(&*consumer, 1).await), ["ours"]);
+    assert_eq!(texts(&take(&*consumer, 1).await), ["ours"]);
     assert!(now() >= eta + Duration::from_millis(300));
-    quiet(&*consumer).await;
+    expect_quiet(&*consumer).await;
     assert_eq!(bench.count("visible = 1 AND eta IS NOT NULL"), 1);
     assert_eq!(broker.depth(&celery()).await.unwrap(), 1);
 }
@@ -278,7 +240,7 @@ async fn what_is_no_message_is_set_aside() {
     let consumer = broker.consume(&celery().into(), 1).await.unwrap();
     // The prefetch is one: the unreadable ones must not keep it.
     let taken = take(&*consumer, 1).await;
-    assert_eq!(bodies(&taken), ["good"]);
+    assert_eq!(texts(&taken), ["good"]);
     settle(&*consumer, taken, Acknowledgement::Ack).await;
     broker.close().await;
     assert_eq!(bench.count("visible = 0 AND owner = 'unreadable' AND lease_until IS NULL"), 2);
@@ -292,7 +254,7 @@ async fn a_lease_of_a_clock_that_was_set_back_since_is_taken_over() {
     let claim = "UPDATE kombu_message SET visible = 0, owner = 'dead', lease_until = ?1";
     bench.client.execute(claim, [now_micros() / 1000 + 3_600_000]).unwrap();
     let consumer = broker.consume(&celery().into(), 5).await.unwrap();
-    assert_eq!(bodies(&take(&*consumer, 1).await), ["orphan"]);
+    assert_eq!(texts(&take(&*consumer, 1).await), ["orphan"]);
 }
 
 #[tokio::test]
@@ -310,7 +272,7 @@ async fn an_expired_lease_is_taken_over_and_a_living_one_is_not() {
     let other = bench.broker_with_lease(lease);
     let consumer = other.consume(&celery().into(), 5).await.unwrap();
     let taken = take(&*consumer, 1).await;
-    assert_eq!(bodies(&taken), ["orphan"]);
+    assert_eq!(texts(&taken), ["orphan"]);
     assert!(taken[0].info.redelivered);
     assert_eq!(taken[0].message.headers.get(DELIVERY_COUNT_HEADER), Some(&HeaderValue::Int(1)));
     settle(&*consumer, taken, Acknowledgement::Ack).await;
@@ -343,7 +305,7 @@ async fn a_process_that_was_killed_loses_what_it_held_and_nothing_else() {
     child.wait().unwrap();
     let consumer = broker.consume(&celery().into(), 0).await.unwrap();
     let taken = take(&*consumer, 3).await;
-    assert_eq!(bodies(&taken), ["a", "b", "c"]);
+    assert_eq!(texts(&taken), ["a", "b", "c"]);
     assert!(taken.iter().all(|delivery| delivery.info.redelivered));
     settle(&*consumer, taken, Acknowledgement::Ack).await;
     assert_eq!(bench.count("1"), 0);
@@ -399,7 +361,7 @@ async fn two_hosts_and_a_client_share_a_file() {
         };
         let batch = batch.unwrap().unwrap();
         count += batch.len();
-        seen.extend(bodies(&batch).into_iter().map(str::to_owned));
+        seen.extend(texts(&batch));
         settle(&**consumer, batch, Acknowledgement::Ack).await;
     }
     for publisher in publishers {

@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use taskhost_core::{Publication, Queue, QueueName, RedactedUrl, Route};
+use taskhost_core::{Publication, Queue, QueueName, RedactedUrl};
 use tokio::task::JoinSet;
 use tracing::warn;
 
@@ -192,11 +192,6 @@ impl Drop for SqsBroker {
     fn drop(&mut self) {
         self.link.lose("it was dropped");
     }
-}
-
-/// A queue is bound to the default exchange and to one of its own name; there are no others.
-fn is_routable(Route { exchange, routing_key }: &Route) -> bool {
-    (exchange.is_empty() || exchange == routing_key) && QueueName::parse(routing_key).is_ok()
 }
 
 fn queue_error(operation: &'static str, queue: &QueueName, failure: Failure) -> BrokerError {

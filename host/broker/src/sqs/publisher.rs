@@ -6,6 +6,7 @@ use super::batch::{self, Outgoing};
 use super::failure::{Failure, Kind};
 use super::queues::Queues;
 use super::{delay, text};
+use crate::kombu;
 use crate::port::BrokerError;
 
 /// What SQS takes at most as one message. A queue may allow less, and then says so itself.
@@ -17,7 +18,7 @@ pub(super) async fn publish(queues: &Queues, publications: &[Publication]) -> Re
     let mut by_queue: Vec<(QueueName, Vec<(&Route, Outgoing)>)> = Vec::new();
     for Publication { message, route } in publications {
         let queue = match QueueName::parse(&route.routing_key) {
-            Ok(queue) if super::is_routable(route) => queue,
+            Ok(queue) if kombu::is_routable(route) => queue,
             _ => {
                 let Route { exchange, routing_key } = route.clone();
                 return Err(BrokerError::Unroutable { exchange, routing_key });

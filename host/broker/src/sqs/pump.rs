@@ -18,6 +18,7 @@ use super::intake::{Held, Intake};
 use super::link::Link;
 use super::queues::QueueAt;
 use super::{delay, text};
+use crate::kombu;
 use crate::port::{DELIVERY_COUNT_HEADER, Delivery, Receipt, Token};
 use crate::stock::Step;
 
@@ -180,7 +181,7 @@ fn deliver(intake: &Intake, number: u64, message: &Received) -> Delivery {
     if before > 0 {
         message.headers.set(DELIVERY_COUNT_HEADER, HeaderValue::Int(before));
     }
-    let route = match super::is_routable(&envelope.route) {
+    let route = match kombu::is_routable(&envelope.route) {
         true => envelope.route,
         // Clients know exchanges that SQS knows nothing of: what is published again goes to the queue.
         false => taskhost_core::Route::queue(&intake.queue),

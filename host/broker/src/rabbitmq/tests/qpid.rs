@@ -27,7 +27,7 @@ async fn qpid_passes_the_suite() {
         counts_deliveries: false,
         // It knows, but closes the connection over it.
         knows_taken: false,
-        ..Capabilities::all()
+        ..Capabilities::ALL
     };
     let options = ConnectOptions::default();
     conformance::run(capabilities, async || {
@@ -81,7 +81,7 @@ async fn a_task_that_expires_later_is_not_taken_for_one_that_expired_in_1970() {
     broker.publish(&[publication(&queue, "now"), expiring]).await.unwrap();
     let consumer = broker.consume(&queue.clone().into(), 2).await.unwrap();
     let taken = take(&*consumer, 2).await;
-    assert_eq!(bodies(&taken), ["now", "soon"]);
+    assert_eq!(texts(&taken), ["now", "soon"]);
     settle(&*consumer, taken, Acknowledgement::Ack).await;
     delete(&broker, &queue).await;
 }

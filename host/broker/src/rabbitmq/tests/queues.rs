@@ -6,6 +6,7 @@ use lapin::options::ExchangeDeleteOptions;
 use taskhost_core::{Exchange, Timestamp};
 
 use super::*;
+use crate::conformance::expect_quiet;
 use crate::port::PutBack;
 
 const WAIT: Duration = Duration::from_secs(2);
@@ -37,11 +38,6 @@ fn later(delivery: Delivery) -> PutBack {
     PutBack { receipt, publication: Publication { message, route }, until: now + WAIT }
 }
 
-async fn quiet(consumer: &dyn Consumer) {
-    let next = tokio::time::timeout(Duration::from_millis(300), consumer.next()).await;
-    assert!(next.is_err(), "{next:?}");
-}
-
 async fn clean_up(broker: &RabbitMq, queues: &[&Queue]) {
     for queue in queues {
         delete(broker, &queue.name).await;
@@ -63,7 +59,7 @@ async fn a_missing_queue_is_made_as_it_is_described() {
     broker.publish(&[to(&urgent, "some.key", "patient"), first]).await.unwrap();
     let consumer = broker.consume(&urgent, 0).await.unwrap();
     let taken = take(&*consumer, 2).await;
-    assert_eq!(bodies(&taken), ["urgent", "patient"]);
+    assert_eq!(texts(&taken), ["urgent", "patient"]);
     assert_eq!(
         (taken[0].info.exchange.as_str(), taken[0].info.routing_key.as_str()),
         (&*urgent.exchange.name, "some.key")
@@ -104,7 +100,7 @@ async fn fanout_and_headers_exchanges_lead_to_their_queues() {
     broker.publish(&[to(&one, "whatever", "for both")]).await.unwrap();
     for consumer in &consumers {
         let taken = take(&**consumer, 1).await;
-        assert_eq!(bodies(&taken), ["for both"]);
+        assert_eq!(texts(&taken), ["for both"]);
         settle(&**consumer, taken, Acknowledgement::Ack).await;
     }
 
@@ -118,7 +114,7 @@ async fn fanout_and_headers_exchanges_lead_to_their_queues() {
     let far = broker.publish(&[to(&by_header, "", "far")]).await.unwrap_err();
     assert!(matches!(far, BrokerError::Unroutable { .. }), "{far:?}");
     let taken = take(&*consumer, 1).await;
-    assert_eq!(bodies(&taken), ["near"]);
+    assert_eq!(texts(&taken), ["near"]);
     settle(&*consumer, taken, Acknowledgement::Ack).await;
     drop((consumers, consumer));
     clean_up(&broker, &[&one, &other, &by_header]).await;
@@ -134,7 +130,7 @@ async fn every_consumer_of_a_broadcast_queue_gets_each_message() {
     broker.publish(&[to(&everybody, "", "all")]).await.unwrap();
     for consumer in &consumers {
         let taken = take(&**consumer, 1).await;
-        assert_eq!(bodies(&taken), ["all"]);
+        assert_eq!(texts(&taken), ["all"]);
         assert_eq!(taken[0].info.queue, everybody.name);
         settle(&**consumer, taken, Acknowledgement::Ack).await;
     }
@@ -144,10 +140,10 @@ async fn every_consumer_of_a_broadcast_queue_gets_each_message() {
     let taken = take(&*consumers[0], 1).await.remove(0);
     consumers[0].put_back(vec![later(taken)]).await.unwrap();
     let again = take(&*consumers[0], 1).await;
-    assert_eq!(bodies(&again), ["later"]);
+    assert_eq!(texts(&again), ["later"]);
     assert_eq!(again[0].info.exchange, everybody.exchange.name);
     settle(&*consumers[0], again, Acknowledgement::Ack).await;
-    quiet(&*consumers[1]).await;
+    expect_quiet(&*consumers[1]).await;
     // They are gone with their connections.
     other.close().await;
     broker.publish(&[to(&everybody, "", "one is left")]).await.unwrap();
@@ -173,15 +169,15 @@ async fn what_is_put_back_comes_to_its_queue_alone() {
     let taken = take(&*consumers[0], 1).await.remove(0);
     consumers[0].put_back(vec![later(taken)]).await.unwrap();
     let again = take(&*consumers[0], 1).await;
-    assert_eq!(bodies(&again), ["images"]);
+    assert_eq!(texts(&again), ["images"]);
     assert_eq!(again[0].info.routing_key, "images.large");
     assert_eq!(again[0].info.exchange, queue.exchange.name);
     settle(&*consumers[0], again, Acknowledgement::Ack).await;
     let again = take(&*consumers[2], 1).await;
-    assert_eq!(bodies(&again), ["similar"]);
+    assert_eq!(texts(&again), ["similar"]);
     settle(&*consumers[2], again, Acknowledgement::Ack).await;
     for consumer in &consumers {
-        quiet(&**consumer).await;
+        expect_quiet(&**consumer).await;
     }
     drop(consumers);
     clean_up(&broker, &[&queue, &other, &similar]).await;
@@ -195,7 +191,7 @@ async fn clients_may_delay_what_they_send_to_a_quorum_queue() {
     // As kombu's `calculate_routing_key(2, "images")` says.
     let key = format!("{}1.0.images", "0.".repeat(26));
     let route = Route { exchange: "celery_delayed_27".to_owned(), routing_key: key };
-    let Publication { message, .. } = publication(&queue.name, "delayed");
+    let message = Message { body: "delayed".into(), ..Message::default() };
     let began = Instant::now();
     broker.publish(&[Publication { message, route }]).await.unwrap();
     let taken = take(&*consumer, 1).await;

@@ -67,7 +67,7 @@ async fn connect(url: &str, tls: TlsOptions) -> Result<(), String> {
 async fn rabbitmq_passes_the_suite_over_tls() {
     let Some(site) = Site::open() else { return };
     let capabilities =
-        Capabilities { priorities: false, json_headers: false, counts_deliveries: false, ..Capabilities::all() };
+        Capabilities { priorities: false, json_headers: false, counts_deliveries: false, ..Capabilities::ALL };
     // Options of the URL go over those beside it, which lead nowhere.
     let url = format!("{}?ssl_ca_certs={}", site.url, site.folder.join("ca.pem").display());
     let options = ConnectOptions { tls: Some(site.misled()), ..ConnectOptions::default() };

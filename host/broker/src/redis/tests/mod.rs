@@ -12,7 +12,7 @@ use taskhost_core::protocol::envelope;
 use taskhost_core::{Exchange, HeaderValue, Message, Route};
 
 use super::*;
-use crate::conformance;
+use crate::conformance::{self, settle, take, texts};
 use crate::port::{Acknowledgement, Delivery};
 
 /// How long something that must happen may take, on a busy machine.
@@ -99,25 +99,6 @@ async fn publish(broker: &RedisBroker, texts: &[&str]) {
     broker.publish(&publications).await.unwrap();
 }
 
-async fn take(consumer: &dyn Consumer, wanted: usize) -> Vec<Delivery> {
-    let taking = async {
-        let mut taken = Vec::new();
-        while taken.len() < wanted {
-            taken.extend(consumer.next().await.expect("next").expect("not cancelled"));
-        }
-        taken
-    };
-    tokio::time::timeout(PATIENCE, taking).await.unwrap_or_else(|_| panic!("{wanted} messages in time"))
-}
-
-async fn settle(consumer: &dyn Consumer, deliveries: Vec<Delivery>, what: Acknowledgement) {
-    consumer.settle(deliveries.into_iter().map(|it| (it.receipt, what)).collect()).await.unwrap();
-}
-
-fn texts(deliveries: &[Delivery]) -> Vec<String> {
-    deliveries.iter().map(|it| String::from_utf8_lossy(&it.message.body).into_owned()).collect()
-}
-
 fn now_s() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
 }
@@ -144,12 +125,8 @@ async fn suite(bench: &Bench) {
         knows_unroutable: false,
         priorities: false,
         typed_headers: false,
-        json_headers: true,
-        expirations: true,
-        depth_is_of_waiting: true,
-        counts_deliveries: true,
         knows_taken: false,
-        ..conformance::Capabilities::all()
+        ..conformance::Capabilities::ALL
     };
     conformance::run(capabilities, async || {
         RedisBroker::connect(&bench.url, options).await.map(|broker| Arc::new(broker) as Arc<dyn Broker>)

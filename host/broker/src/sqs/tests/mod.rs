@@ -7,10 +7,10 @@ mod trouble;
 use std::collections::BTreeMap;
 
 use aws_sdk_sqs::types::QueueAttributeName;
-use taskhost_core::{HeaderValue, Message};
+use taskhost_core::{HeaderValue, Message, Route};
 
 use super::*;
-use crate::conformance;
+use crate::conformance::{self, settle, take, text};
 use crate::port::{Acknowledgement, Delivery};
 
 /// How long something that must happen may take, on a busy machine.
@@ -80,27 +80,9 @@ async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("{what}: nothing within {PATIENCE:?}"))
 }
 
-async fn take(consumer: &dyn Consumer, wanted: usize) -> Vec<Delivery> {
-    let mut taken = Vec::new();
-    while taken.len() < wanted {
-        let batch = within("a delivery", consumer.next()).await;
-        taken.extend(batch.unwrap().unwrap());
-    }
-    taken
-}
-
 async fn expect_quiet(consumer: &dyn Consumer) {
     let came = tokio::time::timeout(QUIET, consumer.next()).await;
     assert!(came.is_err(), "{came:?}");
-}
-
-async fn settle(consumer: &dyn Consumer, deliveries: Vec<Delivery>, how: Acknowledgement) {
-    let receipts = deliveries.into_iter().map(|delivery| (delivery.receipt, how)).collect();
-    within("settle", consumer.settle(receipts)).await.unwrap();
-}
-
-fn text(delivery: &Delivery) -> String {
-    String::from_utf8_lossy(&delivery.message.body).into_owned()
 }
 
 fn count(delivery: &Delivery) -> u32 {
@@ -119,7 +101,7 @@ async fn sqs_means_what_the_port_means() {
         ordered: false,
         // Base64 of the body, in base64.
         body_bytes_max: 500_000,
-        ..conformance::Capabilities::all()
+        ..conformance::Capabilities::ALL
     };
     conformance::run(capabilities, async || Ok(Arc::new(SqsBroker::connect(&url, &options).await?) as Arc<dyn Broker>))
         .await;
