@@ -11,6 +11,7 @@ pub mod conformance;
 mod connect;
 mod disabled;
 mod filesystem;
+mod keys;
 mod keyvalue;
 mod memcached;
 mod memory;
@@ -21,6 +22,7 @@ mod shared_rates;
 mod sql;
 pub mod state;
 mod target;
+mod terms;
 mod waiters;
 
 pub use amqp::AmqpStore;

@@ -23,8 +23,9 @@ use tokio::time::Instant;
 
 use crate::cause::Cause;
 use crate::connect::StoreOptions;
+use crate::keys::Keys;
 use crate::port::{ResultStore, StoreError};
-use chord::ChordTerms;
+use crate::terms::{ChordTerms, whole_seconds};
 use connection::{Connection, Exchange, Trouble};
 
 /// How many waits may have a subscription, each on a connection of its own; the others poll.
@@ -40,14 +41,10 @@ pub struct RedisStore {
     keys: Keys,
     expiry: Expiry,
     chords: ChordTerms,
+    /// Results of a chord come in the order of its members.
+    is_ordered: bool,
     format: Format,
     subscriptions: Semaphore,
-}
-
-/// How keys are called.
-struct Keys {
-    task: String,
-    group: String,
 }
 
 /// How long results are kept.
@@ -69,6 +66,7 @@ impl RedisStore {
             keys: Keys::new(options.key_prefix.as_deref()),
             expiry: Expiry::new(options),
             chords: ChordTerms::new(options),
+            is_ordered: options.chord_ordered,
             format: options.format.clone(),
             subscriptions: Semaphore::new(SUBSCRIPTIONS_MAX),
         })
@@ -203,33 +201,6 @@ impl ResultStore for RedisStore {
     }
 }
 
-impl Keys {
-    /// As `_add_global_keyprefix` of celery/backends/base.py makes them.
-    fn new(global: Option<&str>) -> Self {
-        let global = global.unwrap_or_default();
-        let separator = if global.is_empty() || global.ends_with([':', '_', '-', '.']) { "" } else { "_" };
-        let prefix = |kind: &str| format!("{global}{separator}{kind}");
-        Self { task: prefix("celery-task-meta-"), group: prefix("celery-taskset-meta-") }
-    }
-
-    /// The key of a task, which is the name of its channel as well.
-    fn of(&self, id: &TaskId) -> String {
-        let mut key = String::with_capacity(self.task.len() + id.as_str().len());
-        key.push_str(&self.task);
-        key.push_str(id.as_str());
-        key
-    }
-
-    /// The key of a group, or of what is kept about its chord.
-    fn of_group(&self, group: &str, suffix: &str) -> String {
-        let mut key = String::with_capacity(self.group.len() + group.len() + suffix.len());
-        key.push_str(&self.group);
-        key.push_str(group);
-        key.push_str(suffix);
-        key
-    }
-}
-
 impl Expiry {
     fn new(options: &StoreOptions) -> Self {
         let failure = options.failure_expires.unwrap_or(options.expires);
@@ -240,11 +211,6 @@ impl Expiry {
     fn of(self, state: &State) -> u64 {
         if *state == State::Failure { self.failure_s } else { self.others_s }
     }
-}
-
-/// Redis counts whole seconds, and none is for ever: a fraction is rounded up.
-fn whole_seconds(duration: Duration) -> u64 {
-    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }
 
 /// True if the document says SUCCESS. Celery, and we, write the state first; for any other order the

@@ -19,6 +19,7 @@ use taskhost_core::{Json, RedactedUrl, ResultRecord, State, StoredResult, TaskId
 
 use crate::cause::Cause;
 use crate::connect::StoreOptions;
+use crate::keys::Keys;
 use crate::port::{ResultStore, StoreError};
 use crate::waiters::Waiters;
 use files::{Draft, Folder};
@@ -39,15 +40,6 @@ pub struct FilesystemStore {
     format: Format,
     waiters: Arc<Waiters>,
     watch: Watch,
-}
-
-/// How files are called.
-#[derive(Debug, Clone)]
-struct Keys {
-    task: String,
-    group: String,
-    /// Of chords that Celery counts in other stores; it cleans them up here as well.
-    chord: String,
 }
 
 /// What a look at a file gave.
@@ -198,6 +190,7 @@ impl ResultStore for FilesystemStore {
 
     /// As Celery does, by the age of files (`FilesystemBackend.cleanup`).
     async fn delete_expired(&self, older_than: Duration) -> Result<u64, StoreError> {
+        // Celery counts chords in other stores; it cleans them up here as well.
         let Keys { task, group, chord } = self.keys.clone();
         let deleted = self.run(move |folder| folder.delete_older(&[task, group, chord], older_than)).await;
         deleted.map_err(|cause| cause.store("delete expired"))
@@ -211,13 +204,13 @@ impl ResultStore for FilesystemStore {
         const OPERATION: &str = "save";
         let document = Json::object([("result", result)]).bytes();
         let text = self.format.serialize(document).map_err(|error| Cause::permanent(error).group(OPERATION, group))?;
-        let draft = Draft { key: self.keys.of_group(group), text, is_durable: true };
+        let draft = Draft { key: self.keys.of_group(group, ""), text, is_durable: true };
         let written = self.run(move |folder| folder.write_all(vec![draft]).pop().unwrap_or(Ok(()))).await;
         written.map_err(|cause| cause.group(OPERATION, group))
     }
 
     async fn group(&self, group: &str) -> Result<Option<Json>, StoreError> {
-        let key = self.keys.of_group(group);
+        let key = self.keys.of_group(group, "");
         let read = self.run(move |folder| folder.read(&key)).await.map_err(|cause| cause.group("read", group))?;
         let Some(text) = read.filter(|text| !text.is_empty()) else { return Ok(None) };
         match document::decode_value(&text, &self.format) {
@@ -228,28 +221,6 @@ impl ResultStore for FilesystemStore {
 
     fn is_durable(&self) -> bool {
         true
-    }
-}
-
-impl Keys {
-    /// As `_add_global_keyprefix` of celery/backends/base.py makes them.
-    fn new(global: Option<&str>) -> Self {
-        let global = global.unwrap_or_default();
-        let separator = if global.is_empty() || global.ends_with([':', '_', '-', '.']) { "" } else { "_" };
-        let prefix = |kind: &str| format!("{global}{separator}{kind}");
-        Self {
-            task: prefix("celery-task-meta-"),
-            group: prefix("celery-taskset-meta-"),
-            chord: prefix("chord-unlock-"),
-        }
-    }
-
-    fn of(&self, id: &TaskId) -> String {
-        format!("{}{id}", self.task)
-    }
-
-    fn of_group(&self, group: &str) -> String {
-        format!("{}{group}", self.group)
     }
 }
 

@@ -15,12 +15,10 @@ use std::time::Duration;
 use taskhost_core::Json;
 use taskhost_core::chord::{ChordPart, Progress};
 use taskhost_core::protocol::document;
-use uuid::Uuid;
 
 use super::link::Trouble;
 use super::protocol::{Item, Reply, Store};
-use super::{MemcachedStore, checked, expiry, put, whole_seconds};
-use crate::connect::StoreOptions;
+use super::{MemcachedStore, checked, expiry, put};
 use crate::port::StoreError;
 
 /// How many parts are counted in one go.
@@ -29,43 +27,6 @@ const PARTS_MAX: usize = 100;
 const COUNTING_S: u64 = 10;
 /// When to look again whether somebody else has counted, or has sent the body.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// How long it is known which members were counted, if chords are kept for ever.
-const MEMBERS_KEPT_S: u64 = 86_400;
-/// How long a claim lasts once its body is being published, as in Redis.
-const PUBLISHING_S: u64 = 21;
-
-/// How chords are kept.
-pub(super) struct ChordTerms {
-    /// Before our marks and claims: no other process has the same.
-    owner: String,
-    /// Of the counter; zero is for ever.
-    expires_s: u64,
-    /// Of the header and its results (`_chord_result_expires`).
-    results_expire_s: u64,
-    claim_s: u64,
-    done_s: u64,
-}
-
-impl ChordTerms {
-    pub(super) fn new(options: &StoreOptions) -> Self {
-        let results_s = whole_seconds(options.expires);
-        let expires_s = options.chord_expires.map_or(results_s, whole_seconds);
-        // The last member has this long for joining the results, and as long again.
-        let claim_s = options.chord_join_timeout.map_or(10, |timeout| (timeout * 2).as_secs().max(5));
-        Self {
-            owner: Uuid::new_v4().simple().to_string(),
-            expires_s,
-            results_expire_s: if expires_s == 0 || results_s == 0 { 0 } else { expires_s.max(results_s) },
-            claim_s,
-            done_s: (claim_s * 2).max(300),
-        }
-    }
-
-    /// How long our own marks stay.
-    fn marks_s(&self) -> u64 {
-        if self.expires_s == 0 { MEMBERS_KEPT_S } else { self.expires_s }
-    }
-}
 
 /// The keys of a chord. Ours lie on the server that has the counter, so that one packet changes both.
 struct Keys {

@@ -19,13 +19,14 @@ use taskhost_core::protocol::document;
 use taskhost_core::{Json, RedactedUrl, ResultRecord, State, StoredResult, TaskId};
 
 pub(crate) use address::{Cache, Servers};
-use chord::ChordTerms;
 use link::{Cluster, Trouble};
 use protocol::{Exchange, KEY_BYTES_MAX, Reply};
 
 use crate::cause::Cause;
 use crate::connect::StoreOptions;
+use crate::keys::Keys;
 use crate::port::{ResultStore, StoreError};
+use crate::terms::{ChordTerms, whole_seconds};
 use crate::waiters::Waiters;
 
 /// How often a wait looks at first, and how often in the end. Celery's clients look twice a second.
@@ -42,13 +43,6 @@ pub struct MemcachedStore {
     chords: ChordTerms,
     format: Format,
     waiters: Waiters,
-}
-
-/// How keys are called.
-struct Keys {
-    task: String,
-    group: String,
-    chord: String,
 }
 
 impl MemcachedStore {
@@ -189,24 +183,6 @@ impl ResultStore for MemcachedStore {
     }
 }
 
-impl Keys {
-    /// As `_add_global_keyprefix` of celery/backends/base.py makes them.
-    fn new(global: Option<&str>) -> Self {
-        let global = global.unwrap_or_default();
-        let separator = if global.is_empty() || global.ends_with([':', '_', '-', '.']) { "" } else { "_" };
-        let prefix = |kind: &str| format!("{global}{separator}{kind}");
-        Self {
-            task: prefix("celery-task-meta-"),
-            group: prefix("celery-taskset-meta-"),
-            chord: prefix("chord-unlock-"),
-        }
-    }
-
-    fn of(&self, id: &TaskId) -> String {
-        format!("{}{id}", self.task)
-    }
-}
-
 /// The key, if the server can have it. Celery's client refuses the same (pymemcache `check_key_helper`).
 fn checked(key: String) -> Result<String, Trouble> {
     if key.len() > KEY_BYTES_MAX {
@@ -217,11 +193,6 @@ fn checked(key: String) -> Result<String, Trouble> {
         return Err(Trouble::refused("a key of memcached is ASCII, without spaces and control characters", false));
     }
     Ok(key)
-}
-
-/// Whole seconds, none of which is for ever: a fraction is rounded up.
-fn whole_seconds(duration: Duration) -> u64 {
-    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }
 
 /// An expiry as memcached wants to hear it: zero for never, else seconds, and a date if there are too many of them.

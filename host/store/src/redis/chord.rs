@@ -14,15 +14,13 @@ use taskhost_core::protocol::content::{ListWriter, ToJson};
 use taskhost_core::protocol::document;
 use taskhost_core::record::ResultValue;
 use taskhost_core::{Exception, Json, State, TaskId};
-use uuid::Uuid;
 
+use super::RedisStore;
 use super::connection::{Exchange, Trouble};
 use super::failure::Failure;
 use super::put::{DOCUMENT_BYTES_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_RECORDS_MAX};
 use super::script::{Call, Script};
-use super::{RedisStore, whole_seconds};
 use crate::cause::Cause;
-use crate::connect::StoreOptions;
 use crate::port::StoreError;
 
 static COUNT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("chord/count.lua")));
@@ -33,11 +31,6 @@ static FINISH: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("cho
 
 /// How many parts are read in one step, which takes the server about a millisecond.
 const PARTS_READ_MAX: usize = 1_000;
-/// How long a claim lasts once its body is being published: what Celery comes to with its default settings
-/// (`_chord_publish_claim_expires`).
-const PUBLISHING_S: u64 = 21;
-/// How long it is known who made a chord larger, if chords are kept for ever.
-const MEMBERS_KEPT_S: u64 = 86_400;
 
 /// Celery's names of what is kept about a chord, after the key of its group. The last is ours.
 const PARTS: &str = ".j";
@@ -46,36 +39,6 @@ const SIZE_KEY: &str = ".s";
 const COUNTED: &str = ".d";
 const CLAIM: &str = ".c";
 const MEMBERS: &str = ".x";
-
-/// How chords are kept.
-pub(super) struct ChordTerms {
-    /// Before our claims: no other process has the same.
-    owner: String,
-    is_ordered: bool,
-    /// Zero is for ever.
-    expires_s: u64,
-    group_expires_s: u64,
-    claim_s: u64,
-    done_s: u64,
-}
-
-impl ChordTerms {
-    pub(super) fn new(options: &StoreOptions) -> Self {
-        let results_s = whole_seconds(options.expires);
-        let expires_s = options.chord_expires.map_or(results_s, whole_seconds);
-        // Celery's, with the same rounding: twice the time that the last member has for joining the results.
-        let claim_s = options.chord_join_timeout.map_or(10, |timeout| (timeout * 2).as_secs().max(5));
-        Self {
-            owner: Uuid::new_v4().simple().to_string(),
-            is_ordered: options.chord_ordered,
-            expires_s,
-            // Results of groups are for clients as well, and not kept for less time than results.
-            group_expires_s: if expires_s == 0 || results_s == 0 { 0 } else { expires_s.max(results_s) },
-            claim_s,
-            done_s: (claim_s * 2).max(300),
-        }
-    }
-}
 
 /// A part on its way.
 struct Counting<'a> {
@@ -119,9 +82,9 @@ impl RedisStore {
         let arguments = vec![
             member.into(),
             document,
-            if terms.is_ordered { index.into() } else { Bytes::new() },
+            if self.is_ordered { index.into() } else { Bytes::new() },
             number(terms.expires_s),
-            number(terms.group_expires_s),
+            number(terms.results_expire_s),
             token.clone().into(),
             number(terms.claim_s),
             number(PARTS_READ_MAX as u64),
@@ -192,7 +155,7 @@ impl RedisStore {
     async fn read_parts(&self, group: &str, there: usize, first: Vec<Value>) -> Result<Vec<Value>, StoreError> {
         let mut parts = first;
         while parts.len() < there {
-            let mut range = redis::cmd(if self.chords.is_ordered { "ZRANGE" } else { "LRANGE" });
+            let mut range = redis::cmd(if self.is_ordered { "ZRANGE" } else { "LRANGE" });
             range.arg(self.keys.of_group(group, PARTS)).arg(parts.len()).arg(parts.len() + PARTS_READ_MAX - 1);
             let more = self.connection.run(Exchange::Command(&range)).await;
             match more.map_err(|trouble| self.group_error(&trouble, "read parts of", group))? {
@@ -223,15 +186,13 @@ impl RedisStore {
     }
 
     pub(super) async fn chord_extended(&self, group: &str, member: &TaskId) -> Result<(), StoreError> {
-        let expires_s = self.chords.expires_s;
-        let kept_s = if expires_s == 0 { MEMBERS_KEPT_S } else { expires_s };
+        let (expires_s, kept_s) = (self.chords.expires_s, self.chords.marks_s());
         let arguments = [Bytes::copy_from_slice(member.as_str().as_bytes()), number(expires_s), number(kept_s)];
         self.chord_step(&EXTEND, "extend", group, &[EXTRA, MEMBERS, CLAIM], arguments).await.map(drop)
     }
 
     pub(super) async fn claim_extended(&self, group: &str, token: &str) -> Result<bool, StoreError> {
-        let expires_s = PUBLISHING_S.max(self.chords.claim_s);
-        let arguments = [Bytes::copy_from_slice(token.as_bytes()), number(expires_s)];
+        let arguments = [Bytes::copy_from_slice(token.as_bytes()), number(self.chords.publishing_s())];
         self.chord_step(&HOLD, "hold", group, &[CLAIM, SIZE_KEY], arguments).await
     }
 
@@ -280,7 +241,7 @@ impl RedisStore {
         let key = self.keys.of_group(group, "");
         let mut transaction = redis::pipe();
         transaction.atomic();
-        match self.chords.group_expires_s {
+        match self.chords.results_expire_s {
             0 => transaction.cmd("SET").arg(&key),
             seconds => transaction.cmd("SETEX").arg(&key).arg(seconds),
         };

@@ -6,7 +6,7 @@ use super::super::MemcachedStore;
 use super::super::expiry;
 use super::super::link::Trouble;
 use super::super::protocol::{Item, Reply, Store};
-use super::{Keys, PUBLISHING_S, strange, values};
+use super::{Keys, strange, values};
 
 /// In place of a run, if the header is gone.
 pub(super) const NO_RUN: &str = "-";
@@ -58,7 +58,7 @@ impl MemcachedStore {
 
     /// Gives the claim the time that publishing may take.
     pub(super) async fn hold(&self, keys: &Keys, token: &str) -> Result<bool, Trouble> {
-        let expires = expiry(PUBLISHING_S.max(self.chords.claim_s));
+        let expires = expiry(self.chords.publishing_s());
         for _ in 0..ROUNDS_MAX {
             let (how, claim) = match self.claim_item(keys).await? {
                 Some(item) if holder(&item).is_some_and(|(_, holder)| holder == token) => {

@@ -6,6 +6,7 @@ mod model;
 use taskhost_core::protocol::codec::Serializer;
 
 use super::*;
+use crate::connect::StoreOptions;
 use crate::conformance::chords::{claimed, count, part, size};
 use crate::conformance::fresh;
 use crate::port::ResultStore;
@@ -204,17 +205,4 @@ async fn a_part_that_a_replica_refuses_goes_to_the_next_server() {
         assert!(error.is_transient(), "{error:?}");
         assert_eq!(accepted.load(std::sync::atomic::Ordering::SeqCst), attempt);
     }
-}
-
-#[test]
-fn claims_last_as_long_as_in_celery() {
-    let claim = |timeout: Option<f64>| {
-        let chord_join_timeout = timeout.map(Duration::from_secs_f64);
-        let terms = ChordTerms::new(&StoreOptions { chord_join_timeout, ..StoreOptions::default() });
-        (terms.claim_s, terms.done_s)
-    };
-    assert_eq!(claim(Some(3.0)), (6, 300));
-    assert_eq!(claim(Some(0.5)), (5, 300));
-    assert_eq!(claim(Some(100.7)), (201, 402));
-    assert_eq!(claim(None), (10, 300));
 }
