@@ -1,6 +1,6 @@
 //! The databases that results are kept in: emptied before a worker runs, asked while it does, and written by the bare loop.
 //!
-//! Celery's tables are made here, so that the bare loop finds them too.
+//! Celery's table is made here, so that the bare loop finds it too.
 
 use mysql_async::prelude::Queryable;
 use tokio_postgres::NoTls;
@@ -11,13 +11,13 @@ use crate::Result;
 /// As SQLAlchemy makes them for Celery.
 const POSTGRESQL_TABLES: &str = "\
 CREATE SEQUENCE IF NOT EXISTS task_id_sequence;
-CREATE TABLE IF NOT EXISTS celery_taskmeta (id INTEGER PRIMARY KEY, task_id VARCHAR(155) UNIQUE, status VARCHAR(50), \
+DROP TABLE IF EXISTS celery_taskmeta;
+CREATE TABLE celery_taskmeta (id INTEGER PRIMARY KEY, task_id VARCHAR(155) UNIQUE, status VARCHAR(50), \
 result BYTEA, date_done TIMESTAMP WITHOUT TIME ZONE, traceback TEXT, children BYTEA, name VARCHAR(155), args BYTEA, \
 kwargs BYTEA, worker VARCHAR(155), retries INTEGER, queue VARCHAR(155), stamps BYTEA);
-CREATE INDEX IF NOT EXISTS ix_celery_taskmeta_date_done ON celery_taskmeta (date_done);
-TRUNCATE celery_taskmeta";
+CREATE INDEX ix_celery_taskmeta_date_done ON celery_taskmeta (date_done)";
 const MYSQL_TABLE: &str = "\
-CREATE TABLE IF NOT EXISTS celery_taskmeta (id INTEGER NOT NULL AUTO_INCREMENT PRIMARY KEY, task_id VARCHAR(155) UNIQUE, \
+CREATE TABLE celery_taskmeta (id INTEGER NOT NULL AUTO_INCREMENT PRIMARY KEY, task_id VARCHAR(155) UNIQUE, \
 status VARCHAR(50), result BLOB, date_done DATETIME, traceback TEXT, children BLOB, name VARCHAR(155), args BLOB, \
 kwargs BLOB, worker VARCHAR(155), retries INTEGER, queue VARCHAR(155), stamps BLOB, \
 INDEX ix_celery_taskmeta_date_done (date_done))";
@@ -44,13 +44,26 @@ impl Database {
         Ok(Self::PostgreSql(client))
     }
 
-    /// Makes the tables, or empties them.
+    /// What it is, for people.
+    pub(crate) async fn version(&mut self) -> Result<String> {
+        Ok(match self {
+            Self::PostgreSql(client) => {
+                format!("PostgreSQL {}", client.query_one("SHOW server_version", &[]).await?.get::<_, String>(0))
+            }
+            Self::MySql(connection) => {
+                let version: Option<String> = connection.query_first("SELECT VERSION()").await?;
+                version.unwrap_or_default()
+            }
+        })
+    }
+
+    /// Makes the tables anew: whoever made them before may have numbered their rows in another way.
     pub(crate) async fn clear(&mut self) -> Result<()> {
         match self {
             Self::PostgreSql(client) => client.batch_execute(POSTGRESQL_TABLES).await?,
             Self::MySql(connection) => {
+                connection.query_drop("DROP TABLE IF EXISTS celery_taskmeta").await?;
                 connection.query_drop(MYSQL_TABLE).await?;
-                connection.query_drop("TRUNCATE celery_taskmeta").await?;
             }
         }
         Ok(())

@@ -55,11 +55,15 @@ impl Services {
         let info: String = redis::cmd("INFO").arg("server").query_async(&mut redis).await?;
         let info = |name: &str| info.lines().find_map(|line| Some(line.strip_prefix(name)?.trim().to_owned()));
         let rabbitmq_pid = rabbitmq_pid(&args.amqp);
+        let mut postgresql = Database::connect(&args.postgresql).await?;
+        let mut mysql = Database::connect(&args.mysql).await?;
         let versions = format!(
-            "RabbitMQ {}, Redis {}, SQLite {}",
+            "RabbitMQ {}, Redis {}, SQLite {}, {}, {}",
             rabbitmq_version().as_deref().unwrap_or("of unknown version"),
             info("redis_version:").as_deref().unwrap_or("of unknown version"),
-            rusqlite::version()
+            rusqlite::version(),
+            postgresql.version().await?,
+            mysql.version().await?,
         );
         Ok(Self {
             channel: connection.create_channel().await?,
@@ -68,8 +72,8 @@ impl Services {
             redis_broker,
             redis_broker_url,
             file: None,
-            postgresql: Database::connect(&args.postgresql).await?,
-            mysql: Database::connect(&args.mysql).await?,
+            postgresql,
+            mysql,
             sqs: Queue::connect(&args.sqs).await?,
             sqs_url: args.sqs.clone(),
             rabbitmq_pid,

@@ -2,6 +2,7 @@
 
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::{BehaviorVersion, Credentials, Region};
+use aws_sdk_sqs::error::DisplayErrorContext;
 use aws_sdk_sqs::types::QueueAttributeName;
 
 use crate::Result;
@@ -35,15 +36,14 @@ impl Queue {
             .endpoint_url(format!("http://{host}"))
             .http_client(aws_smithy_http_client::Builder::new().build_http());
         let client = Client::from_conf(config.build());
-        let made = client.create_queue().queue_name(QUEUE).send().await?;
-        let url = made.queue_url().ok_or("the queue has no URL")?.to_owned();
+        let url = made(&client).await?;
         Ok(Self { client, url })
     }
 
-    /// Deletes all messages.
+    /// Deletes all messages, by making the queue anew: it may be purged once a minute only.
     pub(crate) async fn clear(&self) -> Result<()> {
-        self.client.purge_queue().queue_url(&self.url).send().await?;
-        Ok(())
+        self.client.delete_queue().queue_url(&self.url).send().await.map_err(told)?;
+        made(&self.client).await.map(drop)
     }
 
     pub(crate) async fn depth(&self) -> Result<Depth> {
@@ -52,9 +52,21 @@ impl Queue {
             QueueAttributeName::ApproximateNumberOfMessagesNotVisible,
         );
         let ask = self.client.get_queue_attributes().queue_url(&self.url);
-        let told = ask.attribute_names(waiting.clone()).attribute_names(taken.clone()).send().await?;
-        let number = |name| told.attributes()?.get(&name)?.parse().ok();
+        let answer = ask.attribute_names(waiting.clone()).attribute_names(taken.clone()).send().await;
+        let answer = answer.map_err(told)?;
+        let number = |name| answer.attributes()?.get(&name)?.parse().ok();
         let missing = "the emulator does not tell how many messages there are";
         Ok(Depth { waiting: number(waiting).ok_or(missing)?, taken: number(taken).ok_or(missing)? })
     }
+}
+
+/// The URL of the queue.
+async fn made(client: &Client) -> Result<String> {
+    let made = client.create_queue().queue_name(QUEUE).send().await.map_err(told)?;
+    Ok(made.queue_url().ok_or("the queue has no URL")?.to_owned())
+}
+
+/// What went wrong, with its causes: by themselves they say `service error`.
+pub(crate) fn told(error: impl std::error::Error) -> String {
+    DisplayErrorContext(error).to_string()
 }

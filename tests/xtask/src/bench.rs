@@ -32,6 +32,11 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
         options.extend(["--only".to_owned(), what.to_owned()]);
     }
     let root = crate::root()?;
+    if options.iter().any(|option| ["--help", "-h"].contains(&option.as_str())) {
+        // What is not optimised is there already, if tests were run.
+        let command = if ["sandbox", "languages", "canvas"].contains(&what) { what } else { "worker" };
+        return Programs::build(&root, "dev")?.measure(command, Vec::new(), &["--help".to_owned()]);
+    }
     plugins::run(&["demo".to_owned(), "noop".to_owned()])?;
     let programs = Programs::build(&root, if quick { "measure" } else { "release" })?;
     let mut code = ExitCode::SUCCESS;

@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use futures_util::future::try_join_all;
 
 use super::{Results, id_in, told_to_stop};
-use crate::sqs::Queue;
+use crate::sqs::{Queue, told};
 use crate::{BareArgs, Result};
 
 /// What SQS gives at most at a time.
@@ -21,11 +21,16 @@ pub(super) async fn serve(args: &BareArgs) -> Result<()> {
     let queue = Queue::connect(&args.broker).await?;
     let asks = args.prefetch.div_ceil(BATCH).clamp(1, ASKS_MAX);
     let mut told_to_stop = std::pin::pin!(told_to_stop());
-    loop {
-        let taking = try_join_all((0..asks).map(|_| take(&queue)));
+    let mut stopping = false;
+    while !stopping {
+        let mut taking = std::pin::pin!(try_join_all((0..asks).map(|_| take(&queue))));
         let batches = tokio::select! {
-            () = &mut told_to_stop => return Ok(()),
-            batches = taking => batches?,
+            batches = &mut taking => batches?,
+            () = &mut told_to_stop => {
+                stopping = true;
+                // What they bring is to be done, too.
+                taking.await?
+            }
         };
         let mut ids = Vec::new();
         for message in batches.iter().flatten() {
@@ -38,11 +43,12 @@ pub(super) async fn serve(args: &BareArgs) -> Result<()> {
         results.store(ids.iter().map(|id| Ok(id.as_str()))).await?;
         try_join_all(batches.iter().filter(|batch| !batch.is_empty()).map(|batch| delete(&queue, batch))).await?;
     }
+    Ok(())
 }
 
 async fn take(queue: &Queue) -> Result<Vec<Message>> {
     let ask = queue.client.receive_message().queue_url(&queue.url).max_number_of_messages(BATCH.into());
-    Ok(ask.wait_time_seconds(WAIT_SECONDS).send().await?.messages.unwrap_or_default())
+    Ok(ask.wait_time_seconds(WAIT_SECONDS).send().await.map_err(told)?.messages.unwrap_or_default())
 }
 
 async fn delete(queue: &Queue, messages: &[Message]) -> Result<()> {
@@ -51,6 +57,6 @@ async fn delete(queue: &Queue, messages: &[Message]) -> Result<()> {
         let entry = DeleteMessageBatchRequestEntry::builder().id(number.to_string());
         request = request.entries(entry.set_receipt_handle(message.receipt_handle.clone()).build()?);
     }
-    request.send().await?;
+    request.send().await.map_err(told)?;
     Ok(())
 }

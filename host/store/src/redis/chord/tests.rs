@@ -6,9 +6,9 @@ mod model;
 use taskhost_core::protocol::codec::Serializer;
 
 use super::*;
-use crate::connect::StoreOptions;
 use crate::conformance::chords::{claimed, count, part, size};
 use crate::conformance::fresh;
+use crate::connect::StoreOptions;
 use crate::port::ResultStore;
 use crate::redis::tests::{raw, refusing, server, store, store_with};
 
