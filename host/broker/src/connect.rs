@@ -65,13 +65,7 @@ enum Scheme {
 pub async fn connect(url: &str, options: &ConnectOptions) -> Result<Arc<dyn Broker>, BrokerError> {
     Ok(match scheme(url)? {
         Scheme::RabbitMq => Arc::new(RabbitMq::connect(url, options).await?),
-        Scheme::Redis => {
-            let (node, timeout) = (options.node.clone(), options.timeout);
-            let mut redis = RedisOptions { node, timeout, ..RedisOptions::default() };
-            redis.server.tls = options.tls.clone();
-            redis.set(url, &options.transport_options)?;
-            Arc::new(RedisBroker::connect(url, &redis).await?)
-        }
+        Scheme::Redis => Arc::new(RedisBroker::connect(url, &redis_options(url, options)?).await?),
         Scheme::Sqlite => {
             let options = SqliteOptions { node: options.node.clone(), ..SqliteOptions::default() };
             Arc::new(SqliteBroker::connect(url, &options).await?)
@@ -92,6 +86,24 @@ pub async fn connect(url: &str, options: &ConnectOptions) -> Result<Arc<dyn Brok
         }
         Scheme::Memory => MemoryBroker::named(rest(url)).connect()?,
     })
+}
+
+fn redis_options(url: &str, options: &ConnectOptions) -> Result<RedisOptions, BrokerError> {
+    let (node, timeout) = (options.node.clone(), options.timeout);
+    let mut redis = RedisOptions { node, timeout, ..RedisOptions::default() };
+    redis.server.tls = options.tls.clone();
+    redis.set(url, &options.transport_options)?;
+    Ok(redis)
+}
+
+/// Whether a connection to this server has TLS, where the scheme does not say it alone: by an option of the URL or by
+/// those beside it. For other transports kombu says no, too.
+pub(crate) fn has_tls(url: &str, options: &ConnectOptions) -> bool {
+    match scheme(url) {
+        Ok(Scheme::RabbitMq) => rabbitmq::has_tls(url, options.tls.as_ref()),
+        Ok(Scheme::Redis) => redis_options(url, options).is_ok_and(|options| redis::has_tls(url, options)),
+        _ => false,
+    }
 }
 
 /// Checks the URL of one server as far as that is possible without connecting.

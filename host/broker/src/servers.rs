@@ -166,6 +166,11 @@ impl Endpoint {
         &self.read.urls[self.read.current()]
     }
 
+    /// Whether the connection to that server has TLS, which its scheme need not say.
+    pub fn has_tls(&self) -> bool {
+        connect::has_tls(self.in_use(), &self.read.options)
+    }
+
     /// All servers that messages come from, if there are several.
     pub fn alternates(&self) -> &[String] {
         if self.read.urls.len() > 1 { &self.read.urls } else { &[] }

@@ -214,8 +214,9 @@ fn broker(facts: &ProcessFacts) -> Json {
     // Of a list the first member, as kombu has it before it tries another.
     let parts = UrlParts::of(url.expose().split(";sentinel://").next().unwrap_or_default());
     let is_amqp = is_amqp(url);
+    let has_tls = facts.endpoint.has_tls();
     let (port, vhost) = match scheme.as_str() {
-        "amqps" => (Some(5671), "/"),
+        _ if is_amqp && has_tls => (Some(5671), "/"),
         _ if is_amqp => (Some(5672), "/"),
         _ if scheme.starts_with("redis") => (Some(6379), "0"),
         "sentinel" => (Some(26379), "0"),
@@ -229,7 +230,7 @@ fn broker(facts: &ProcessFacts) -> Json {
         .put("virtual_host", &parts.path.unwrap_or_else(|| vhost.to_owned()))
         .put("port", &parts.port.or(port))
         .put("insist", &false)
-        .put("ssl", &matches!(scheme.as_str(), "amqps" | "rediss"))
+        .put("ssl", &has_tls)
         .put("transport", &scheme)
         .put("connect_timeout", &facts.connect_timeout.as_secs_f64())
         .put(
@@ -278,11 +279,11 @@ mod tests {
     use crate::config::{Flag, Machine, Sources};
     use crate::wiring;
 
-    fn config(broker: &str) -> Config {
+    fn config(broker: &str, set: &str) -> Config {
         let flag = |name, key, text: &str| Flag { name, key, text: text.to_owned() };
         let sources = Sources {
             flags: vec![flag("-b", "broker.url", broker), flag("-c", "worker.concurrency", "3")],
-            sets: vec!["task_time_limit=30".into()],
+            sets: vec![set.into()],
             machine: Machine { host_name: "box".into(), cpus: 8, ..Machine::default() },
             ..Sources::default()
         };
@@ -290,7 +291,11 @@ mod tests {
     }
 
     fn facts(broker: &str) -> ProcessFacts {
-        let config = config(broker);
+        facts_with(broker, "task_time_limit=30")
+    }
+
+    fn facts_with(broker: &str, set: &str) -> ProcessFacts {
+        let config = config(broker, set);
         ProcessFacts::new(&config, wiring::endpoint(&config, true), mpsc::channel(1).0)
     }
 
@@ -336,6 +341,11 @@ mod tests {
         };
         assert_eq!(shown("amqp://me:x@box:1234/v%2Fw"), r#""amqp" "box" 1234 "me" "v/w" 60.0 false"#);
         assert_eq!(shown("amqp://box//?heartbeat=5"), r#""amqp" "box" 5672 "guest" "/" 5.0 false"#);
+        assert_eq!(shown("amqps://box/v"), r#""amqps" "box" 5671 "guest" "v" 60.0 true"#);
+        assert_eq!(shown("amqp://box/v?ssl=true"), r#""amqp" "box" 5671 "guest" "v" 60.0 true"#);
+        assert_eq!(shown("rediss://box/1"), r#""rediss" "box" 6379 null "1" 0.0 true"#);
+        let beside = facts_with("redis://box/1", "broker.use_ssl=true").broker();
+        assert_eq!(beside.get("ssl").map(|it| it.to_string()).as_deref(), Some("true"));
         assert_eq!(shown("redis://:x@[::1]:6380/2"), r#""redis" "::1" 6380 null "2" 0.0 false"#);
         assert_eq!(shown("sqlite:///host.db"), r#""sqlite" null null null "host.db" 0.0 false"#);
     }
@@ -352,7 +362,7 @@ mod tests {
     #[tokio::test]
     async fn a_restart_loads_plugins_unless_the_operator_does_not_want_it() {
         let (reloader, mut asked) = mpsc::channel::<Question>(1);
-        let config = config("amqp://box//");
+        let config = config("amqp://box//", "task_time_limit=30");
         let mut facts = ProcessFacts::new(&config, wiring::endpoint(&config, true), reloader);
         let reloading = tokio::spawn(async move {
             while let Some((request, answer)) = asked.recv().await {

@@ -92,6 +92,11 @@ pub(crate) fn check_url(url: &str) -> Result<(), BrokerError> {
     Address::parse(url, None).map(drop)
 }
 
+/// Whether a connection has TLS.
+pub(crate) fn has_tls(url: &str, tls: Option<&TlsOptions>) -> bool {
+    Address::parse(url, tls).is_ok_and(|address| address.tls.is_some())
+}
+
 /// Checks a URL and, if it or the options ask for TLS, reads the files that this needs.
 pub(crate) fn check_tls(url: &str, tls: Option<&TlsOptions>) -> Result<(), BrokerError> {
     load(url, &Address::parse(url, tls)?).map(drop)

@@ -30,6 +30,11 @@ pub(crate) fn check_redis_tls(url: &str, tls: Option<&TlsOptions>) -> Result<(),
     parse(url, &mut options)?.check_tls().map_err(|error| refused(url, error.to_string()))
 }
 
+/// Whether a connection has TLS.
+pub(crate) fn has_tls(url: &str, mut options: RedisOptions) -> bool {
+    parse(url, &mut options).is_ok_and(|target| target.options.tls.is_some())
+}
+
 /// Reads a URL; its options go over those that are given.
 pub(super) fn parse(url: &str, options: &mut RedisOptions) -> Result<Target, BrokerError> {
     let target = Target::parse(url, &options.server).map_err(|reason| refused(url, reason))?;

@@ -46,7 +46,7 @@ use self::publisher::{Publisher, Unpublished};
 use crate::broadcast::{Inbox, Subscription, Topic};
 use crate::port::{Broker, BrokerError, Capabilities, Consumer};
 
-pub(crate) use self::address::{SCHEMES, check_redis_options, check_redis_tls, check_redis_url};
+pub(crate) use self::address::{SCHEMES, check_redis_options, check_redis_tls, check_redis_url, has_tls};
 
 /// How long closing may take until the rest is left to the leases.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
