@@ -4,6 +4,7 @@
 //! connects anew) and codecs (`core`). Everything is in batches, since a round trip for each message is
 //! what makes a worker slow.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -108,6 +109,18 @@ pub trait Broker: Send + Sync {
     /// and binding, if it does not exist; if it does, it stays as it is. At most `prefetch` deliveries are
     /// unsettled at a time; zero is no bound.
     async fn consume(&self, queue: &Queue, prefetch: u32) -> Result<Box<dyn Consumer>, BrokerError>;
+
+    /// Where [`Broker::consume`] takes from, if that is another broker than the one that is published to. What goes back
+    /// to where it was taken, or is set aside to be found there, is for it; it is lost and closed with this one.
+    fn source(&self) -> Option<Arc<dyn Broker>> {
+        None
+    }
+
+    /// Makes what clients take for granted who publish here to a queue that is consumed elsewhere. Trouble is only
+    /// logged: most of them do without.
+    async fn offer(&self, queue: &Queue) {
+        let _ = queue;
+    }
 
     /// Publishes all of these. Returns once the broker has confirmed every one: they survive whatever
     /// the queue survives. A message that no queue took is an error. On an error some of them may have

@@ -1,7 +1,9 @@
 //! One broker made of two: messages are taken from the one and published to the other.
 //!
 //! What brings messages from where they are published to where they are read is somebody else's business, such as
-//! RabbitMQ's federation. Losing one of both is losing both.
+//! RabbitMQ's federation; or both are one cluster with two addresses. What was taken and is not done with, and what is
+//! set aside to be found again, stays where it was read, and waits for nobody to bring it. Losing one of both is losing
+//! both.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -97,7 +99,12 @@ impl Broker for Split {
 
     async fn consume(&self, queue: &Queue, prefetch: u32) -> Result<Box<dyn Consumer>, BrokerError> {
         let inner = self.read.consume(queue, prefetch).await?;
+        self.write.offer(queue).await;
         Ok(Box::new(SplitConsumer { inner, lost: self.lost.clone() }))
+    }
+
+    fn source(&self) -> Option<Arc<dyn Broker>> {
+        Some(Arc::clone(&self.read))
     }
 
     async fn publish(&self, publications: &[Publication]) -> Result<(), BrokerError> {
@@ -138,12 +145,13 @@ impl Broker for Split {
         self.written(self.write.broadcast(topic, publications).await)
     }
 
+    /// Celery looks where it publishes (celery/bin/purge.py), and so does this; the other side is the source's.
     async fn depth(&self, queue: &QueueName) -> Result<u64, BrokerError> {
-        self.read.depth(queue).await
+        self.written(self.write.depth(queue).await)
     }
 
     async fn purge(&self, queue: &QueueName) -> Result<u64, BrokerError> {
-        self.read.purge(queue).await
+        self.written(self.write.purge(queue).await)
     }
 
     async fn close(&self) {
@@ -238,10 +246,22 @@ mod tests {
         let queue = QueueName::parse("q").unwrap();
         broker.declare(&queue.clone().into()).await.unwrap();
         broker.publish(&[publication(&queue)]).await.unwrap();
-        assert_eq!(broker.depth(&queue).await.unwrap(), 0);
-        assert_eq!(back.depth(&queue).await.unwrap(), 1);
-        assert_eq!(broker.purge(&queue).await.unwrap(), 0, "what is published is not ours to take");
+        assert_eq!((broker.depth(&queue).await.unwrap(), back.depth(&queue).await.unwrap()), (1, 0));
         let consumer = back.consume(&queue.into(), 1).await.unwrap();
+        assert_eq!(consumer.next().await.unwrap().map(|batch| batch.len()), Some(1));
+    }
+
+    #[tokio::test]
+    async fn what_is_set_aside_is_found_where_messages_are_taken() {
+        let (left, right) = (MemoryBroker::new(), MemoryBroker::new());
+        let broker = split(&left, &right);
+        let queue = QueueName::parse("q.dead").unwrap();
+        let source = broker.source().expect("it is another one");
+        source.declare(&queue.clone().into()).await.unwrap();
+        source.publish(&[publication(&queue)]).await.unwrap();
+        assert_eq!((source.depth(&queue).await.unwrap(), broker.depth(&queue).await.unwrap()), (1, 0));
+        assert!(source.source().is_none());
+        let consumer = broker.consume(&queue.into(), 1).await.unwrap();
         assert_eq!(consumer.next().await.unwrap().map(|batch| batch.len()), Some(1));
     }
 

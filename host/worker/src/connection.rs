@@ -87,8 +87,25 @@ impl Retry {
 #[derive(Default)]
 pub struct Connection {
     current: RwLock<Option<Arc<dyn Broker>>>,
-    /// Queues that were found, or made, through it.
-    declared: Mutex<FxHashSet<QueueName>>,
+    declared: Mutex<Declared>,
+}
+
+/// Queues that were found, or made, through a connection.
+#[derive(Default)]
+struct Declared {
+    /// Where is published.
+    queues: FxHashSet<QueueName>,
+    /// Where messages are set aside.
+    aside: FxHashSet<QueueName>,
+}
+
+/// To which side of a connection something goes, if it has two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// Where is published.
+    Out,
+    /// Where messages are taken from, for what is set aside: whoever looks for it looks there.
+    Source,
 }
 
 impl Connection {
@@ -105,12 +122,13 @@ impl Connection {
 
     /// Finds a queue, or makes it, if that has not been done through this connection. Ten thousand calls of a
     /// task ask the broker once.
-    pub(crate) async fn declare(&self, queue: &Queue) -> Result<(), BrokerError> {
-        if self.declared().contains(&queue.name) {
+    pub(crate) async fn declare(&self, queue: &Queue, side: Side) -> Result<(), BrokerError> {
+        if self.declared().of(side).contains(&queue.name) {
             return Ok(());
         }
-        self.broker()?.declare(queue).await?;
+        self.side(side)?.declare(queue).await?;
         let mut declared = self.declared();
+        let declared = declared.of(side);
         if declared.len() >= DECLARED_MAX {
             declared.clear();
         }
@@ -118,20 +136,35 @@ impl Connection {
         Ok(())
     }
 
-    /// Looks again from now on; true if anything had been found.
-    pub(crate) fn forget_declared(&self) -> bool {
-        let mut declared = self.declared();
-        let known = !declared.is_empty();
-        declared.clear();
-        known
+    fn side(&self, side: Side) -> Result<Arc<dyn Broker>, BrokerError> {
+        let broker = self.broker()?;
+        Ok(match side {
+            Side::Out => broker,
+            Side::Source => broker.source().unwrap_or(broker),
+        })
     }
 
-    fn declared(&self) -> std::sync::MutexGuard<'_, FxHashSet<QueueName>> {
+    /// Looks again from now on; true if anything had been found.
+    pub(crate) fn forget_declared(&self) -> bool {
+        let Declared { queues, aside } = std::mem::take(&mut *self.declared());
+        !queues.is_empty() || !aside.is_empty()
+    }
+
+    fn declared(&self) -> std::sync::MutexGuard<'_, Declared> {
         self.declared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) async fn publish(&self, publications: &[Publication]) -> Result<(), BrokerError> {
-        self.broker()?.publish(publications).await
+    pub(crate) async fn publish(&self, publications: &[Publication], side: Side) -> Result<(), BrokerError> {
+        self.side(side)?.publish(publications).await
+    }
+}
+
+impl Declared {
+    fn of(&mut self, side: Side) -> &mut FxHashSet<QueueName> {
+        match side {
+            Side::Out => &mut self.queues,
+            Side::Source => &mut self.aside,
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use crate::commit::chain;
-use crate::connection::Connection;
+use crate::connection::{Connection, Side};
 use crate::receipts::{Held, Receipts};
 
 /// Settles entries of the journal.
@@ -57,7 +57,7 @@ impl Journal {
         let deliveries = message.headers.delivery_count().saturating_add(resumed).saturating_add(1);
         message.headers.set(DELIVERY_COUNT_HEADER, HeaderValue::Int(deliveries.into()));
         let publication = Publication { message, route: Route::queue(&info.queue) };
-        self.connection.publish(&[publication]).await.map_err(|error| chain(&error))
+        self.connection.publish(&[publication], Side::Source).await.map_err(|error| chain(&error))
     }
 }
 

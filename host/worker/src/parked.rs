@@ -34,6 +34,8 @@ pub(crate) struct Homecoming {
 
 /// Looks through the parked messages of these queues, once.
 pub(crate) async fn bring_home(broker: Arc<dyn Broker>, queues: Vec<QueueName>, homecoming: Homecoming) {
+    // They were set aside where they had been taken from, and their home is there.
+    let broker = broker.source().unwrap_or(broker);
     let Homecoming { tasks, at_most: mut left } = homecoming;
     for queue in queues {
         let Some(parked) = dead::parked_queue(&queue) else { continue };

@@ -12,7 +12,7 @@ use taskhost_core::settle::Step;
 use taskhost_core::{Publication, Queue, Route};
 
 use crate::announce::Announcer;
-use crate::connection::Connection;
+use crate::connection::{Connection, Side};
 
 /// Messages that are published together and confirmed together.
 const BATCH_MAX: usize = 128;
@@ -63,7 +63,7 @@ impl Publisher {
         if let [Step::Send(publication)] = steps
             && !auth::is_open(&publication.message)
         {
-            self.connection.publish(std::slice::from_ref(publication)).await?;
+            self.connection.publish(std::slice::from_ref(publication), Side::Out).await?;
             self.announce(steps);
             return Ok(());
         }
@@ -100,24 +100,28 @@ impl Publisher {
     }
 
     async fn publish_together(&self, steps: &[Step]) -> Result<(), BrokerError> {
-        let mut batch = Vec::with_capacity(steps.len());
+        let (mut batch, mut aside) = (Vec::with_capacity(steps.len()), Vec::new());
         for step in steps {
-            let publication = match step {
-                Step::Send(publication) => publication.clone(),
+            let (publication, to) = match step {
+                Step::Send(publication) => (publication.clone(), &mut batch),
                 Step::SendTo(queue, publication) => {
-                    self.connection.declare(queue).await?;
-                    publication.clone()
+                    self.connection.declare(queue, Side::Out).await?;
+                    (publication.clone(), &mut batch)
                 }
                 Step::Shelve { queue, message } => {
                     let queue = Queue::named(queue.clone());
-                    self.connection.declare(&queue).await?;
-                    Publication { message: message.clone(), route: Route::queue(&queue.name) }
+                    self.connection.declare(&queue, Side::Source).await?;
+                    (Publication { message: message.clone(), route: Route::queue(&queue.name) }, &mut aside)
                 }
                 Step::SetChordSize { .. } | Step::ExtendChord { .. } | Step::SaveGroup { .. } => continue,
             };
-            batch.push(sealed(publication, self.seal.as_deref())?);
+            to.push(sealed(publication, self.seal.as_deref())?);
         }
-        self.connection.publish(&batch).await?;
+        for (publications, side) in [(aside, Side::Source), (batch, Side::Out)] {
+            if !publications.is_empty() {
+                self.connection.publish(&publications, side).await?;
+            }
+        }
         self.announce(steps);
         Ok(())
     }

@@ -43,6 +43,7 @@ macro_rules! on_every_store {
 mod guest;
 
 mod acks;
+mod apart;
 mod asynchronous;
 mod authoring;
 mod builtins;

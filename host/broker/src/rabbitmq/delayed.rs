@@ -101,6 +101,13 @@ pub(super) fn binding_key(queue: &str) -> String {
     format!("{}{queue}.{MARK}", "*.".repeat(LEVELS as usize))
 }
 
+/// Whether clients may delay what they publish to this queue: they take it for granted that the workers of a quorum
+/// queue have made what that needs (celery/worker/consumer/delayed_delivery.py), except behind a direct exchange, which
+/// cannot lead a key with a delay to it.
+pub(super) fn is_expected(queue: &Queue) -> bool {
+    queue.kind == QueueKind::Quorum && queue.exchange.kind != ExchangeKind::Direct && !queue.broadcast
+}
+
 /// Celery's bindings: from the exit to a queue's own exchange, and from there to the queue, so that
 /// clients can delay what they publish to it.
 pub(super) async fn bind_exchange(declarer: &mut Declarer<'_>, queue: &Queue) -> Result<(), Failure> {

@@ -31,7 +31,7 @@ use dial::tls::{Tls, TlsOptions};
 use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
 use lapin::{Connection, ConnectionProperties};
-use taskhost_core::{ExchangeKind, Publication, Queue, QueueKind, QueueName, RedactedUrl};
+use taskhost_core::{Publication, Queue, QueueName, RedactedUrl};
 use tracing::warn;
 use uuid::Uuid;
 
@@ -143,20 +143,12 @@ impl RabbitMq {
         })
     }
 
-    /// Lets clients delay what they publish to a quorum queue: they take it for granted that the workers
-    /// of such a queue have made what that needs (celery/worker/consumer/delayed_delivery.py).
-    async fn offer_delays(&self, queue: &Queue) {
+    /// Finds or makes the chain of delays and what leads from it to a queue.
+    async fn make_delays(&self, queue: &Queue) -> Result<(), BrokerError> {
         let session = &self.session;
-        let offered = async {
-            session.delays.ensure(&queue.name).await?;
-            let bound = delayed::bind_exchange(&mut session.declarer(), queue).await;
-            bound.map_err(|failure| queue_error("delay messages to", &queue.name, failure))
-        };
-        if let Err(error) = offered.await {
-            let queue = &queue.name;
-            let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-            warn!(queue.name = %queue, %error, "clients cannot delay messages to queue `{queue}`: cannot {error}{cause}");
-        }
+        session.delays.ensure(&queue.name).await?;
+        let bound = delayed::bind_exchange(&mut session.declarer(), queue).await;
+        bound.map_err(|failure| queue_error("delay messages to", &queue.name, failure))
     }
 }
 
@@ -183,8 +175,8 @@ impl Broker for RabbitMq {
         let session = &self.session;
         session.takes_tasks.store(true, Ordering::SeqCst);
         let at = session.declarer().ensure(queue).await.map_err(|failure| declare_error(&queue.name, failure))?;
-        if queue.kind == QueueKind::Quorum && queue.exchange.kind != ExchangeKind::Direct && !queue.broadcast {
-            self.offer_delays(queue).await;
+        if delayed::is_expected(queue) {
+            cannot_delay(queue, self.make_delays(queue).await);
         }
         let consume = async {
             let channel = session.channel().await?;
@@ -197,6 +189,17 @@ impl Broker for RabbitMq {
                 Err(BrokerError::Consume { queue: queue.name.clone(), source: failure.into(), transient })
             }
         }
+    }
+
+    async fn offer(&self, queue: &Queue) {
+        if !delayed::is_expected(queue) {
+            return;
+        }
+        let made = match self.declare(queue).await {
+            Ok(()) => self.make_delays(queue).await,
+            failed => failed,
+        };
+        cannot_delay(queue, made);
     }
 
     async fn publish(&self, publications: &[Publication]) -> Result<(), BrokerError> {
@@ -281,6 +284,15 @@ impl Broker for RabbitMq {
         // At once: a broker that blocks publishers answers none of them.
         tokio::join!(self.session.publisher.close(), self.control.close(), self.events.close());
         close(&self.session.connection).await;
+    }
+}
+
+/// Says what clients have to do without.
+fn cannot_delay(queue: &Queue, made: Result<(), BrokerError>) {
+    if let Err(error) = made {
+        let queue = &queue.name;
+        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+        warn!(queue.name = %queue, %error, "clients cannot delay messages to queue `{queue}`: cannot {error}{cause}");
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use lapin::options::QueueDeleteOptions;
 use lapin::types::AMQPValue;
-use taskhost_core::{HeaderValue, Message, Route};
+use taskhost_core::{ExchangeKind, HeaderValue, Message, QueueKind, Route};
 
 use super::*;
 use crate::conformance::{self, Capabilities, publication, settle, take, texts};

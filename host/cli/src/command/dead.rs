@@ -35,7 +35,9 @@ pub(crate) fn run(command: &DeadCommand) -> Result<ExitCode, Failure> {
     wiring::check_embedded_file(&config, "broker.url", &config.broker.url)?;
     wiring::client_runtime()?.block_on(async {
         let broker = wiring::broker(&config).await?;
-        let result = carry_out(command, &config, &*broker).await;
+        // They lie where they were taken from, and their home is there.
+        let source = broker.source();
+        let result = carry_out(command, &config, source.as_deref().unwrap_or(&*broker)).await;
         broker.close().await;
         result
     })

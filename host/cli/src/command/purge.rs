@@ -9,7 +9,7 @@ use taskhost_core::QueueName;
 
 use super::wiring;
 use crate::args::PurgeArgs;
-use crate::config::{self, Config};
+use crate::config::{self, Config, SecretUrl};
 use crate::exit::Failure;
 use crate::logging::print;
 
@@ -23,9 +23,15 @@ pub(crate) fn run(args: &PurgeArgs) -> Result<ExitCode, Failure> {
     wiring::check_embedded_file(&config, "broker.url", &config.broker.url)?;
     let runtime = wiring::client_runtime()?;
     let broker = runtime.block_on(wiring::broker(&config))?;
-    let counts = runtime.block_on(depths(&*broker, &config))?;
-    print(&describe(&config, &counts))?;
-    let total: u64 = counts.iter().map(|(_, count)| count).sum();
+    let source = broker.source();
+    let mut sides = vec![(&config.broker.url, source.as_ref().unwrap_or(&broker))];
+    sides.extend(config.broker.write_url.as_ref().map(|url| (url, &broker)));
+    let mut total = 0;
+    for (url, side) in sides {
+        let counts = runtime.block_on(depths(&**side, &config))?;
+        print(&describe(url, &counts))?;
+        total += counts.iter().map(|(_, count)| count).sum::<u64>();
+    }
     let agreed = total > 0 && (args.force || agrees()?);
     if agreed {
         let deleted = runtime.block_on(purge(&*broker, &config.task.queues))?;
@@ -35,11 +41,15 @@ pub(crate) fn run(args: &PurgeArgs) -> Result<ExitCode, Failure> {
     Ok(if agreed || total == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Deletes all waiting messages of these queues and says how many there were.
+/// Deletes all waiting messages of these queues and says how many there were. Where they are read last: nothing is left
+/// that would be brought there afterwards.
 pub(super) async fn purge(broker: &dyn Broker, queues: &[QueueName]) -> Result<u64, Failure> {
     let mut deleted = 0;
-    for queue in queues {
-        deleted += broker.purge(queue).await.context("cannot delete messages")?;
+    let source = broker.source();
+    for side in std::iter::once(broker).chain(source.as_deref()) {
+        for queue in queues {
+            deleted += side.purge(queue).await.context("cannot delete messages")?;
+        }
     }
     Ok(deleted)
 }
@@ -58,8 +68,8 @@ async fn depths(broker: &dyn Broker, config: &Config) -> Result<Vec<(QueueName, 
     Ok(counts)
 }
 
-fn describe(config: &Config, counts: &[(QueueName, u64)]) -> String {
-    let mut text = format!("waiting at {}:\n", config.broker.url);
+fn describe(url: &SecretUrl, counts: &[(QueueName, u64)]) -> String {
+    let mut text = format!("waiting at {url}:\n");
     for (queue, count) in counts {
         text.push_str(&format!("  {queue}: {}\n", messages(*count)));
     }
