@@ -20,7 +20,8 @@ pub enum ChordStyle {
     /// The store counts parts, and whoever brings the last one publishes the body.
     Native,
     /// As that, and the store counts no more than how many there were: it is told the header before, and the results
-    /// come from what is stored of the members (`implements_incr` of celery/backends/base.py).
+    /// come from what is stored of the members (`implements_incr` of celery/backends/base.py, and `ChordCounter` of
+    /// django-celery-results).
     Counter,
     /// A task `celery.chord_unlock` looks at the results until all are there.
     Unlock,

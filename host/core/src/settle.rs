@@ -68,8 +68,9 @@ pub enum Step {
     /// Kept aside in a queue that is created if it is missing.
     Shelve { queue: QueueName, message: Message },
     /// So many members of the header complete a chord. One that is done begins anew, unless this may have been
-    /// said `again`, by an execution that nobody knows the end of.
-    SetChordSize { group: String, size: u64, again: bool },
+    /// said `again`, by an execution that nobody knows the end of. With the result tuple of the header, where the
+    /// store keeps no parts of its own.
+    SetChordSize { group: String, size: u64, again: bool, header: Option<Json> },
     /// A chord has one more member. Said twice of the same, it counts once.
     ExtendChord { group: String, member: TaskId },
     /// The result tuple of a group.

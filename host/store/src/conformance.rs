@@ -3,7 +3,7 @@
 //! Says nothing about how things are stored; that is tested beside each adapter.
 
 pub(crate) mod chords;
-mod counters;
+pub(crate) mod counters;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

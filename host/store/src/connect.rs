@@ -19,6 +19,7 @@ use crate::redis::RedisStore;
 use crate::rpc::RpcStore;
 use crate::sql::{DatabaseOptions, SqlStore};
 use crate::target::{Target, of_django};
+use crate::terms::ChordTerms;
 
 /// How results are kept. Stores leave out what they have no use for.
 #[derive(Debug, Clone)]
@@ -142,12 +143,14 @@ pub async fn connect(
         Target::Memcached(servers) => Arc::new(MemcachedStore::new(url_shown, servers, options)),
         Target::Redis(target) => Arc::new(RedisStore::new(url_shown, &target, options)?),
         Target::Sqlite(path) => {
-            Arc::new(SqlStore::sqlite(url_shown, path, &options.database, options.format.clone()).await?)
+            let store = SqlStore::sqlite(url_shown, path, &options.database, options.format.clone()).await?;
+            Arc::new(store.counting(ChordTerms::new(options)))
         }
         Target::Postgresql(target) => {
             let target = options.tls.iter().fold(*target, |target, tls| target.secured(tls));
             let target = options.node.iter().fold(target, |target, node| target.named(node.as_str()));
-            Arc::new(SqlStore::postgresql(url_shown, target, &options.database, options.format.clone()))
+            let store = SqlStore::postgresql(url_shown, target, &options.database, options.format.clone());
+            Arc::new(store.counting(ChordTerms::new(options)))
         }
         Target::Mysql(target) => {
             let target = match &options.tls {
@@ -156,7 +159,8 @@ pub async fn connect(
                 }
                 None => *target,
             };
-            Arc::new(SqlStore::mysql(url_shown, target, &options.database, options.format.clone())?)
+            let store = SqlStore::mysql(url_shown, target, &options.database, options.format.clone())?;
+            Arc::new(store.counting(ChordTerms::new(options)))
         }
         Target::Folder(path) => Arc::new(FilesystemStore::open(url_shown, path, options).await?),
         target @ (Target::Rpc | Target::Amqp) => match replies {

@@ -23,6 +23,7 @@ mod sql;
 pub mod state;
 mod target;
 mod terms;
+mod unreadable;
 mod waiters;
 
 pub use amqp::AmqpStore;

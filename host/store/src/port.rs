@@ -53,6 +53,13 @@ pub trait ResultStore: Send + Sync {
         Err(self.without("count chords"))
     }
 
+    /// As that, with the result tuple of the header, for a store that keeps no parts of its own
+    /// ([`ChordStyle::Counter`]).
+    async fn begin_chord(&self, group: &str, size: u64, header: &Json, again: bool) -> Result<(), StoreError> {
+        self.set_chord_size(group, size, again).await?;
+        self.save_group(group, header).await
+    }
+
     /// The chord has one more member; said twice of the same, it counts once.
     async fn extend_chord(&self, group: &str, member: &TaskId) -> Result<(), StoreError> {
         let _ = (group, member);

@@ -4,6 +4,7 @@
 //! One store over the port of the [`driver`]s: SQLite, PostgreSQL, MySQL. What stands in the tables is a
 //! [`layout`]'s business; what is said to databases, and where they differ, is in [`statement`].
 
+mod counter;
 mod driver;
 mod layout;
 mod statement;
@@ -16,19 +17,22 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use dial::database::PoolOptions;
-use taskhost_core::chord::ChordStyle;
+use taskhost_core::chord::{ChordPart, ChordStyle, Progress};
 use taskhost_core::protocol::codec::Format;
 use taskhost_core::protocol::document;
 use taskhost_core::{Json, RedactedUrl, ResultRecord, State, StoredResult, TaskId, Timestamp};
 
+use self::counter::Counters;
 pub(crate) use self::driver::sqlite::file;
 use self::driver::{Driver, MysqlDriver, PostgresqlDriver, SqliteDriver};
 pub use self::layout::TableNames;
 use self::layout::{CeleryTables, DjangoTables, Layout};
-use self::table::Which;
+use self::table::{Table, Which};
 use self::value::Row;
 use crate::cause::Cause;
+use crate::connect::StoreOptions;
 use crate::port::{ResultStore, StoreError};
+use crate::terms::ChordTerms;
 use crate::waiters::Waiters;
 
 /// How many expired rows are deleted in one transaction.
@@ -63,6 +67,7 @@ pub struct SqlStore {
     /// True if texts that are too long for their columns are refused, which SQLite does not mind.
     has_lengths: bool,
     create_at_setup: bool,
+    counters: Counters,
 }
 
 impl SqlStore {
@@ -114,7 +119,18 @@ impl SqlStore {
 
     fn new(driver: Box<dyn Driver>, layout: Arc<dyn Layout>, format: Format, options: &DatabaseOptions) -> Self {
         let (waiters, create_at_setup) = (Waiters::default(), options.create_at_setup);
-        Self { driver, layout, format, waiters, has_lengths: false, create_at_setup }
+        let counters = Counters::new(ChordTerms::new(&StoreOptions::default()));
+        Self { driver, layout, format, waiters, has_lengths: false, create_at_setup, counters }
+    }
+
+    /// With these terms where chords are counted.
+    pub(crate) fn counting(self, terms: ChordTerms) -> Self {
+        Self { counters: Counters::new(terms), ..self }
+    }
+
+    /// The table in which chords are counted, if this layout has one.
+    fn chord_table(&self) -> Result<&Table, StoreError> {
+        self.layout.counters().ok_or_else(|| self.without("count chords"))
     }
 
     /// What cannot be said in the serializer becomes a failure, as in the other stores.
@@ -156,7 +172,8 @@ impl SqlStore {
     /// What is wrong, with what to do about tables that somebody else makes.
     fn explained(&self, cause: Cause) -> Cause {
         let text = cause.to_string();
-        let is_about_tables = Which::ALL.iter().any(|which| text.contains(&self.layout.table(*which).name));
+        let tables = Which::ALL.iter().map(|which| self.layout.table(*which)).chain(self.layout.counters());
+        let is_about_tables = tables.into_iter().any(|table| text.contains(&table.name));
         match !self.layout.makes_tables() && is_about_tables {
             true => Cause::new(format!("{text}: {}", self.layout.lacking()), cause.transient),
             false => cause,
@@ -218,13 +235,14 @@ impl ResultStore for SqlStore {
     }
 
     async fn get(&self, id: &TaskId) -> Result<Option<StoredResult>, StoreError> {
-        let row = self.driver.get(Which::Tasks, id.as_str()).await;
+        let row = self.driver.get(self.layout.table(Which::Tasks), id.as_str()).await;
         let stored = row.and_then(|row| row.map(|row| self.layout.stored(row, &self.format)).transpose());
         stored.map_err(|cause| self.explained(cause).operation("read", id))
     }
 
     async fn forget(&self, id: &TaskId) -> Result<(), StoreError> {
-        self.driver.forget(Which::Tasks, id.as_str()).await.map_err(|cause| cause.operation("forget", id))
+        let table = self.layout.table(Which::Tasks);
+        self.driver.forget(table, id.as_str()).await.map_err(|cause| cause.operation("forget", id))
     }
 
     async fn changed(&self, id: &TaskId, within: Duration) {
@@ -243,7 +261,34 @@ impl ResultStore for SqlStore {
     }
 
     fn chords(&self) -> ChordStyle {
-        self.layout.chords()
+        if self.layout.counters().is_some() { ChordStyle::Counter } else { ChordStyle::Unlock }
+    }
+
+    async fn begin_chord(&self, group: &str, size: u64, header: &Json, again: bool) -> Result<(), StoreError> {
+        let began = self.chord_began(self.chord_table()?, group, size, header, again).await;
+        began.map_err(|cause| self.explained(cause).group("begin chord of", group))
+    }
+
+    async fn count_chord_parts(&self, parts: &[ChordPart]) -> Vec<Result<Progress, StoreError>> {
+        match self.layout.counters() {
+            Some(table) => self.count_all(table, parts).await,
+            None => parts.iter().map(|_| Err(self.without("count chords"))).collect(),
+        }
+    }
+
+    async fn extend_claim(&self, group: &str, token: &str) -> Result<bool, StoreError> {
+        let held = self.claim_extended(self.chord_table()?, group, token).await;
+        held.map_err(|cause| self.explained(cause).group("hold", group))
+    }
+
+    async fn finish_chord(&self, group: &str, token: &str) -> Result<bool, StoreError> {
+        let finished = self.chord_finished(self.chord_table()?, group, token).await;
+        finished.map_err(|cause| self.explained(cause).group("finish", group))
+    }
+
+    async fn fail_chord(&self, group: &str) -> Result<(), StoreError> {
+        let failed = self.chord_forgotten(self.chord_table()?, group).await;
+        failed.map_err(|cause| self.explained(cause).group("fail", group))
     }
 
     async fn save_group(&self, group: &str, result: &Json) -> Result<(), StoreError> {
@@ -256,7 +301,7 @@ impl ResultStore for SqlStore {
     }
 
     async fn group(&self, group: &str) -> Result<Option<Json>, StoreError> {
-        let row = self.driver.get(Which::Groups, group).await;
+        let row = self.driver.get(self.layout.table(Which::Groups), group).await;
         let tuple = row.and_then(|row| row.map_or(Ok(None), |row| self.layout.group(row, &self.format)));
         tuple.map_err(|cause| cause.group("read", group))
     }

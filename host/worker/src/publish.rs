@@ -92,7 +92,12 @@ impl Publisher {
     /// Tells the store what it has to know before members of a chord are done.
     async fn tell(&self, step: &Step) -> Result<(), StoreError> {
         match step {
-            Step::SetChordSize { group, size, again } => self.store.set_chord_size(group, *size, *again).await,
+            Step::SetChordSize { group, size, again, header: None } => {
+                self.store.set_chord_size(group, *size, *again).await
+            }
+            Step::SetChordSize { group, size, again, header: Some(header) } => {
+                self.store.begin_chord(group, *size, header, *again).await
+            }
             Step::ExtendChord { group, member } => self.store.extend_chord(group, member).await,
             Step::SaveGroup { group, result } => self.store.save_group(group, result).await,
             Step::Send(_) | Step::SendTo(..) | Step::Shelve { .. } => Ok(()),

@@ -124,9 +124,8 @@ impl<'a> Run<'a> {
             ChordStyle::Unlock => self.send_unlock(group, header, body, options),
             ChordStyle::Counter => {
                 let again = self.sender.may_repeat();
-                self.steps.push(Step::SetChordSize { group: group.to_owned(), size, again });
-                let result = self.results.tuple(header);
-                self.steps.push(Step::SaveGroup { group: group.to_owned(), result });
+                let header = Some(self.results.tuple(header));
+                self.steps.push(Step::SetChordSize { group: group.to_owned(), size, again, header });
                 Ok(())
             }
             ChordStyle::Native => {
@@ -145,7 +144,7 @@ impl<'a> Run<'a> {
     pub(super) fn set_chord_size(&mut self, group: &str, size: u64) {
         if self.sender.settings.chords == ChordStyle::Native {
             let again = self.sender.may_repeat();
-            self.steps.push(Step::SetChordSize { group: group.to_owned(), size, again });
+            self.steps.push(Step::SetChordSize { group: group.to_owned(), size, again, header: None });
         }
     }
 

@@ -174,7 +174,11 @@ fn outline(applied: &Applied) -> Vec<String> {
             let id = if text("id") == "id-1" { " as id-1" } else { "" };
             format!("{}{id} of `{}`, reply to `{reply_to}`", text("task"), text("parent_id"))
         }
-        Step::SetChordSize { size, again, .. } => format!("size {size}, again: {again}"),
+        Step::SetChordSize { size, again, header: None, .. } => format!("size {size}, again: {again}"),
+        Step::SetChordSize { size, again, header: Some(header), .. } => {
+            let members = header.elements().nth(1).map_or(0, |members| members.elements().count());
+            format!("size {size}, again: {again}, header of {members} members")
+        }
         Step::ExtendChord { group, .. } => format!("one more in {group}"),
         Step::SaveGroup { result, .. } => {
             format!("shape of {} members", result.elements().nth(1).map_or(0, |members| members.elements().count()))
@@ -237,12 +241,12 @@ fn a_store_that_only_counts_is_told_the_header_and_the_members_how_many_there_ar
     let text = CHORD.replace(r#"{"task": "a"}"#, &chain);
     let applied = with(&request(), &text);
     let expected =
-        ["size 3, again: false", "shape of 2 members", "x of `id-1`, reply to ``", "b of `id-1`, reply to ``"];
+        ["size 3, again: false, header of 2 members", "x of `id-1`, reply to ``", "b of `id-1`, reply to ``"];
     assert_eq!(outline(&applied), expected);
-    assert!(render(&applied.steps[3]).contains(r#""chord_size": 3"#), "{}", render(&applied.steps[3]));
+    assert!(render(&applied.steps[2]).contains(r#""chord_size": 3"#), "{}", render(&applied.steps[2]));
     let mut again = request();
     again.delivery.redelivered = true;
-    assert_eq!(outline(&with(&again, CHORD))[0], "size 2, again: true");
+    assert_eq!(outline(&with(&again, CHORD))[0], "size 2, again: true, header of 2 members");
 }
 
 #[test]

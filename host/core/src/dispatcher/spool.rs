@@ -11,6 +11,7 @@ use rustc_hash::FxHashMap;
 use crate::message::{Acknowledgement, Publication};
 use crate::name::TaskId;
 use crate::outcome::DeliveryId;
+use crate::protocol::content::Json;
 use crate::record::{ResultRecord, ResultValue};
 use crate::settle::{ChordStep, Settlement, Step};
 use crate::timestamp::Timestamp;
@@ -314,7 +315,8 @@ fn step_bytes(step: &Step) -> usize {
         Step::Send(Publication { message, .. }) | Step::SendTo(_, Publication { message, .. }) => message.body.len(),
         Step::Shelve { message, .. } => message.body.len(),
         Step::SaveGroup { result, .. } => result.byte_len(),
-        Step::SetChordSize { .. } | Step::ExtendChord { .. } => 0,
+        Step::SetChordSize { header, .. } => header.as_ref().map_or(0, Json::byte_len),
+        Step::ExtendChord { .. } => 0,
     }
 }
 

@@ -63,7 +63,7 @@ fn render_step(step: &Step) -> String {
             let reason = dead::reason(&message.headers).map(|why| why.reason.to_owned());
             return format!("shelve in `{queue}` because of {reason:?}\n");
         }
-        Step::SetChordSize { group, size, again } => return format!("chord {group} of {size} again={again}\n"),
+        Step::SetChordSize { group, size, again, .. } => return format!("chord {group} of {size} again={again}\n"),
         Step::ExtendChord { group, member } => return format!("chord {group} with {member}\n"),
         Step::SaveGroup { group, result } => return format!("group {group} {result}\n"),
     };

@@ -50,6 +50,7 @@ async fn a_store_that_does_not_count_says_so(store: &dyn ResultStore) {
         store.extend_claim(&group, "token").await.err(),
         store.finish_chord(&group, "token").await.err(),
         store.fail_chord(&group).await.err(),
+        store.begin_chord(&group, 1, &Json::empty_list(), false).await.err(),
     ];
     let counted = store.count_chord_parts(&[part(&group, &id, 0, "1"), part(&group, &id, 1, "1")]).await;
     assert_eq!(counted.len(), 2);
@@ -98,7 +99,7 @@ pub(crate) fn claimed(progress: Progress) -> ClaimedChord {
     }
 }
 
-pub(super) fn values(chord: &ClaimedChord) -> Vec<String> {
+pub(crate) fn values(chord: &ClaimedChord) -> Vec<String> {
     chord.parts.iter().map(|part| part.result.to_string()).collect()
 }
 

@@ -16,11 +16,12 @@ pub(super) use mysql::MysqlDriver;
 pub(super) use postgresql::PostgresqlDriver;
 pub(super) use sqlite::SqliteDriver;
 
-use super::table::Which;
+use super::statement::Dialect;
+use super::table::{Table, Which};
 use super::value::{Row, Value};
 use crate::cause::Cause;
 
-/// A database with the two tables of a layout.
+/// A database with the tables of a layout.
 #[async_trait]
 pub(super) trait Driver: Send + Sync {
     /// Writes these, each key once, over what is there unless that is sticky. The answers stand in the same
@@ -28,12 +29,18 @@ pub(super) trait Driver: Send + Sync {
     async fn put(&self, which: Which, rows: Vec<Row>) -> Vec<Result<(), Cause>>;
 
     /// The whole row with this key.
-    async fn get(&self, which: Which, key: &str) -> Result<Option<Vec<Value>>, Cause>;
+    async fn get(&self, table: &Table, key: &str) -> Result<Option<Vec<Value>>, Cause>;
 
     /// The state of the task with this key, if there is a row.
     async fn state(&self, key: &str) -> Result<Option<String>, Cause>;
 
-    async fn forget(&self, which: Which, key: &str) -> Result<(), Cause>;
+    async fn forget(&self, table: &Table, key: &str) -> Result<(), Cause>;
+
+    /// A statement that is harmless if it is sent twice, with its values; how many rows it changed.
+    async fn change(&self, text: &str, values: &[Value]) -> Result<u64, Cause>;
+
+    /// Whose SQL that is to be.
+    fn dialect(&self) -> Dialect;
 
     /// Deletes at most `limit` of those that were done before this time, and says how many.
     async fn delete_expired(&self, which: Which, before: Timestamp, limit: u32) -> Result<u64, Cause>;
@@ -58,7 +65,7 @@ const PAUSE_FIRST: Duration = Duration::from_millis(4);
 const PAUSE_MAX: Duration = Duration::from_millis(250);
 
 /// The pause before another attempt; two that were in each other's way do not meet again.
-fn pause(attempt: u32) -> Duration {
+pub(super) fn pause(attempt: u32) -> Duration {
     let most = PAUSE_FIRST.saturating_mul(1 << attempt.min(16)).min(PAUSE_MAX);
     most.mul_f64(fastrand::f64())
 }

@@ -6,7 +6,6 @@ mod celery;
 mod django;
 
 use bytes::Bytes;
-use taskhost_core::chord::ChordStyle;
 use taskhost_core::protocol::codec::{BodyError, Format};
 use taskhost_core::{Json, ResultRecord, StoredResult, Timestamp};
 
@@ -18,7 +17,7 @@ use super::table::{Table, Which};
 use super::value::{Row, Value};
 use crate::cause::Cause;
 
-/// A way of keeping results in two tables, one for tasks and one for groups.
+/// A way of keeping results in two tables, one for tasks and one for groups, and maybe a third for chords.
 pub(super) trait Layout: Send + Sync {
     fn table(&self, which: Which) -> &Table;
 
@@ -32,9 +31,9 @@ pub(super) trait Layout: Send + Sync {
         ""
     }
 
-    /// How chords come together.
-    fn chords(&self) -> ChordStyle {
-        ChordStyle::Unlock
+    /// The table in which the members of chords are counted. Without one a task looks after them.
+    fn counters(&self) -> Option<&Table> {
+        None
     }
 
     /// The column of the tasks' table that holds the state.

@@ -200,6 +200,46 @@ impl Dialect {
         format!("DELETE FROM {} WHERE {} = {}", self.table(table), table.key(), self.place(1))
     }
 
+    /// Inserts a row of `group_id`, `sub_tasks` and `count` into Django's `ChordCounter`, unless the group has one.
+    pub(super) fn begin_counter(self, table: &Table) -> String {
+        let absent = match self {
+            Self::Sqlite | Self::Postgresql => "ON CONFLICT (group_id) DO NOTHING",
+            Self::Mysql | Self::Mariadb => "ON DUPLICATE KEY UPDATE group_id = group_id",
+        };
+        let [one, two, three] = [1, 2, 3].map(|place| self.place(place));
+        format!(
+            "INSERT INTO {} (group_id, sub_tasks, count) VALUES ({one}, {two}, {three}) {absent}",
+            self.table(table)
+        )
+    }
+
+    /// Gives it another `group_id` and `count`, and `sub_tasks` a suffix, if `id`, `group_id` and `count` are still
+    /// what they were; sent a second time it finds nothing.
+    pub(super) fn change_counter(self, table: &Table) -> String {
+        let [key, count, suffix, id, key_before, count_before] = [1, 2, 3, 4, 5, 6].map(|place| self.place(place));
+        let longer = match self {
+            Self::Sqlite | Self::Postgresql => format!("sub_tasks || {suffix}"),
+            Self::Mysql | Self::Mariadb => format!("CONCAT(sub_tasks, {suffix})"),
+        };
+        format!(
+            "UPDATE {} SET group_id = {key}, count = {count}, sub_tasks = {longer} \
+             WHERE id = {id} AND group_id = {key_before} AND count = {count_before}",
+            self.table(table)
+        )
+    }
+
+    /// Deletes it, by `group_id`, `id` and `count`.
+    pub(super) fn end_counter(self, table: &Table) -> String {
+        let [key, id, count] = [1, 2, 3].map(|place| self.place(place));
+        format!("DELETE FROM {} WHERE group_id = {key} AND id = {id} AND count = {count}", self.table(table))
+    }
+
+    /// Deletes one of a `group_id` that is older than an `id`.
+    pub(super) fn end_older_counter(self, table: &Table) -> String {
+        let [key, id] = [1, 2].map(|place| self.place(place));
+        format!("DELETE FROM {} WHERE group_id = {key} AND id < {id}", self.table(table))
+    }
+
     /// Deletes some of those that were done before a time, the oldest first, along the index. What somebody else
     /// is deleting is left to them where the database can say that.
     pub(super) fn delete_expired(self, table: &Table) -> String {

@@ -1,5 +1,6 @@
 //! The SQLite store: its tables, its locks, and files that others made.
 
+mod django;
 mod servers;
 
 use std::path::Path;

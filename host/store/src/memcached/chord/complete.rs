@@ -4,10 +4,10 @@
 
 use std::time::Duration;
 
+use taskhost_core::Json;
 use taskhost_core::chord::{self, ChordPart, ClaimedChord, Part, Progress};
-use taskhost_core::protocol::content::ToJson;
 use taskhost_core::protocol::document;
-use taskhost_core::{Exception, Json, State, TaskId};
+
 use tracing::warn;
 
 use super::super::link::Trouble;
@@ -15,6 +15,7 @@ use super::super::protocol::{Reply, Store};
 use super::super::{MemcachedStore, checked};
 use super::claim::{self, Claim};
 use super::{Counting, Header, LOOK_AGAIN, values};
+use crate::unreadable::unreadable;
 
 impl MemcachedStore {
     /// A member was counted just now.
@@ -75,7 +76,7 @@ impl MemcachedStore {
     /// The counter was forgotten: what is stored of the members says whether all are done.
     async fn without_counter(&self, it: &Counting<'_>, header: &Header) -> Result<Progress, Trouble> {
         let Ok(tuple) = &header.tuple else { return Ok(Progress::Waiting) };
-        let (leaves, parts) = self.read_parts(it, tuple).await?;
+        let (leaves, parts) = self.read_parts(tuple).await?;
         match parts.len() == leaves {
             true => self.completed(it, header, true).await,
             false => Ok(Progress::Waiting),
@@ -110,7 +111,7 @@ impl MemcachedStore {
             Claim::Ours => {}
         }
         let tuple = header.tuple.clone().unwrap_or(Json::null());
-        let (leaves, parts) = self.read_parts(it, &tuple).await?;
+        let (leaves, parts) = self.read_parts(&tuple).await?;
         // Whoever publishes the body waits for results that are not there; those have no place in a plain list.
         let is_plain = parts.len() == leaves && chord::is_flat(&tuple);
         Ok(Progress::Claimed(ClaimedChord {
@@ -124,7 +125,7 @@ impl MemcachedStore {
     }
 
     /// How many results a header has, and those that are final.
-    async fn read_parts(&self, it: &Counting<'_>, tuple: &Json) -> Result<(usize, Vec<Part>), Trouble> {
+    async fn read_parts(&self, tuple: &Json) -> Result<(usize, Vec<Part>), Trouble> {
         let leaves = chord::leaves(tuple);
         let keys = leaves.iter().map(|task| checked(self.keys.of(task))).collect::<Result<Vec<_>, _>>()?;
         let found = self.read(&keys).await?;
@@ -137,7 +138,7 @@ impl MemcachedStore {
                 }
                 Ok(_) => {}
                 // Nobody can read what one wrote with a serializer that we refuse: a failure that is said.
-                Err(error) => parts.push(unreadable(&it.part.task, &error.to_string())),
+                Err(error) => parts.push(unreadable(task, &error.to_string())),
             }
         }
         Ok((leaves.len(), parts))
@@ -152,13 +153,4 @@ fn size(part: &ChordPart, header: &Header) -> Result<u64, String> {
         (Ok(_), Some(size)) => Ok(size),
         (Ok(tuple), None) => Ok(chord::leaves(tuple).len() as u64),
     }
-}
-
-/// A part that says why its result is not there.
-fn unreadable(task: &TaskId, reason: &str) -> Part {
-    let exception = Exception::new("kombu.exceptions", "DecodeError", [Json::text(reason)]);
-    let mut result = String::new();
-    exception.write_json(&mut result);
-    let result = Json::parse(result).expect("an exception is written as JSON");
-    Part { task: task.clone(), state: State::Failure, result }
 }

@@ -43,6 +43,7 @@ async fn the_memcached_store_conforms() {
     let Some(url) = server() else { return };
     let bounds = Bounds { document_bytes: 1024 * 1024 - 1024, plain_ids: true };
     conformance::run_within(Arc::new(store(&url)), bounds).await;
+    conformance::counters::run_for_keys(&store(&url)).await;
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ use super::{ATTEMPTS_MAX, Answer, Driver, PREPARE_ATTEMPTS_MAX, STATEMENTS_AT_ON
 use crate::cause::Cause;
 use crate::sql::layout::Layout;
 use crate::sql::statement::Dialect;
-use crate::sql::table::{Column, Kind, Over, Which};
+use crate::sql::table::{Column, Kind, Over, Table, Which};
 use crate::sql::value::{Row, Value};
 
 /// `ER_TABLE_EXISTS_ERROR`, `ER_DUP_FIELDNAME`: somebody made the same at the same time.
@@ -298,8 +298,7 @@ impl Driver for MysqlDriver {
         answers
     }
 
-    async fn get(&self, which: Which, key: &str) -> Result<Option<Vec<Value>>, Cause> {
-        let table = self.layout.table(which);
+    async fn get(&self, table: &Table, key: &str) -> Result<Option<Vec<Value>>, Cause> {
         Ok(self.by_key(&Dialect::Mysql.get(table), table.columns, key).await?.row)
     }
 
@@ -309,8 +308,18 @@ impl Driver for MysqlDriver {
         Ok(self.by_key(&text, &table.columns[state..=state], key).await?.into_text())
     }
 
-    async fn forget(&self, which: Which, key: &str) -> Result<(), Cause> {
-        self.by_key(&Dialect::Mysql.forget(self.layout.table(which)), &[], key).await.map(drop)
+    async fn forget(&self, table: &Table, key: &str) -> Result<(), Cause> {
+        self.by_key(&Dialect::Mysql.forget(table), &[], key).await.map(drop)
+    }
+
+    async fn change(&self, text: &str, values: &[Value]) -> Result<u64, Cause> {
+        let values: Vec<&Value> = values.iter().collect();
+        let changed = self.run(Exchange { text, values: &values, columns: &[] }).await;
+        changed.map(|answer| answer.touched).map_err(|trouble| trouble.cause)
+    }
+
+    fn dialect(&self) -> Dialect {
+        Dialect::Mysql
     }
 
     async fn delete_expired(&self, which: Which, before: Timestamp, limit: u32) -> Result<u64, Cause> {

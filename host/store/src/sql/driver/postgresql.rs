@@ -21,7 +21,7 @@ use super::{ATTEMPTS_MAX, Answer, Driver, PREPARE_ATTEMPTS_MAX, STATEMENTS_AT_ON
 use crate::cause::Cause;
 use crate::sql::layout::Layout;
 use crate::sql::statement::Dialect;
-use crate::sql::table::{Column, Kind, Which};
+use crate::sql::table::{Column, Kind, Table, Which};
 use crate::sql::value::{Row, Value};
 
 const DIALECT: Dialect = Dialect::Postgresql;
@@ -247,8 +247,7 @@ impl Driver for PostgresqlDriver {
         answers
     }
 
-    async fn get(&self, which: Which, key: &str) -> Result<Option<Vec<Value>>, Cause> {
-        let table = self.layout.table(which);
+    async fn get(&self, table: &Table, key: &str) -> Result<Option<Vec<Value>>, Cause> {
         Ok(self.by_key(&DIALECT.get(table), table.columns, key).await?.row)
     }
 
@@ -258,8 +257,19 @@ impl Driver for PostgresqlDriver {
         Ok(self.by_key(&text, &table.columns[state..=state], key).await?.into_text())
     }
 
-    async fn forget(&self, which: Which, key: &str) -> Result<(), Cause> {
-        self.by_key(&DIALECT.forget(self.layout.table(which)), &[], key).await.map(drop)
+    async fn forget(&self, table: &Table, key: &str) -> Result<(), Cause> {
+        self.by_key(&DIALECT.forget(table), &[], key).await.map(drop)
+    }
+
+    async fn change(&self, text: &str, values: &[Value]) -> Result<u64, Cause> {
+        let elements: Vec<Element<'_>> = values.iter().map(Element).collect();
+        let parameters: Vec<(&(dyn ToSql + Sync), Type)> =
+            elements.iter().map(|element| (element as &(dyn ToSql + Sync), element.kind())).collect();
+        Ok(self.run(Exchange { text, parameters: &parameters, columns: &[] }).await?.touched)
+    }
+
+    fn dialect(&self) -> Dialect {
+        DIALECT
     }
 
     async fn delete_expired(&self, which: Which, before: Timestamp, limit: u32) -> Result<u64, Cause> {
@@ -328,6 +338,17 @@ impl ToSql for Array<'_> {
 /// A value of it.
 #[derive(Debug)]
 struct Element<'a>(&'a Value);
+
+impl Element<'_> {
+    fn kind(&self) -> Type {
+        match self.0 {
+            Value::Null | Value::Text(_) => Type::TEXT,
+            Value::Bytes(_) => Type::BYTEA,
+            Value::Int(_) => Type::INT4,
+            Value::Time(_) => Type::TIMESTAMP,
+        }
+    }
+}
 
 impl ToSql for Element<'_> {
     fn to_sql(&self, kind: &Type, out: &mut BytesMut) -> Result<IsNull, Failed> {

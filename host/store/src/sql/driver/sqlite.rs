@@ -20,7 +20,7 @@ use super::{Answer, Driver, statements};
 use crate::cause::Cause;
 use crate::sql::layout::Layout;
 use crate::sql::statement::Dialect;
-use crate::sql::table::Which;
+use crate::sql::table::{Table, Which};
 use crate::sql::value::{Row, Value};
 
 /// How often a wait asks whether another process, or the broker, wrote to the file.
@@ -72,8 +72,8 @@ impl Driver for SqliteDriver {
         answers
     }
 
-    async fn get(&self, which: Which, key: &str) -> Result<Option<Vec<Value>>, Cause> {
-        self.reader.get(Dialect::Sqlite.get(self.layout.table(which)), key).await
+    async fn get(&self, table: &Table, key: &str) -> Result<Option<Vec<Value>>, Cause> {
+        self.reader.get(Dialect::Sqlite.get(table), key).await
     }
 
     async fn state(&self, key: &str) -> Result<Option<String>, Cause> {
@@ -81,8 +81,17 @@ impl Driver for SqliteDriver {
         Ok(Answer { touched: 0, row: self.reader.get(text, key).await? }.into_text())
     }
 
-    async fn forget(&self, which: Which, key: &str) -> Result<(), Cause> {
-        self.work(Work::Forget(which, key.to_owned())).await.map(drop)
+    async fn forget(&self, table: &Table, key: &str) -> Result<(), Cause> {
+        let key = Value::Text(key.to_owned());
+        self.change(&Dialect::Sqlite.forget(table), &[key]).await.map(drop)
+    }
+
+    async fn change(&self, text: &str, values: &[Value]) -> Result<u64, Cause> {
+        self.work(Work::Change(text.to_owned(), values.to_vec())).await
+    }
+
+    fn dialect(&self) -> Dialect {
+        Dialect::Sqlite
     }
 
     async fn delete_expired(&self, which: Which, before: Timestamp, limit: u32) -> Result<u64, Cause> {

@@ -1,12 +1,12 @@
 //! The tables of django-celery-results, which a Django application reads as its models `TaskResult` and `GroupResult`
 //! and as `AsyncResult` with the backend `django-db` (django_celery_results/{models,backends/database}.py of 2.6).
 //!
-//! They are made by Django's migrations and never here. Its `ChordCounter` is not touched: a chord needs workers of its own.
+//! They are made by Django's migrations and never here. How its `ChordCounter` is used is told beside the store
+//! (`sql::counter`).
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use taskhost_core::chord::ChordStyle;
 use taskhost_core::protocol::codec::{BodyError, Format};
 use taskhost_core::protocol::content::ToJson;
 use taskhost_core::protocol::repr::{ARGUMENTS_CHARS_MAX, repr, repr_args};
@@ -53,10 +53,18 @@ const GROUP: &[Column] = &[
     Column { name: "date_created", kind: Kind::Zoned, over: Over::Kept },
 ];
 
+const COUNTER: &[Column] = &[
+    column("group_id", Kind::Varchar(255)),
+    column("sub_tasks", Kind::Text),
+    column("count", Kind::Int),
+    column("id", Kind::Int),
+];
+
 /// The layout.
 pub(in crate::sql) struct DjangoTables {
     tasks: Table,
     groups: Table,
+    counters: Table,
 }
 
 impl DjangoTables {
@@ -72,6 +80,8 @@ impl DjangoTables {
         Self {
             tasks: table("django_celery_results_taskresult", TASK, Some((STATUS, "SUCCESS"))),
             groups: table("django_celery_results_groupresult", GROUP, None),
+            // It has no time, and its rows do not expire.
+            counters: Table { done: "id", ..table("django_celery_results_chordcounter", COUNTER, None) },
         }
     }
 }
@@ -88,8 +98,8 @@ impl Layout for DjangoTables {
         false
     }
 
-    fn chords(&self) -> ChordStyle {
-        ChordStyle::Refused("django-db")
+    fn counters(&self) -> Option<&Table> {
+        Some(&self.counters)
     }
 
     fn lacking(&self) -> &'static str {
@@ -230,73 +240,5 @@ fn text(value: Value) -> Option<String> {
         Value::Text(text) => Some(text),
         Value::Bytes(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
         _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use taskhost_core::protocol::codec::Serializer;
-
-    use super::*;
-    use crate::conformance::{self, fresh, record};
-    use crate::connect::{StoreOptions, connect};
-    use crate::port::ResultStore;
-
-    /// What `manage.py migrate` makes of django-celery-results 2.6 in SQLite.
-    const TABLES: &str = r#"
-        CREATE TABLE "django_celery_results_taskresult" ("id" integer NOT NULL PRIMARY KEY AUTOINCREMENT,
-            "task_id" varchar(255) NOT NULL UNIQUE, "status" varchar(50) NOT NULL, "content_type" varchar(128) NOT NULL,
-            "content_encoding" varchar(64) NOT NULL, "result" text NULL, "date_done" datetime NOT NULL,
-            "traceback" text NULL, "meta" text NULL, "task_args" text NULL, "task_kwargs" text NULL,
-            "task_name" varchar(255) NULL, "date_created" datetime NOT NULL, "worker" varchar(100) NULL,
-            "periodic_task_name" varchar(255) NULL, "date_started" datetime NULL);
-        CREATE TABLE "django_celery_results_groupresult" ("id" integer NOT NULL PRIMARY KEY AUTOINCREMENT,
-            "group_id" varchar(255) NOT NULL UNIQUE, "date_created" datetime NOT NULL, "date_done" datetime NOT NULL,
-            "content_type" varchar(128) NOT NULL, "content_encoding" varchar(64) NOT NULL, "result" text NULL);"#;
-
-    async fn store(folder: &tempfile::TempDir, format: Format) -> Arc<dyn ResultStore> {
-        let path = folder.path().join("django.db");
-        rusqlite::Connection::open(&path).unwrap().execute_batch(TABLES).unwrap();
-        let url = format!("django-db+sqlite:///{}", path.display());
-        connect(&url, &StoreOptions { format, ..StoreOptions::default() }, None).await.unwrap()
-    }
-
-    #[tokio::test]
-    async fn results_in_djangos_tables_are_results_like_others() {
-        let folder = tempfile::tempdir().unwrap();
-        conformance::run(store(&folder, Format::default()).await).await;
-    }
-
-    #[tokio::test]
-    async fn a_row_keeps_when_it_was_made_and_when_its_task_began() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = store(&folder, Format { serializer: Serializer::Msgpack, seal: None }).await;
-        let id = fresh("django");
-        for state in [State::Started, State::Retry, State::Success] {
-            store.put(&[record(&id, state, "[1, 2]")]).await.remove(0).unwrap();
-        }
-        let file = rusqlite::Connection::open(folder.path().join("django.db")).unwrap();
-        let row = file.query_row(
-            "SELECT status, content_type, content_encoding, result, date_created <= date_started FROM \
-             django_celery_results_taskresult",
-            [],
-            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)),
-        );
-        let row: (String, String, String, String, bool) = row.unwrap();
-        let expected = ("SUCCESS", "application/x-msgpack", "binary", "kgEC", true);
-        assert_eq!((&*row.0, &*row.1, &*row.2, &*row.3, row.4), expected, "as kombu's base64 of msgpack");
-        assert_eq!(store.get(&id).await.unwrap().unwrap().result.as_str().replace(' ', ""), "[1,2]");
-    }
-
-    #[tokio::test]
-    async fn who_has_not_migrated_is_told_to() {
-        let folder = tempfile::tempdir().unwrap();
-        let url = format!("django-db+sqlite:///{}", folder.path().join("empty.db").display());
-        let store = connect(&url, &StoreOptions::default(), None).await.unwrap();
-        let error = store.ping().await.unwrap_err();
-        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-        assert!(cause.contains("manage.py migrate django_celery_results") && !error.is_transient(), "{cause}");
     }
 }

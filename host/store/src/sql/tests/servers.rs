@@ -17,13 +17,13 @@ const SERVERS: [&str; 2] = ["TASKHOST_TEST_POSTGRESQL", "TASKHOST_TEST_MARIADB"]
 
 /// A real server.
 #[derive(Clone)]
-struct Server {
-    url: String,
+pub(super) struct Server {
+    pub(super) url: String,
 }
 
 /// Those that there are; says so if there are none.
 #[expect(clippy::print_stdout, reason = "a test that is skipped says so")]
-fn servers() -> Vec<Server> {
+pub(super) fn servers() -> Vec<Server> {
     let mut servers = Vec::new();
     for name in SERVERS {
         match std::env::var(name).ok().filter(|url| !url.is_empty()) {
@@ -35,7 +35,7 @@ fn servers() -> Vec<Server> {
 }
 
 impl Server {
-    fn is_postgresql(&self) -> bool {
+    pub(super) fn is_postgresql(&self) -> bool {
         self.url.contains("postgresql")
     }
 
@@ -53,7 +53,7 @@ impl Server {
     }
 
     /// Statements on a connection of their own, and the last one's rows as text.
-    async fn sql(&self, statements: &str) -> Vec<Vec<Option<String>>> {
+    pub(super) async fn sql(&self, statements: &str) -> Vec<Vec<Option<String>>> {
         match Target::parse(&self.url) {
             Ok(Target::Postgresql(target)) => {
                 let connection = target.connect().await.unwrap();

@@ -36,7 +36,8 @@ const PAUSE_MIN: Duration = Duration::from_micros(500);
 pub(super) enum Work {
     /// Answers for each row, in order.
     Put(Which, Vec<Row>),
-    Forget(Which, String),
+    /// A statement with its values.
+    Change(String, Vec<Value>),
     /// At most so many that were done before this time.
     DeleteExpired(Which, Timestamp, u32),
 }
@@ -175,10 +176,9 @@ fn carry_out(
             }
             Ok(answers)
         }
-        Work::Forget(which, key) => {
-            let text = Dialect::Sqlite.forget(layout.table(*which));
-            let deleted = transaction.prepare_cached(&text)?.execute([key])?;
-            Ok(vec![Ok(deleted as u64)])
+        Work::Change(text, values) => {
+            let changed = transaction.prepare_cached(text)?.execute(params_from_iter(values));
+            Ok(vec![answer(transaction, changed)?])
         }
         Work::DeleteExpired(which, before, limit) => {
             let text = Dialect::Sqlite.delete_expired(layout.table(*which));
@@ -210,7 +210,7 @@ impl Job {
     fn fail(self, cause: &Cause) {
         let answers = match &self.work {
             Work::Put(_, rows) => rows.len(),
-            Work::Forget(..) | Work::DeleteExpired(..) => 1,
+            Work::Change(..) | Work::DeleteExpired(..) => 1,
         };
         let _ = self.answers.send(vec![Err(cause.clone()); answers]);
     }
