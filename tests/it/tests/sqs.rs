@@ -111,7 +111,7 @@ emit([get(result) for result in results])
 }
 
 #[test]
-fn queues_that_somebody_else_made_are_used_with_credentials_of_their_own() {
+fn queues_that_somebody_else_made_are_used_with_credentials_and_a_backoff_of_their_own() {
     let Some(mut site) = open() else { return };
     // Made by kombu; from then on both sides know it by a URL only.
     let code = r#"
@@ -126,11 +126,15 @@ emit(channel._new_queue(QUEUE))
         json!({ name: { "url": url, "access_key_id": "theirs", "secret_access_key": "hush" } });
     let predefined = format!(
         "{OPTIONS}[broker.transport_options.predefined_queues.{name}]\nurl = \"{url}\"\n\
-         access_key_id = \"theirs\"\nsecret_access_key = \"hush\"\n"
+         access_key_id = \"theirs\"\nsecret_access_key = \"hush\"\n\
+         backoff_policy = {{ 1 = 0, 2 = 600 }}\nbackoff_tasks = [\"tasks.reject\"]\n"
     );
     site.write("host.toml", &predefined);
     let host = site.host(&["-c", "1"]);
     assert_eq!(site.client("emit(call('tasks.add', 2, 2))"), json!(4));
+    // What is rejected there comes again, after what the queue's policy says.
+    assert!(site.client("emit(send('tasks.reject', False).id)").is_string());
+    host.wait_for_count("] rejected", 2);
     let shown = site.bare_command(&["config", "-b", &site.broker]).success();
     assert!(shown.out.contains(&queue) && !shown.out.contains("hush"), "{}", shown.out);
     drop(host);

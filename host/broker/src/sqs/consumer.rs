@@ -1,6 +1,7 @@
 //! A consumer: hands out what was taken for it, and settles.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tracing::warn;
@@ -31,11 +32,14 @@ impl Consumer for SqsConsumer {
             let meant = receipts.iter().filter(|(_, what)| *what == wanted);
             self.intake.shelf.held(meant.filter_map(|(receipt, _)| receipt.number()))
         };
-        let (done, refused) = (held(Acknowledgement::Ack), held(Acknowledgement::Reject));
-        let requeued = held(Acknowledgement::Requeue);
+        let (done, requeued) = (held(Acknowledgement::Ack), held(Acknowledgement::Requeue));
+        let (again, refused): (Vec<_>, Vec<_>) =
+            held(Acknowledgement::Reject).into_iter().partition(|held| held.again.is_some());
         self.delete(&done).await.map_err(|failure| self.settle_error(failure))?;
         self.refuse(&refused).await.map_err(|failure| self.settle_error(failure))?;
-        self.show(&requeued).await.map_err(|failure| self.settle_error(failure))
+        let later = self.show(&again, |held| held.again.unwrap_or_default()).await;
+        later.map_err(|failure| self.settle_error(failure))?;
+        self.show(&requeued, |_| Duration::ZERO).await.map_err(|failure| self.settle_error(failure))
     }
 
     /// As copies with a delay, each sent before its original is deleted. A FIFO queue knows no such delay: there the
@@ -93,14 +97,15 @@ impl SqsConsumer {
                         "cannot move refused messages to the dead-letter queue, they are left to SQS: {failure}"
                     );
                 }
-                self.show(held).await
+                self.show(held, |_| Duration::ZERO).await
             }
         }
     }
 
-    /// Makes these visible again.
-    async fn show(&self, held: &[Held]) -> Result<(), Failure> {
-        let handles: Vec<_> = held.iter().map(|held| (held.handle.as_str(), 0)).collect();
+    /// Makes these visible again, each after such a time.
+    async fn show(&self, held: &[Held], after: fn(&Held) -> Duration) -> Result<(), Failure> {
+        let handles: Vec<_> =
+            held.iter().map(|held| (held.handle.as_str(), batch::whole_seconds(after(held)))).collect();
         batch::hide(&self.queue, &handles).await?;
         self.intake.shelf.release(held.iter().map(|held| held.number));
         Ok(())
@@ -176,7 +181,7 @@ impl SqsConsumer {
 /// A refused message, for its dead-letter queue.
 fn letter(held: &Held) -> Option<Outgoing> {
     let body = held.body.clone()?;
-    Some(Outgoing { body, delay: std::time::Duration::ZERO, due: None, group: held.group.clone() })
+    Some(Outgoing { body, delay: Duration::ZERO, due: None, group: held.group.clone() })
 }
 
 impl Drop for SqsConsumer {

@@ -44,6 +44,8 @@ pub(super) struct Held {
     pub(super) group: Option<String>,
     /// Kept only where a refused message has a place to go.
     pub(super) body: Option<String>,
+    /// If it is refused, it stays in its queue and is hidden for so long.
+    pub(super) again: Option<Duration>,
 }
 
 impl Intake {
@@ -120,7 +122,15 @@ mod tests {
     fn taken(numbers: std::ops::Range<u64>) -> Vec<(Held, Delivery)> {
         let each = |number| {
             let now = Instant::now();
-            let held = Held { number, handle: format!("h{number}"), since: now, until: now, group: None, body: None };
+            let held = Held {
+                number,
+                handle: format!("h{number}"),
+                since: now,
+                until: now,
+                group: None,
+                body: None,
+                again: None,
+            };
             let queue = QueueName::parse("q").expect("a name");
             let info = DeliveryInfo { queue, exchange: String::new(), routing_key: String::new(), redelivered: false };
             let receipt = Receipt::new(Token::Number(number));

@@ -2,7 +2,8 @@
 //!
 //! What kombu has and we do not is refused with the reason, so that nobody believes it works.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use taskhost_core::RedactedUrl;
@@ -58,6 +59,17 @@ pub struct PredefinedQueue {
     pub region: Option<String>,
     /// Access key, secret, and the token of a session; else those of the broker.
     pub credentials: Option<(String, String, Option<String>)>,
+    /// What is refused of these tasks comes again.
+    pub backoff: Option<Backoff>,
+}
+
+/// How what is refused is tried again by SQS itself (`backoff_policy`, `backoff_tasks`).
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Backoff {
+    /// For how long a message is hidden after it was received so many times.
+    pub policy: BTreeMap<u32, Duration>,
+    /// Of which tasks.
+    pub tasks: BTreeSet<String>,
 }
 
 /// The role that is taken on, if one is.
@@ -213,7 +225,7 @@ fn object(key: &str, value: &str) -> Result<Json, String> {
 
 /// Names and values, whatever JSON the values are: SQS knows only texts.
 fn texts(key: &str, object: &Json) -> Result<BTreeMap<String, String>, String> {
-    let text = |(name, value): (std::borrow::Cow<'_, str>, Json)| match value.kind() {
+    let text = |(name, value): (Cow<'_, str>, Json)| match value.kind() {
         Kind::Text => Ok((name.into_owned(), value.text_lossy().unwrap_or_default().into_owned())),
         Kind::Number | Kind::Bool => Ok((name.into_owned(), value.as_str().to_owned())),
         _ => Err(format!("{key}: `{name}` is no text")),
@@ -229,6 +241,7 @@ fn predefined_queue(of: &str, object: &Json) -> Result<PredefinedQueue, String> 
     let refused = |problem: &str| format!("predefined_queues: `{of}`: {problem}");
     let mut queue = PredefinedQueue::default();
     let (mut key_id, mut secret, mut token) = (None, None, None);
+    let (mut policy, mut tasks) = (None, None);
     for (key, value) in object.members() {
         let text = value.as_text().and_then(|text| some(&text));
         match &*key {
@@ -237,15 +250,16 @@ fn predefined_queue(of: &str, object: &Json) -> Result<PredefinedQueue, String> 
             "access_key_id" => key_id = text,
             "secret_access_key" => secret = text,
             "session_token" => token = text,
-            "backoff_policy" | "backoff_tasks" => {
-                return Err(refused(
-                    "backoff_policy and backoff_tasks are not in this version: give the task a retry_backoff, \
-                     which works on every broker",
-                ));
+            "backoff_policy" => policy = Some(backoff_policy(&value).map_err(|problem| refused(&problem))?),
+            "backoff_tasks" => {
+                let names = (value.kind() == Kind::List)
+                    .then(|| value.elements().map(|name| name.as_text().map(Cow::into_owned)).collect());
+                tasks = Some(names.flatten().ok_or_else(|| refused("backoff_tasks is no list of names"))?);
             }
             _ => {
                 let problem = format!(
-                    "there is no `{key}`; there are: url, region, access_key_id, secret_access_key, session_token"
+                    "there is no `{key}`; there are: url, region, access_key_id, secret_access_key, session_token, \
+                     backoff_policy, backoff_tasks"
                 );
                 return Err(refused(&problem));
             }
@@ -255,6 +269,11 @@ fn predefined_queue(of: &str, object: &Json) -> Result<PredefinedQueue, String> 
         (None, None) => None,
         (Some(key_id), Some(secret)) => Some((key_id, secret, token)),
         _ => return Err(refused("access_key_id and secret_access_key belong together")),
+    };
+    queue.backoff = match (policy, tasks) {
+        (None, None) => None,
+        (Some(policy), Some(tasks)) => Some(Backoff { policy, tasks }),
+        _ => return Err(refused("backoff_policy and backoff_tasks belong together")),
     };
     if !(queue.url.starts_with("http://") || queue.url.starts_with("https://")) {
         return Err(refused("a url is needed, such as https://sqs.eu-west-1.amazonaws.com/123456789012/name"));
@@ -268,6 +287,20 @@ fn predefined_queue(of: &str, object: &Json) -> Result<PredefinedQueue, String> 
             Ok(queue)
         }
     }
+}
+
+/// The seconds for each number of deliveries.
+fn backoff_policy(object: &Json) -> Result<BTreeMap<u32, Duration>, String> {
+    let entry = |(count, wait): (Cow<'_, str>, Json)| {
+        let seconds = wait.as_str().parse().ok().filter(|seconds| *seconds <= VISIBILITY_MAX.as_secs());
+        Some((count.parse().ok()?, Duration::from_secs(seconds?)))
+    };
+    let policy = (object.kind() == Kind::Map).then(|| object.members().map(entry).collect());
+    policy.flatten().ok_or_else(|| {
+        "backoff_policy is no table of how many times a message was received and for how many seconds, at most 43200, \
+         it is hidden then: { 1 = 10, 2 = 20 }"
+            .to_owned()
+    })
 }
 
 /// The region in the URL of a queue at AWS.
@@ -339,13 +372,23 @@ mod tests {
 
     #[test]
     fn predefined_queues_are_checked_and_never_shown() {
+        let backoff = r#"{"a": {"url": "https://x/a", "backoff_policy": {"1": 10, "2": 20}, "backoff_tasks": ["t"]}}"#;
+        let backoff = set("predefined_queues", backoff).unwrap().predefined_queues.remove("a").unwrap().backoff;
+        let policy = [(1, 10), (2, 20)].map(|(count, wait)| (count, Duration::from_secs(wait))).into();
+        assert_eq!(backoff, Some(Backoff { policy, tasks: ["t".to_owned()].into() }));
         let queues = r#"{"orders": {"url": "https://sqs.eu-west-1.amazonaws.com/1/o", "access_key_id": "a", "secret_access_key": "hush"},
                          "b.fifo": {"url": "http://localhost:1/1/b.fifo", "region": "x"}}"#;
         let queues = set("predefined_queues", queues).unwrap().predefined_queues;
         assert_eq!(queues["orders"].region.as_deref(), Some("eu-west-1"));
         assert_eq!(queues["orders"].credentials, Some(("a".to_owned(), "hush".to_owned(), None)));
         assert_eq!((queues["b.fifo"].region.as_deref(), &queues["b.fifo"].credentials), (Some("x"), &None));
+        assert_eq!(queues["orders"].backoff, None);
         let refused = |text: &str| set("predefined_queues", text).err().expect("refused");
+        assert!(refused(r#"{"a": {"url": "https://x/a", "backoff_tasks": []}}"#).contains("belong together"));
+        for policy in [r#"[1]"#, r#"{"one": 1}"#, r#"{"1": "x"}"#, r#"{"1": 43201}"#, r#"{"1": -1}"#] {
+            let error = refused(&format!(r#"{{"a": {{"url": "https://x/a", "backoff_policy": {policy}}}}}"#));
+            assert!(error.starts_with("predefined_queues: `a`: backoff_policy is no table"), "{error}");
+        }
         assert!(refused(r#"{"a": {"url": "https://x/a.fifo"}}"#).contains("its name must end with .fifo"));
         assert!(refused(r#"{"a.fifo": {"url": "https://x/a"}}"#).contains("another kind of queue"));
         assert!(refused(r#"{"a": {"url": "https://x/a", "access_key_id": "k"}}"#).contains("belong together"));

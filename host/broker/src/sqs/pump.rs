@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_sdk_sqs::types::{Message as Received, MessageSystemAttributeName};
-use taskhost_core::{DeliveryInfo, HeaderValue};
+use taskhost_core::{DeliveryInfo, HeaderValue, Message};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -145,7 +145,10 @@ async fn receive(
         match due_in(&message) {
             Some((due, left)) => early.push((held, message, due, left)),
             None => {
-                let delivery = deliver(intake, held.number, &message);
+                let mut delivery = deliver(intake, held.number, &message);
+                held.again = again(link, queue, &delivery.message);
+                // To come again is its way of being tried again, not of coming home from a worker that was lost.
+                delivery.info.redelivered &= held.again.is_none();
                 if keeps_bodies {
                     held.body = message.body;
                 }
@@ -170,6 +173,7 @@ fn held_of(message: &Received, link: &Link) -> Option<Held> {
         until: now + link.queues.options().lease(),
         group: attribute(MessageSystemAttributeName::MessageGroupId),
         body: None,
+        again: None,
     })
 }
 
@@ -188,6 +192,15 @@ fn deliver(intake: &Intake, number: u64, message: &Received) -> Delivery {
     };
     let info = DeliveryInfo::found(intake.queue.clone(), route, before > 0 || envelope.redelivered);
     Delivery { message, info, receipt: Receipt::new(Token::Number(number)) }
+}
+
+/// When it comes again if it is refused, by the backoff of its queue (kombu's `QoS.apply_backoff_policy`). After more
+/// deliveries than there are in the policy it stays hidden for the visibility timeout.
+fn again(link: &Link, queue: &QueueAt, message: &Message) -> Option<Duration> {
+    let backoff = queue.backoff.as_ref()?;
+    let Some(HeaderValue::Text(task)) = message.headers.get("task") else { return None };
+    let wait = backoff.policy.get(&(message.headers.delivery_count() + 1)).copied();
+    backoff.tasks.contains(task).then(|| wait.unwrap_or(link.queues.options().visibility_timeout))
 }
 
 /// The time in micros, and how long that is from now, of a message that came too early: its delay was longer than

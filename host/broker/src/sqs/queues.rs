@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use super::client::{Clients, Maker};
 use super::failure::{Failure, Kind};
 use super::name;
-use super::options::SqsOptions;
+use super::options::{Backoff, SqsOptions};
 
 /// How long we believe what we read of a redrive policy (kombu's `redrive_policy_cache_ttl`).
 const POLICY_TTL: Duration = Duration::from_secs(300);
@@ -25,6 +25,8 @@ pub(super) struct QueueAt {
     pub(super) url: String,
     pub(super) is_fifo: bool,
     pub(super) clients: Clients,
+    /// What is refused of some tasks comes again.
+    pub(super) backoff: Option<Backoff>,
     policy: Mutex<Option<(Instant, Option<DeadLetters>)>>,
 }
 
@@ -56,7 +58,8 @@ impl Queues {
                 true => clients.clone(),
                 false => maker.clients_for(queue),
             };
-            (name.clone(), Arc::new(QueueAt::new(queue.url.clone(), clients)))
+            let at = QueueAt { backoff: queue.backoff.clone(), ..QueueAt::new(queue.url.clone(), clients) };
+            (name.clone(), Arc::new(at))
         });
         let known = known.collect();
         Self { known: Mutex::new(known), clients, options }
@@ -193,7 +196,7 @@ impl Queues {
 
 impl QueueAt {
     fn new(url: String, clients: Clients) -> Self {
-        Self { is_fifo: name::is_fifo(&url), url, clients, policy: Mutex::default() }
+        Self { is_fifo: name::is_fifo(&url), url, clients, backoff: None, policy: Mutex::default() }
     }
 }
 

@@ -53,8 +53,10 @@ impl Dispatcher {
                 return actions.push(Action::Settle(delivery, Acknowledgement::Ack));
             }
         } else {
-            if redelivered && self.remembered.contains(&identity) {
-                return actions.push(Action::Settle(delivery, Acknowledgement::Ack));
+            if redelivered && let Some(told) = self.remembered.told(&identity) {
+                // One of two is refused once.
+                let again = if request.delivery.redelivered { told } else { Acknowledgement::Ack };
+                return actions.push(Action::Settle(delivery, again));
             }
             self.identities.insert(identity, delivery);
         }
@@ -106,7 +108,7 @@ impl Dispatcher {
                 actions.push(Action::ForgetCount(identity.to_string()));
             }
             self.overtime.forget(delivery);
-            self.remembered.insert(identity);
+            self.remembered.insert(identity, Acknowledgement::Ack);
             return actions.push(Action::Settle(delivery, Acknowledgement::Ack));
         }
         self.resolve(delivery, request, now, actions);

@@ -129,7 +129,7 @@ impl Dispatcher {
             self.forget_count(delivery, &identity, actions);
             // What is kept aside is to run when it comes back.
             if !commit.shelved {
-                self.remembered.insert(identity);
+                self.remembered.insert(identity, acknowledgement.unwrap_or(Acknowledgement::Ack));
             }
         }
     }

@@ -8,6 +8,7 @@ use std::num::NonZeroUsize;
 use lru::LruCache;
 use rustc_hash::FxBuildHasher;
 
+use crate::message::Acknowledgement;
 use crate::name::{TaskId, TaskName};
 use crate::request::Request;
 
@@ -46,18 +47,19 @@ impl fmt::Display for Identity {
 
 /// The latest committed executions, up to a bound.
 #[derive(Debug)]
-pub(super) struct Remembered(LruCache<Identity, (), FxBuildHasher>);
+pub(super) struct Remembered(LruCache<Identity, Acknowledgement, FxBuildHasher>);
 
 impl Remembered {
     pub(super) fn new(max: NonZeroUsize) -> Self {
         Self(LruCache::with_hasher(max, FxBuildHasher))
     }
 
-    pub(super) fn insert(&mut self, identity: Identity) {
-        self.0.put(identity, ());
+    pub(super) fn insert(&mut self, identity: Identity, told: Acknowledgement) {
+        self.0.put(identity, told);
     }
 
-    pub(super) fn contains(&self, identity: &Identity) -> bool {
-        self.0.contains(identity)
+    /// What the broker was told about it, and may not have heard.
+    pub(super) fn told(&self, identity: &Identity) -> Option<Acknowledgement> {
+        self.0.peek(identity).copied()
     }
 }

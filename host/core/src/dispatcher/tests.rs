@@ -402,6 +402,15 @@ fn a_redelivery_of_a_running_task_is_adopted() {
 }
 
 #[test]
+fn what_was_refused_is_refused_again_if_the_broker_has_not_heard_it() {
+    let mut bench = Bench(dispatcher(1));
+    bench.step(NOW, received(1, "tasks.add", "a"), "start 1 as 1");
+    bench.step(NOW, finished(1, Outcome::Rejected { requeue: false }), "commit 1: FAILURE, reject");
+    bench.step(NOW, committed(1), "");
+    bench.step(NOW, redelivered(2, "tasks.add", "a", 0), "reject 2");
+}
+
+#[test]
 fn an_adoption_during_the_commit_is_acknowledged_after_it() {
     let mut bench = Bench(dispatcher(1));
     bench.step(NOW, received(1, "tasks.add", "a"), "start 1 as 1");

@@ -1,5 +1,8 @@
 //! What goes wrong, and what is said then.
 
+use taskhost_core::Publication;
+
+use super::options::Backoff;
 use super::*;
 
 #[tokio::test]
@@ -72,7 +75,7 @@ async fn only_predefined_queues_are_used_where_there_are_such() {
     let name = format!("{}theirs", bench.options.queue_name_prefix);
     let url = client.create_queue().queue_name(&name).send().await.unwrap().queue_url.unwrap();
     let credentials = Some(("other".to_owned(), "secret".to_owned(), None));
-    let predefined = PredefinedQueue { url, region: None, credentials };
+    let predefined = PredefinedQueue { url, credentials, ..PredefinedQueue::default() };
     bench.options.predefined_queues = BTreeMap::from([("orders".to_owned(), predefined)]);
     let broker = bench.broker().await;
     publish(&broker, "orders", &["one"]).await;
@@ -83,6 +86,37 @@ async fn only_predefined_queues_are_used_where_there_are_such() {
     let said = std::error::Error::source(&error).unwrap().to_string();
     assert_eq!(said, "queue `other` must be defined in predefined_queues");
     assert!(broker.purge(&queue("other")).await.is_err());
+}
+
+#[tokio::test]
+async fn what_is_refused_of_a_task_with_a_backoff_comes_again() {
+    let Some(mut bench) = Bench::new() else { return };
+    let client = bench.clients().await.call;
+    let name = format!("{}backoff", bench.options.queue_name_prefix);
+    let url = client.create_queue().queue_name(&name).send().await.unwrap().queue_url.unwrap();
+    let policy = [(1, Duration::ZERO), (2, Duration::from_secs(600))].into();
+    let backoff = Some(Backoff { policy, tasks: ["tasks.again".to_owned()].into() });
+    let predefined = PredefinedQueue { url, backoff, ..PredefinedQueue::default() };
+    bench.options.predefined_queues = BTreeMap::from([("orders".to_owned(), predefined)]);
+    let broker = bench.broker().await;
+    let of_task = |text: &str, task: &str| {
+        let mut message = message(text);
+        message.headers.set("task", HeaderValue::Text(task.to_owned()));
+        Publication { message, route: Route::queue(&queue("orders")) }
+    };
+    broker.publish(&[of_task("again", "tasks.again"), of_task("never", "tasks.other")]).await.unwrap();
+    let consumer = consume(&broker, "orders", 10).await;
+    settle(&*consumer, take(&*consumer, 2).await, Acknowledgement::Reject).await;
+    // Of the two only one comes again, and after that not for ten minutes.
+    let again = take(&*consumer, 1).await;
+    assert_eq!((text(&again[0]).as_str(), count(&again[0]), again[0].info.redelivered), ("again", 1, false));
+    settle(&*consumer, again, Acknowledgement::Reject).await;
+    let call =
+        client.get_queue_attributes().queue_url(&broker.link.queues.find(&queue("orders")).await.unwrap().unwrap().url);
+    let hidden = QueueAttributeName::ApproximateNumberOfMessagesNotVisible;
+    let told = call.attribute_names(hidden.clone()).send().await.unwrap().attributes.unwrap();
+    assert_eq!(told[&hidden], "1");
+    assert_eq!(broker.depth(&queue("orders")).await.unwrap(), 0);
 }
 
 #[tokio::test]
