@@ -46,7 +46,7 @@ fn check(site: &mut Site, database: &str) {
 
 /// Makes the tables, in which the host keeps its results from then on.
 #[track_caller]
-fn migrate(site: &mut Site, database: &str) {
+pub(crate) fn migrate(site: &mut Site, database: &str) {
     /// Two at the same time are in each other's way.
     static ONE: Mutex<()> = Mutex::new(());
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
