@@ -191,15 +191,23 @@ fn report(config: &Config) -> String {
     )
 }
 
+fn login_method(url: &SecretUrl) -> String {
+    let said = option_of(url, "login_method=").or_else(|| option_of(url, "auth_mechanism="));
+    said.unwrap_or("PLAIN").to_ascii_uppercase()
+}
+
 /// Seconds between signs of life of a connection.
 fn heartbeat(url: &SecretUrl) -> f64 {
     let url = &SecretUrl::new(&broker::server_urls(url.expose()).remove(0));
     if !is_amqp(url) {
         return 0.0;
     }
-    let query = url.expose().split_once('?').map_or("", |(_, query)| query);
-    let said = query.split('&').find_map(|pair| pair.strip_prefix("heartbeat=")).and_then(|text| text.parse().ok());
-    said.unwrap_or(AMQP_HEARTBEAT)
+    option_of(url, "heartbeat=").and_then(|text| text.parse().ok()).unwrap_or(AMQP_HEARTBEAT)
+}
+
+/// What stands behind this in the query of a URL.
+fn option_of<'a>(url: &'a SecretUrl, key: &str) -> Option<&'a str> {
+    url.expose().split_once('?')?.1.split('&').find_map(|pair| pair.strip_prefix(key))
 }
 
 fn is_amqp(url: &SecretUrl) -> bool {
@@ -237,7 +245,7 @@ fn broker(facts: &ProcessFacts) -> Json {
             "transport_options",
             &Json::object(facts.transport_options.iter().map(|(key, value)| (key, shown_option(key, value)))),
         )
-        .put("login_method", &is_amqp.then_some("PLAIN"))
+        .put("login_method", &is_amqp.then(|| login_method(url)))
         .put("uri_prefix", &nothing)
         .put("heartbeat", &heartbeat(url))
         .put("failover_strategy", facts.strategy.as_str())
@@ -341,6 +349,9 @@ mod tests {
         };
         assert_eq!(shown("amqp://me:x@box:1234/v%2Fw"), r#""amqp" "box" 1234 "me" "v/w" 60.0 false"#);
         assert_eq!(shown("amqp://box//?heartbeat=5"), r#""amqp" "box" 5672 "guest" "/" 5.0 false"#);
+        let login = |url| facts(url).broker().get("login_method").map(|it| it.to_string()).unwrap_or_default();
+        assert_eq!(login("amqps://box?login_method=EXTERNAL"), r#""EXTERNAL""#);
+        assert_eq!([login("amqp://box"), login("redis://box")], [r#""PLAIN""#, "null"]);
         assert_eq!(shown("amqps://box/v"), r#""amqps" "box" 5671 "guest" "v" 60.0 true"#);
         assert_eq!(shown("amqp://box/v?ssl=true"), r#""amqp" "box" 5671 "guest" "v" 60.0 true"#);
         assert_eq!(shown("rediss://box/1"), r#""rediss" "box" 6379 null "1" 0.0 true"#);
