@@ -191,7 +191,32 @@ impl ReplySender for Connection {
 
 #[cfg(test)]
 mod tests {
+    use broker::{ConnectOptions, Endpoint, FailoverStrategy};
+    use taskhost_core::{Message, Route};
+
     use super::*;
+
+    #[tokio::test]
+    async fn what_is_set_aside_goes_to_where_messages_are_taken_from() {
+        let (read, write) = ("memory://apart-in", "memory://apart-out");
+        let options = ConnectOptions::default();
+        let broker =
+            Endpoint::new(read, Some(write), FailoverStrategy::RoundRobin, &options, 0).connect().await.unwrap();
+        let connection = Connection::default();
+        connection.set(Some(broker));
+        let queue = Queue::named(QueueName::parse("q").unwrap());
+        let publication = Publication { message: Message::default(), route: Route::queue(&queue.name) };
+        for (side, count) in [(Side::Source, 1), (Side::Out, 2)] {
+            // A queue that is there on the one side is still to be made on the other.
+            connection.declare(&queue, side).await.unwrap();
+            connection.publish(&vec![publication.clone(); count], side).await.unwrap();
+        }
+        for (url, count) in [(read, 1), (write, 2)] {
+            let side = broker::connect(url, &options).await.unwrap();
+            assert_eq!(side.depth(&queue.name).await.unwrap(), count, "{url}");
+        }
+        assert!(connection.forget_declared() && !connection.forget_declared());
+    }
 
     #[test]
     fn retries_end_where_the_operator_says() {
