@@ -2,11 +2,12 @@
 //!
 //! Each statement is a transaction. Deadlocks are part of life there: what was undone is repeated.
 
+mod values;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use dial::mysql::{Lease, Pool, is_conflict, is_lost, is_transient, told};
 use futures_util::future::join_all;
 use mysql_async::prelude::Queryable;
@@ -15,6 +16,7 @@ use taskhost_core::{RedactedUrl, Timestamp};
 use tokio::sync::Mutex;
 use tracing::{debug, info};
 
+use self::values::{escape, parameter, told_as};
 use super::{ATTEMPTS_MAX, Answer, Driver, PREPARE_ATTEMPTS_MAX, STATEMENTS_AT_ONCE_MAX, pause, statements};
 use crate::cause::Cause;
 use crate::sql::layout::Layout;
@@ -359,46 +361,4 @@ fn cause(error: &Error) -> Cause {
 fn is_number_taken(error: &Error) -> bool {
     let is_key = |told: &str| told.contains("'task_id'") || told.contains("'taskset_id'");
     matches!(error, Error::Server(told) if told.code == TOO_LONG && is_key(&told.message))
-}
-
-fn parameter(value: &Value) -> mysql_async::Value {
-    match value {
-        Value::Null => mysql_async::Value::NULL,
-        Value::Text(text) => mysql_async::Value::Bytes(text.as_bytes().to_vec()),
-        Value::Bytes(bytes) => mysql_async::Value::Bytes(bytes.to_vec()),
-        Value::Int(number) => mysql_async::Value::Int(*number),
-        Value::Time(at) => mysql_async::Value::Bytes(at.isoformat_naive(' ').into_bytes()),
-    }
-}
-
-/// The value of a column; text and bytes look the same on the way.
-fn told_as(value: mysql_async::Value, kind: Kind) -> Value {
-    match value {
-        mysql_async::Value::Bytes(bytes) => match kind {
-            Kind::Varchar(_) | Kind::Text => Value::Text(String::from_utf8_lossy(&bytes).into_owned()),
-            Kind::Bytes | Kind::Int | Kind::Time | Kind::Zoned => Value::Bytes(Bytes::from(bytes)),
-        },
-        mysql_async::Value::Int(number) => Value::Int(number),
-        mysql_async::Value::UInt(number) => i64::try_from(number).map_or(Value::Null, Value::Int),
-        mysql_async::Value::Date(year, month, day, hour, minute, second, micros) => {
-            let text = format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}");
-            Timestamp::parse(&text).map_or(Value::Text(text), Value::Time)
-        }
-        _ => Value::Null,
-    }
-}
-
-fn escape(value: &mut Value) {
-    let Value::Text(text) = value else { return };
-    let said = |letter: char| if letter.is_ascii() { letter.to_string() } else { python(letter) };
-    *text = text.chars().map(said).collect();
-}
-
-/// As Python's `backslashreplace`.
-fn python(letter: char) -> String {
-    match letter as u32 {
-        code @ ..=0xFF => format!("\\x{code:02x}"),
-        code @ ..=0xFFFF => format!("\\u{code:04x}"),
-        code => format!("\\U{code:08x}"),
-    }
 }

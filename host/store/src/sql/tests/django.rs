@@ -54,8 +54,12 @@ impl Place {
 
     /// A database of its own, since others of the server are those of applications that migrate them.
     async fn server(server: Server, name: &str) -> Self {
-        let name = fresh(name).to_string().replace('-', "_");
         let characters = if server.is_postgresql() { "" } else { " CHARACTER SET utf8mb4" };
+        Self::server_with(server, name, characters).await
+    }
+
+    async fn server_with(server: Server, name: &str, characters: &str) -> Self {
+        let name = fresh(name).to_string().replace('-', "_");
         server.sql(&format!("CREATE DATABASE {name}{characters}")).await;
         let (head, _) = server.url.rsplit_once('/').unwrap();
         let own = Server { url: format!("{head}/{name}") };
@@ -176,6 +180,19 @@ async fn a_row_keeps_when_it_was_made_and_when_its_task_began() {
     let expected = ["SUCCESS", "application/x-msgpack", "binary", "kgEC", "1"].map(|text| Some(text.to_owned()));
     assert_eq!(row, [expected], "as kombu's base64 of msgpack");
     assert_eq!(store.get(&id).await.unwrap().unwrap().result.as_str().replace(' ', ""), "[1,2]");
+}
+
+#[tokio::test]
+async fn a_database_that_lacks_a_character_keeps_the_result_all_the_same() {
+    for server in servers().into_iter().filter(|server| !server.is_postgresql()) {
+        let place = Place::server_with(server, "narrow", " CHARACTER SET latin1").await;
+        let store = place.store().await;
+        let id = fresh("narrow");
+        store.put(&[record(&id, State::Success, "[\"größe\", \"\u{1F980}\"]")]).await.remove(0).unwrap();
+        let stored = store.get(&id).await.unwrap().unwrap();
+        let texts: Vec<_> = stored.result.elements().map(|text| text.as_text().unwrap().into_owned()).collect();
+        assert_eq!(texts, ["größe", "\u{1F980}"]);
+    }
 }
 
 #[tokio::test]
