@@ -55,28 +55,6 @@ emit([get(result) for result in results])
 }
 
 #[test]
-fn what_is_for_later_waits_at_sqs_and_outlives_the_worker() {
-    let Some(site) = open() else { return };
-    let options = ["-c", "1", "--set", "worker.eta_hold=1s"];
-    let mut first = site.host(&options);
-    let code = r#"
-from datetime import datetime, timedelta, timezone
-due = datetime.now(timezone.utc) + timedelta(seconds=8)
-results = [send("tasks.add", n, 1, eta=due) for n in range(3)]
-emit("published")
-values = [get(result) for result in results]
-done = [result.date_done.replace(tzinfo=timezone.utc) for result in results]
-emit([values, all(time >= due for time in done)])
-"#;
-    let client = site.start_client(code);
-    client.wait_for("published");
-    first.wait_for_count("] received", 3);
-    first.kill();
-    let _second = site.host(&options);
-    assert_eq!(client.finish(), json!([[1, 2, 3], true]));
-}
-
-#[test]
 fn a_worker_comes_back_when_its_server_does() {
     let Some(mut server) = Server::sqs() else { return };
     let Some(site) = site(&server.url) else { return };

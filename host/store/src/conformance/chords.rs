@@ -29,7 +29,7 @@ async fn native(store: &Arc<dyn ResultStore>) {
     the_same_task_at_two_places_counts_twice(&**store).await;
     a_chord_without_its_size_waits(&**store).await;
     a_chord_is_claimed_by_one_at_a_time(&**store).await;
-    a_claim_is_proved_by_its_token(&**store).await;
+    a_claim_is_proved_by_its_token(&**store, complete(&**store).await).await;
     a_chord_that_is_done_stays_done(&**store).await;
     a_chord_that_is_applied_anew_begins_anew(&**store).await;
     a_new_part_of_a_chord_that_is_over_is_kept_for_its_next_run(&**store).await;
@@ -203,8 +203,8 @@ async fn a_chord_is_claimed_by_one_at_a_time(store: &dyn ResultStore) {
     assert_eq!(same, ClaimedChord { again: true, ..chord }, "who did not hear that it has the claim may ask again");
 }
 
-async fn a_claim_is_proved_by_its_token(store: &dyn ResultStore) {
-    let (only, chord) = complete(store).await;
+pub(super) async fn a_claim_is_proved_by_its_token(store: &dyn ResultStore, complete: (ChordPart, ClaimedChord)) {
+    let (only, chord) = complete;
     let group = &only.group;
     assert!(!store.extend_claim(group, "stranger").await.unwrap());
     assert!(!store.finish_chord(group, "stranger").await.unwrap());

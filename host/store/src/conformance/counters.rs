@@ -9,7 +9,7 @@ use taskhost_core::chord::{self, ChordPart, ClaimedChord, Progress};
 use taskhost_core::record::ResultValue;
 use taskhost_core::{Exception, Json, ResultRecord, State, TaskId};
 
-use super::chords::{claimed, count, groups_are_kept, name, part, values};
+use super::chords::{a_claim_is_proved_by_its_token, claimed, count, groups_are_kept, name, part, values};
 use super::{fresh, json, put, record};
 use crate::port::ResultStore;
 
@@ -21,7 +21,7 @@ pub(super) async fn run(store: &Arc<dyn ResultStore>) {
     a_result_that_is_not_there_is_named(&**store).await;
     a_chord_comes_with_the_shape_of_its_header(&**store).await;
     a_chord_is_claimed_by_one_at_a_time(&**store).await;
-    a_claim_is_proved_by_its_token(&**store).await;
+    a_claim_is_proved_by_its_token(&**store, complete(&**store).await).await;
     a_chord_that_is_done_stays_done(&**store).await;
     a_chord_that_failed_stays_failed(&**store).await;
     a_chord_that_is_applied_anew_begins_anew(&**store).await;
@@ -152,19 +152,6 @@ async fn a_chord_is_claimed_by_one_at_a_time(store: &dyn ResultStore) {
     }
     let same = claimed(count(store, &parts[1]).await);
     assert_eq!(same, ClaimedChord { again: true, ..chord }, "who did not hear that it has the claim may ask again");
-}
-
-async fn a_claim_is_proved_by_its_token(store: &dyn ResultStore) {
-    let (only, chord) = complete(store).await;
-    let group = &only.group;
-    assert!(!store.extend_claim(group, "stranger").await.unwrap());
-    assert!(!store.finish_chord(group, "stranger").await.unwrap());
-    assert!(store.extend_claim(group, &chord.token).await.unwrap());
-    assert_eq!(claimed(count(store, &only).await).parts, chord.parts, "nothing was deleted");
-    assert!(store.finish_chord(group, &chord.token).await.unwrap());
-    assert!(store.finish_chord(group, &chord.token).await.unwrap(), "an answer may be lost");
-    assert!(!store.extend_claim(group, &chord.token).await.unwrap(), "nothing is left to claim");
-    assert!(!store.extend_claim(&name("unknown"), &chord.token).await.unwrap());
 }
 
 async fn a_chord_that_is_done_stays_done(store: &dyn ResultStore) {

@@ -7,6 +7,8 @@ mod django;
 
 use bytes::Bytes;
 use taskhost_core::protocol::codec::{BodyError, Format};
+use taskhost_core::protocol::content::ToJson;
+use taskhost_core::record::ResultValue;
 use taskhost_core::{Json, ResultRecord, StoredResult, Timestamp};
 
 pub(super) use celery::CeleryTables;
@@ -50,4 +52,16 @@ pub(super) trait Layout: Send + Sync {
 
     /// The result tuple in a row, if there is any.
     fn group(&self, row: Vec<Value>, format: &Format) -> Result<Option<Json>, Cause>;
+}
+
+/// A result as JSON; a value is not copied for it.
+fn said_of(result: &ResultValue) -> Bytes {
+    match result {
+        ResultValue::Json(json) => json.bytes(),
+        ResultValue::Exception(exception) => {
+            let mut map = String::new();
+            exception.write_json(&mut map);
+            map.into()
+        }
+    }
 }

@@ -5,11 +5,10 @@
 
 use bytes::Bytes;
 use taskhost_core::protocol::codec::{BodyError, Format};
-use taskhost_core::protocol::content::ToJson;
-use taskhost_core::record::{CALL_FIELDS, CallRecord, ResultValue};
+use taskhost_core::record::{CALL_FIELDS, CallRecord};
 use taskhost_core::{Json, ResultRecord, State, StoredResult, Timestamp};
 
-use super::Layout;
+use super::{Layout, said_of};
 use crate::cause::Cause;
 use crate::sql::table::{Column, Kind, Over, Table, Which};
 use crate::sql::value::{Row, Value};
@@ -91,14 +90,7 @@ impl Layout for CeleryTables {
     }
 
     fn row(&self, record: &ResultRecord, format: &Format) -> Result<Row, BodyError> {
-        let result = match &record.result {
-            ResultValue::Json(json) => json.bytes(),
-            ResultValue::Exception(exception) => {
-                let mut map = String::new();
-                exception.write_json(&mut map);
-                map.into()
-            }
-        };
+        let result = said_of(&record.result);
         let has_children = record.children.elements().next().is_some();
         let children = has_children.then(|| format.serialize(record.children.bytes())).transpose()?;
         let mut values = Vec::with_capacity(if record.call.is_some() { TASK.len() } else { 6 });

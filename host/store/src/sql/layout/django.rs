@@ -8,12 +8,11 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use taskhost_core::protocol::codec::{BodyError, Format};
-use taskhost_core::protocol::content::ToJson;
 use taskhost_core::protocol::repr::{ARGUMENTS_CHARS_MAX, repr, repr_args};
-use taskhost_core::record::{CallRecord, ResultValue};
+use taskhost_core::record::CallRecord;
 use taskhost_core::{Json, ResultRecord, State, StoredResult, Timestamp};
 
-use super::Layout;
+use super::{Layout, said_of};
 use crate::cause::Cause;
 use crate::sql::now;
 use crate::sql::table::{Column, Kind, Over, Table, Which};
@@ -111,14 +110,7 @@ impl Layout for DjangoTables {
     }
 
     fn row(&self, record: &ResultRecord, format: &Format) -> Result<Row, BodyError> {
-        let result = match &record.result {
-            ResultValue::Json(json) => json.bytes(),
-            ResultValue::Exception(exception) => {
-                let mut map = String::new();
-                exception.write_json(&mut map);
-                map.into()
-            }
-        };
+        let result = said_of(&record.result);
         let (content_type, content_encoding) = format.content_type();
         let meta = Json::object([("children", &record.children)]);
         let now = now();
