@@ -141,7 +141,10 @@ async fn whoever_was_taken_for_dead_goes_on() {
     let folder = bench.ours("claimed").join(&owner);
     let file = names(&folder).into_iter().find(|name| name.ends_with(".msg")).unwrap();
     fs::rename(folder.join(&file), bench.data().join(&file)).unwrap();
-    fs::remove_dir_all(&folder).unwrap();
+    // At once: its owner may be about to write its sign of life into it.
+    let gone = bench.ours("gone");
+    fs::rename(&folder, &gone).unwrap();
+    fs::remove_dir_all(&gone).unwrap();
     let again = take(&*consumer, 1).await;
     assert_eq!(texts(&again), ["taken away"]);
     // What is gone is settled.
