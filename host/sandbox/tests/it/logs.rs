@@ -1,7 +1,7 @@
 //! What guests print becomes lines of the host's log.
 
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 
 use taskhost_core::{Outcome, Trap};
 use tracing::Level;
@@ -47,6 +47,16 @@ async fn run(world: &World, level: Level) -> (Outcome, Vec<String>) {
     let (outcome, log) = capture(level, async { world.run(world.attempt("t")).await.outcome }).await;
     world.check_alive().await;
     (outcome, log)
+}
+
+/// Has somebody want all that a test looks at, for as long as this process lives. Without, a place in the code that is first reached on
+/// another thread just while a capture begins may be taken for one that interests nobody, for good.
+pub(crate) fn listen() {
+    static LISTENING: Once = Once::new();
+    LISTENING.call_once(|| {
+        let everything = tracing_subscriber::fmt().with_max_level(Level::DEBUG).with_writer(io::sink);
+        everything.try_init().expect("nobody else listens");
+    });
 }
 
 /// The lines that are logged meanwhile, on this thread.

@@ -15,6 +15,7 @@ use taskhost_core::{
 use tempfile::TempDir;
 
 use crate::guest::Guest;
+use crate::logs;
 
 pub(crate) const T0: Timestamp = Timestamp::from_micros(1_795_343_528_000_000);
 
@@ -53,6 +54,7 @@ impl World {
         cache: Option<CacheConfig>,
         files: &[(&str, Vec<u8>)],
     ) -> Self {
+        logs::listen();
         let dir = TempDir::new().expect("a temporary folder");
         write(dir.path(), "good.wasm", &Guest::echo("good").build());
         for (name, bytes) in files {
