@@ -83,6 +83,7 @@ for number in range(3):
                      serializer='json', compression='gzip' if number == 1 else None)
 # A worker that stops gives back what it has not acknowledged.
 taken = channel.basic_get('celery')
+time.sleep(0.005)
 connection.close()
 "#;
     if python(&bench, script).is_none() {
