@@ -12,11 +12,23 @@ use crate::Result;
 use crate::group;
 use crate::servers::{Kind, Server};
 
+/// How often a server is tried, each time on ports of its own.
+const STARTS_MAX: u32 = 3;
+
 /// `xtask serve NAME`.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let [name] = arguments else { return Err("serve needs the name of one server".to_owned()) };
-    let mut server = Server::new(Kind::parse(name)?)?;
-    let started = server.start(&[]);
+    let kind = Kind::parse(name)?;
+    let mut server = Server::new(kind)?;
+    let mut started = server.start(&[]);
+    for _ in 1..STARTS_MAX {
+        if started.is_ok() {
+            break;
+        }
+        // Others may have taken a port that was free a moment ago.
+        server = Server::new(kind)?;
+        started = server.start(&[]);
+    }
     answer("ready", started.clone().map(|()| server.url()))?;
     started?;
     for line in io::stdin().lock().lines() {
