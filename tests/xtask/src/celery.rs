@@ -77,6 +77,8 @@ struct Ended {
     count: Count,
     /// Those that fail as Celery's own marks say, with its worker as well.
     marked: usize,
+    /// The names of those that failed.
+    failed: Vec<String>,
 }
 
 impl Ended {
@@ -85,6 +87,7 @@ impl Ended {
         self.count.failed += other.count.failed;
         self.count.skipped += other.count.skipped;
         self.marked += other.marked;
+        self.failed.extend_from_slice(&other.failed);
     }
 }
 
@@ -164,6 +167,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
         for (of, sum) in sums {
             is_good &= sum.count.passed > 0 || filter.is_some();
             eprintln!("celery on {engine}, {of}: {sum}");
+            sum.failed.iter().for_each(|test| eprintln!("    failed: {test}"));
         }
     }
     is_good &= outcomes.iter().any(|(_, outcome)| outcome.as_ref().is_ok_and(|(ended, _)| ended.count.passed > 0));
@@ -228,7 +232,7 @@ fn test(
         .env("REDIS_PORT", redis_port);
     say(&format!("running on {name}"));
     let status = watch(command, name)?;
-    let ended = read_count(&folder.join("count.txt"))?;
+    let ended = read_ended(folder)?;
     // A test that is named as one to run has no excuse.
     let ended_well = status.success() || (filter.is_some() && status.code() == Some(NO_TESTS));
     let as_expected = ended_well && ended.count.failed == 0 && ended.count.skipped == 0;
@@ -274,14 +278,15 @@ fn address(url: &str) -> Result<(&str, &str)> {
     address.ok_or_else(|| format!("{url} has no host and port"))
 }
 
-/// Reads `passed=3 failed=0 ..`, which the conftest writes.
-fn read_count(file: &Path) -> Result<Ended> {
-    let text = fs::read_to_string(file).map_err(|error| format!("pytest left no count: {error}"))?;
-    Ok(parse_count(&text))
+/// Reads what the conftest writes: `passed=3 failed=0 ..`, and the names of those that failed.
+fn read_ended(folder: &Path) -> Result<Ended> {
+    let read = |name| fs::read_to_string(folder.join(name)).map_err(|error| format!("pytest left no {name}: {error}"));
+    let failed = read("failed.txt")?.lines().map(str::to_owned).collect();
+    Ok(Ended { failed, ..parse_count(&read("count.txt")?) })
 }
 
 fn parse_count(text: &str) -> Ended {
-    let Ended { mut count, mut marked } = Ended::default();
+    let (mut count, mut marked) = (Count::default(), 0);
     for (word, number) in text.split_whitespace().filter_map(|pair| pair.split_once('=')) {
         let Ok(number) = number.parse::<usize>() else { continue };
         match word {
@@ -291,7 +296,7 @@ fn parse_count(text: &str) -> Ended {
             _ => count.skipped += number,
         }
     }
-    Ended { count, marked }
+    Ended { count, marked, failed: Vec::new() }
 }
 
 fn say(message: &str) {
