@@ -144,7 +144,10 @@ pub(crate) fn check_tls(url: &str, tls: Option<&TlsOptions>) -> Result<(), Broke
         Scheme::Postgresql => postgresql::Address::parse(url, &[], tls)?.check_tls(url),
         _ if tls.is_none() => Ok(()),
         Scheme::Sqlite | Scheme::Filesystem => refuse("there is no TLS to a file"),
-        Scheme::Sqs => refuse("to AWS there is always TLS; to another endpoint with the transport option is_secure"),
+        Scheme::Sqs => refuse(
+            "to AWS there is always TLS; to another endpoint with the transport option is_secure, and certificates of \
+             your own are named by AWS_CA_BUNDLE",
+        ),
         Scheme::Memory => refuse("there is no TLS within a process"),
     }
 }

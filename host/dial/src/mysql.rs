@@ -14,7 +14,7 @@ use mysql_async::{PoolConstraints, PoolOpts, SslOpts, TlsError as DriverTlsError
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::database::{Address, PoolOptions, seconds, truth};
-use crate::tls::{self, TlsError, TlsOptions, Verify};
+use crate::tls::{self, OptionNames, TlsError, TlsOptions, Verify};
 
 /// How long it may take to reach a server, from the name look-up to the login, unless the URL says it
 /// (`connect_timeout`).
@@ -343,7 +343,7 @@ impl Drop for Lease {
 
 /// The error, and what caused it, without the driver's quotes.
 pub fn told(error: &Error) -> String {
-    if let Some(trouble) = tls::trouble(error) {
+    if let Some(trouble) = tls::trouble(error, OptionNames::MYSQL) {
         return trouble;
     }
     match error {

@@ -16,7 +16,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 pub use self::pool::{Lease, Pool, PoolError};
 use crate::database::{Address, seconds};
-use crate::tls::{self, TlsError, TlsOptions, Verify};
+use crate::tls::{self, OptionNames, TlsError, TlsOptions, Verify};
 
 /// How long it may take to reach a server, from the name look-up to the login, unless the URL says it
 /// (`connect_timeout`).
@@ -287,7 +287,7 @@ pub fn told(error: &tokio_postgres::Error) -> String {
             let more = told.detail().map(|detail| format!(" ({detail})")).unwrap_or_default();
             format!("{}{more} [{}]", told.message(), told.code().code())
         }
-        None => tls::trouble(error).unwrap_or_else(|| match std::error::Error::source(error) {
+        None => tls::trouble(error, OptionNames::LIBPQ).unwrap_or_else(|| match std::error::Error::source(error) {
             Some(cause) => format!("{error}: {cause}"),
             None => error.to_string(),
         }),
@@ -314,6 +314,7 @@ pub fn is_transient(error: &tokio_postgres::Error) -> bool {
     match error.code() {
         // Without a code it is the connection, unless somebody is not believed.
         None => !is_about_certificates(error),
+        Some(_) if is_turned_away(error) => false,
         Some(code) => {
             let passing = [SqlState::READ_ONLY_SQL_TRANSACTION, SqlState::QUERY_CANCELED];
             // Transaction rollback, insufficient resources, operator intervention, system error.
@@ -325,10 +326,19 @@ pub fn is_transient(error: &tokio_postgres::Error) -> bool {
     }
 }
 
+/// True if a pgbouncer does not let us in: whatever it refuses, and whatever it is busy with, it says with one code.
+fn is_turned_away(error: &tokio_postgres::Error) -> bool {
+    const REASONS: [&str; 3] = ["authentication failed", "no such user", "no such database"];
+    error.as_db_error().is_some_and(|told| {
+        *told.code() == SqlState::PROTOCOL_VIOLATION && REASONS.iter().any(|reason| told.message().contains(reason))
+    })
+}
+
 fn is_about_certificates(error: &tokio_postgres::Error) -> bool {
     // The driver has no name for a server without TLS.
     let cause = std::error::Error::source(error).map(ToString::to_string);
-    tls::trouble(error).is_some() || cause.is_some_and(|cause| cause == "server does not support TLS")
+    tls::trouble(error, OptionNames::LIBPQ).is_some()
+        || cause.is_some_and(|cause| cause == "server does not support TLS")
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 pub use self::refused::refusal;
-pub use self::trouble::trouble;
+pub use self::trouble::{OptionNames, trouble};
 
 /// How much of a server's certificate is checked (Python's `ssl.CERT_REQUIRED` with and without `check_hostname`,
 /// `ssl.CERT_NONE`).

@@ -39,9 +39,12 @@ pub const REDIS: &str = "TASKHOST_TEST_REDIS";
 pub const REDISS: &str = "TASKHOST_TEST_REDISS";
 pub const SENTINEL: &str = "TASKHOST_TEST_SENTINEL";
 pub const POSTGRESQL: &str = "TASKHOST_TEST_POSTGRESQL";
+/// A pgbouncer in front of a PostgreSQL of its own.
+pub const PGBOUNCER: &str = "TASKHOST_TEST_PGBOUNCER";
 pub const MARIADB: &str = "TASKHOST_TEST_MARIADB";
 pub const MEMCACHED: &str = "TASKHOST_TEST_MEMCACHED";
 pub const SQS: &str = "TASKHOST_TEST_SQS";
+pub const SQS_TLS: &str = "TASKHOST_TEST_SQS_TLS";
 
 /// The folder of certificates that these servers and their tests have in common: `ca.pem`, `client.pem`, `client.key`,
 /// `other-ca.pem`.

@@ -23,6 +23,12 @@ on_every_database! {
     tables_of_other_names_are_shared_with_clients
 }
 
+/// Which lends a connection for no longer than a transaction takes.
+#[test]
+fn groups_and_chords_come_together_behind_a_pgbouncer() {
+    on(settings::PGBOUNCER, groups_and_chords_come_together);
+}
+
 #[track_caller]
 fn on(server: &str, scenario: fn(&Site)) {
     let (Some(broker), Some(backend)) = (settings::required(settings::REDIS), settings::required(server)) else {

@@ -12,7 +12,17 @@ fn site(results: &str) -> Option<Site> {
 
 #[test]
 fn a_client_publishes_to_postgresql_and_the_host_does_what_it_says() {
-    let Some(database) = settings::required(settings::POSTGRESQL) else { return };
+    a_client_publishes_and_the_host_does_what_it_says(settings::POSTGRESQL);
+}
+
+/// Which lends a connection for no longer than a transaction takes.
+#[test]
+fn all_that_goes_through_a_pgbouncer_as_well() {
+    a_client_publishes_and_the_host_does_what_it_says(settings::PGBOUNCER);
+}
+
+fn a_client_publishes_and_the_host_does_what_it_says(database: &str) {
+    let Some(database) = settings::required(database) else { return };
     let Some(site) = site(&database) else { return };
     // Where results are kept follows from the broker.
     let mut host = site.host(&["-c", "2", "--set", "worker.eta_hold=1s"]);

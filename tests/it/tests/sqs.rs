@@ -118,3 +118,26 @@ emit(channel._new_queue(QUEUE))
     drop(host);
     site.command(&["call", "tasks.add", "--queue", "other"]).refused(&["must be defined in predefined_queues"]);
 }
+
+#[test]
+fn an_endpoint_with_tls_is_believed_by_the_bundle_that_boto_believes() {
+    let Some(certificates) = settings::required_path(settings::CERTIFICATES) else { return };
+    let Some(mut site) = settings::required(settings::SQS_TLS).and_then(|url| site(&url)) else { return };
+    site.celery_settings["broker_transport_options"]["is_secure"] = json!(true);
+    site.write("host.toml", &format!("{OPTIONS}is_secure = true\n"));
+    let stranger = site.launch_host(&[]);
+    stranger.wait_for("signed by nobody who is believed; AWS_CA_BUNDLE names who is");
+    drop(stranger);
+    let bundle = certificates.join("ca.pem").display().to_string();
+    let code = format!(
+        r#"
+import os
+os.environ["AWS_CA_BUNDLE"] = "{bundle}"
+later = send("tasks.add", 1, 2, countdown=2)
+emit([get(send("tasks.add", 2, 2)), get(later)])
+"#
+    );
+    site.environment.push(("AWS_CA_BUNDLE".to_owned(), bundle));
+    let _host = site.host(&["-c", "2"]);
+    assert_eq!(site.client(&code), json!([4, 3]));
+}

@@ -11,6 +11,8 @@ use crate::kombu;
 use crate::port::{Acknowledgement, DELIVERY_COUNT_HEADER, Delivery, PutBack};
 
 const SERVER: &str = "TASKHOST_TEST_POSTGRESQL";
+/// A pgbouncer that lends connections by the transaction.
+const BOUNCER: &str = "TASKHOST_TEST_PGBOUNCER";
 
 /// What SQLAlchemy 2.0 emits for kombu 5.7.
 const SQLALCHEMY: &str = r#"
@@ -33,18 +35,28 @@ struct Bench {
     client: dial::postgresql::Connection,
 }
 
+/// The URL of a server as of a broker; none without the server, which is said.
+#[expect(clippy::print_stdout, reason = "a test that is skipped says so")]
+fn server(variable: &str) -> Option<String> {
+    let url = std::env::var(variable).ok().filter(|url| !url.is_empty());
+    if url.is_none() {
+        println!("skipped: {variable} is not set");
+    }
+    url.map(|url| url.replacen("db+", "sqla+", 1))
+}
+
+async fn connect(url: &str) -> dial::postgresql::Connection {
+    let rest = url.split_once("://").unwrap().1;
+    dial::postgresql::Target::parse(rest).unwrap().connect().await.expect("connect")
+}
+
 impl Bench {
-    /// A schema without tables; none without a server, which is said.
-    #[expect(clippy::print_stdout, reason = "a test that is skipped says so")]
+    /// A schema without tables; none without a server.
     async fn empty() -> Option<Self> {
-        let Some(url) = std::env::var(SERVER).ok().filter(|url| !url.is_empty()) else {
-            println!("skipped: {SERVER} is not set");
-            return None;
-        };
+        let url = server(SERVER)?;
         let schema = format!("b{}", Uuid::new_v4().simple());
-        let url = format!("{}?options=-c%20search_path%3D{schema}", url.replacen("db+", "sqla+", 1));
-        let rest = url.split_once("://").unwrap().1;
-        let client = dial::postgresql::Target::parse(rest).unwrap().connect().await.expect("connect");
+        let url = format!("{url}?options=-c%20search_path%3D{schema}");
+        let client = connect(&url).await;
         client.client.batch_execute(&format!("CREATE SCHEMA {schema}")).await.unwrap();
         Some(Self { url, schema, client })
     }
@@ -61,8 +73,7 @@ impl Bench {
     }
 
     async fn broker_with_lease(&self, lease: Duration) -> PostgresBroker {
-        let address = Address::parse(&self.url, &[], None).unwrap();
-        PostgresBroker::with_lease(&self.url, address, "it", Duration::from_secs(10), lease).await.unwrap()
+        broker_at(&self.url, lease).await
     }
 
     /// Publishes as kombu does.
@@ -89,6 +100,11 @@ impl Bench {
     }
 }
 
+async fn broker_at(url: &str, lease: Duration) -> PostgresBroker {
+    let address = Address::parse(url, &[], None).unwrap();
+    PostgresBroker::with_lease(url, address, "it", Duration::from_secs(10), lease).await.unwrap()
+}
+
 fn celery() -> QueueName {
     QueueName::parse("celery").unwrap()
 }
@@ -107,6 +123,19 @@ async fn kombus_tables_on_postgresql_conform() {
     let connect = async || Ok(Arc::new(bench.broker().await) as Arc<dyn Broker>);
     conformance::run(CAPABILITIES, connect).await;
     bench.gone().await;
+}
+
+/// Sessions say nothing there: a database of its own stands for the schema.
+#[tokio::test]
+async fn kombus_tables_conform_behind_a_pgbouncer() {
+    let Some(url) = server(BOUNCER) else { return };
+    let database = format!("b{}", Uuid::new_v4().simple());
+    let own = format!("{}/{database}", url.rsplit_once('/').unwrap().0);
+    let operator = connect(&url).await;
+    operator.client.batch_execute(&format!("CREATE DATABASE {database}")).await.unwrap();
+    let connect = async || Ok(Arc::new(broker_at(&own, LEASE).await) as Arc<dyn Broker>);
+    conformance::run(CAPABILITIES, connect).await;
+    operator.client.batch_execute(&format!("DROP DATABASE {database} WITH (FORCE)")).await.unwrap();
 }
 
 #[tokio::test]

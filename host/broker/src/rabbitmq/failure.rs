@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use dial::tls;
+use dial::tls::{self, OptionNames};
 use lapin::ErrorKind;
 use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
 
@@ -134,7 +134,7 @@ impl From<lapin::Error> for Failure {
 /// What lapin says, or what it means where the trouble is TLS.
 fn said(error: &lapin::Error) -> String {
     let of_tls = match error.kind() {
-        ErrorKind::IOError(error) => tls::trouble(&**error),
+        ErrorKind::IOError(error) => tls::trouble(&**error, OptionNames::CELERY),
         _ => None,
     };
     of_tls.unwrap_or_else(|| error.to_string())

@@ -2,6 +2,8 @@
 //!
 //! The SDK's own defaults wait for ever in some places; here every request has a deadline.
 
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use aws_config::BehaviorVersion;
@@ -16,8 +18,9 @@ use aws_sdk_sqs::config::{
     Builder, Credentials, IdentityCache, Region, SharedCredentialsProvider, SharedHttpClient,
     StalledStreamProtectionConfig,
 };
-use aws_smithy_http_client::tls;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_http_client::tls::{self, TlsContext, TrustStore};
+use dial::tls::TlsOptions;
 
 use super::address::Target;
 use super::failure::Failure;
@@ -29,6 +32,8 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(25);
 /// How often a request is sent until it has failed: SQS asks whom it throttles to try again.
 const ATTEMPTS_MAX: u32 = 3;
+/// Names a file of those who are believed, and nobody else is, as boto3 and AWS' command line have it.
+const CA_BUNDLE: &str = "AWS_CA_BUNDLE";
 /// kombu's `default_region`.
 const REGION: &str = "us-east-1";
 
@@ -53,7 +58,7 @@ impl Maker {
     /// Finds out region and credentials, which may ask files and other machines.
     pub(super) async fn new(target: &Target, options: &SqsOptions) -> Result<Self, Failure> {
         let endpoint = endpoint(target, options);
-        let http = http_client(target, options, endpoint.as_deref());
+        let http = http_client(target, options, endpoint.as_deref(), std::env::var_os(CA_BUNDLE))?;
         // As boto finds it. An instance is not asked, which elsewhere takes seconds to find out that it is none.
         let region = RegionProviderChain::first_try(options.region.clone().map(Region::new))
             .or_else(EnvironmentVariableRegionProvider::new())
@@ -130,17 +135,53 @@ fn endpoint(target: &Target, options: &SqsOptions) -> Option<String> {
     options.endpoint_url.clone().or(named)
 }
 
-/// One for each connection: its sockets belong to the runtime that made them. The certificates of the machine are
-/// read only where something may ask for TLS, which a role or a machine's own credentials do.
-fn http_client(target: &Target, options: &SqsOptions, endpoint: Option<&str>) -> SharedHttpClient {
+/// One for each connection: its sockets belong to the runtime that made them. The certificates of the machine, or of
+/// the bundle, are read only where something may ask for TLS, which a role or a machine's own credentials do.
+fn http_client(
+    target: &Target,
+    options: &SqsOptions,
+    endpoint: Option<&str>,
+    bundle: Option<OsString>,
+) -> Result<SharedHttpClient, Failure> {
     let is_plain = |url: &str| url.starts_with("http://");
     let builder = aws_smithy_http_client::Builder::new();
     let is_all_plain = endpoint.is_some_and(is_plain)
         && target.credentials.is_some()
         && options.sts.role.is_none()
         && options.predefined_queues.values().all(|queue| is_plain(&queue.url));
-    match is_all_plain {
-        true => builder.build_http(),
-        false => builder.tls_provider(tls::Provider::Rustls(CryptoMode::Ring)).build_https(),
+    if is_all_plain {
+        return Ok(builder.build_http());
+    }
+    let builder = builder.tls_provider(tls::Provider::Rustls(CryptoMode::Ring));
+    let Some(bundle) = bundle.filter(|path| !path.is_empty()) else { return Ok(builder.build_https()) };
+    let trusted = trusted(bundle.into()).map_err(|reason| Failure::permanent(format!("{CA_BUNDLE}: {reason}")))?;
+    Ok(builder.tls_context(trusted).build_https())
+}
+
+/// Those of a file. The SDK ends the process that gives it a file with anything else in it, so it is read before.
+fn trusted(bundle: PathBuf) -> Result<TlsContext, String> {
+    let file = TlsOptions { ca_certs: Some(bundle.clone()), ..TlsOptions::default() };
+    file.load().map_err(|error| error.to_string())?;
+    let certificates = std::fs::read(&bundle).map_err(|error| format!("read {}: {error}", bundle.display()))?;
+    let trusted = TrustStore::empty().with_pem_certificate(certificates);
+    TlsContext::builder().with_trust_store(trusted).build().map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bundle_that_is_none_is_named_where_tls_may_be() {
+        let made = |host: Option<&str>| {
+            let target =
+                Target { host: host.map(str::to_owned), credentials: Some(("key".to_owned(), "hush".to_owned())) };
+            let options = SqsOptions::default();
+            let endpoint = endpoint(&target, &options);
+            http_client(&target, &options, endpoint.as_deref(), Some("/no/ca.pem".into()))
+        };
+        let error = made(None).expect_err("there is no such file").to_string();
+        assert!(error.starts_with("AWS_CA_BUNDLE: read certificates from /no/ca.pem"), "{error}");
+        assert!(made(Some("localhost:4566")).is_ok(), "nobody asks for it");
     }
 }

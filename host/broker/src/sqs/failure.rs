@@ -6,6 +6,7 @@ use std::error::Error;
 use std::fmt;
 
 use aws_sdk_sqs::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use dial::tls::{self, OptionNames};
 
 use crate::port::{BoxError, BrokerError};
 
@@ -102,7 +103,7 @@ where
         );
     }
     // A server with another certificate may be replaced by the right one.
-    let reason = dial::tls::trouble(error).unwrap_or_else(|| causes(error));
+    let reason = tls::trouble(error, OptionNames::AWS).unwrap_or_else(|| causes(error));
     match transient {
         true => Failure::lost(reason),
         false => Failure::permanent(reason),

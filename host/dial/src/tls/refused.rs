@@ -4,10 +4,10 @@ use std::io;
 
 use rustls::{AlertDescription, Error};
 
-use super::trouble;
+use super::{OptionNames, trouble};
 
 /// What TLS refused, in words, if that is why a stream failed: the same would happen the next time. What breaks a
-/// connection during a handshake is none of that.
+/// connection during a handshake is none of that. Options have Celery's names.
 pub fn refusal(error: &io::Error) -> Option<String> {
     let refused = match error.get_ref()?.downcast_ref::<Error>()? {
         Error::InvalidCertificate(_)
@@ -31,7 +31,7 @@ pub fn refusal(error: &io::Error) -> Option<String> {
         ),
         _ => false,
     };
-    trouble(error).filter(|_| refused)
+    trouble(error, OptionNames::CELERY).filter(|_| refused)
 }
 
 #[cfg(test)]

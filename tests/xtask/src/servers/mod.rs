@@ -4,6 +4,7 @@
 
 mod mariadb;
 mod memcached;
+mod pgbouncer;
 mod postgresql;
 mod qpid;
 mod rabbitmq;
@@ -43,14 +44,17 @@ pub(crate) enum Kind {
     /// Redis with Sentinels.
     Sentinel,
     PostgreSql,
+    /// In front of a PostgreSQL of its own.
+    PgBouncer,
     MariaDb,
     Memcached,
     /// An emulator.
     Sqs,
+    SqsTls,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Kind; 10] = [
+    pub(crate) const ALL: [Kind; 12] = [
         Kind::RabbitMq,
         Kind::RabbitMqTls,
         Kind::Qpid,
@@ -58,9 +62,11 @@ impl Kind {
         Kind::RedisTls,
         Kind::Sentinel,
         Kind::PostgreSql,
+        Kind::PgBouncer,
         Kind::MariaDb,
         Kind::Memcached,
         Kind::Sqs,
+        Kind::SqsTls,
     ];
 
     pub(crate) fn parse(name: &str) -> Result<Kind> {
@@ -78,9 +84,11 @@ impl Kind {
             Kind::RedisTls => "redis-tls",
             Kind::Sentinel => "redis-sentinel",
             Kind::PostgreSql => "postgresql",
+            Kind::PgBouncer => "pgbouncer",
             Kind::MariaDb => "mariadb",
             Kind::Memcached => "memcached",
             Kind::Sqs => "sqs",
+            Kind::SqsTls => "sqs-tls",
         }
     }
 
@@ -94,21 +102,24 @@ impl Kind {
             Kind::RedisTls => "TASKHOST_TEST_REDISS",
             Kind::Sentinel => "TASKHOST_TEST_SENTINEL",
             Kind::PostgreSql => "TASKHOST_TEST_POSTGRESQL",
+            Kind::PgBouncer => "TASKHOST_TEST_PGBOUNCER",
             Kind::MariaDb => "TASKHOST_TEST_MARIADB",
             Kind::Memcached => "TASKHOST_TEST_MEMCACHED",
             Kind::Sqs => "TASKHOST_TEST_SQS",
+            Kind::SqsTls => "TASKHOST_TEST_SQS_TLS",
         }
     }
 
-    /// The Debian package that it comes in; none if it is fetched from elsewhere.
-    pub(crate) fn package(self) -> Option<&'static str> {
+    /// The Debian packages that it comes in; none if it is fetched from elsewhere.
+    pub(crate) fn packages(self) -> &'static [&'static str] {
         match self {
-            Kind::RabbitMq | Kind::RabbitMqTls => Some("rabbitmq-server"),
-            Kind::Redis | Kind::RedisTls | Kind::Sentinel => Some("redis-server"),
-            Kind::PostgreSql => Some("postgresql"),
-            Kind::MariaDb => Some("mariadb-server"),
-            Kind::Memcached => Some("memcached"),
-            Kind::Sqs | Kind::Qpid => None,
+            Kind::RabbitMq | Kind::RabbitMqTls => &["rabbitmq-server"],
+            Kind::Redis | Kind::RedisTls | Kind::Sentinel => &["redis-server"],
+            Kind::PostgreSql => &["postgresql"],
+            Kind::PgBouncer => &["postgresql", "pgbouncer"],
+            Kind::MariaDb => &["mariadb-server"],
+            Kind::Memcached => &["memcached"],
+            Kind::Sqs | Kind::SqsTls | Kind::Qpid => &[],
         }
     }
 
@@ -119,9 +130,10 @@ impl Kind {
             Kind::Redis | Kind::RedisTls => debian::in_path("redis-server"),
             Kind::Sentinel => sentinel::is_installed(),
             Kind::PostgreSql => postgresql::is_installed(),
+            Kind::PgBouncer => pgbouncer::is_installed(),
             Kind::MariaDb => mariadb::is_installed(),
             Kind::Memcached => debian::in_path("memcached"),
-            Kind::Sqs | Kind::Qpid => true,
+            Kind::Sqs | Kind::SqsTls | Kind::Qpid => true,
         }
     }
 
@@ -129,6 +141,10 @@ impl Kind {
     pub(crate) fn fetch(self) -> Result<Installed> {
         match self {
             Kind::Sqs => sqs::fetch(),
+            Kind::SqsTls => match certificates::fetch()? {
+                Installed::Yes => sqs::fetch(),
+                missing => Ok(missing),
+            },
             Kind::Qpid => qpid::fetch(),
             Kind::RabbitMqTls | Kind::RedisTls => certificates::fetch(),
             _ => Ok(Installed::Yes),
@@ -139,7 +155,7 @@ impl Kind {
 /// Those of the servers that this machine has, or could be given.
 pub(crate) fn obtain(kinds: &[Kind]) -> Result<Vec<Kind>> {
     let missing = kinds.iter().filter(|kind| !kind.is_installed());
-    let missing: Vec<&str> = missing.filter_map(|kind| kind.package()).collect();
+    let missing: Vec<&str> = missing.flat_map(|kind| kind.packages()).copied().collect();
     if !missing.is_empty() {
         if let Installed::No(reason) = debian::install(&missing)? {
             eprintln!("test: tests with these servers will be skipped: {reason}");
@@ -168,6 +184,8 @@ pub(crate) struct Server {
     epmd: Option<Group>,
     /// Where it is several programs.
     set: Option<sentinel::Set>,
+    /// What it stands in front of.
+    behind: Option<Box<Server>>,
 }
 
 impl Server {
@@ -176,7 +194,8 @@ impl Server {
         let folder = env::temp_dir().join(format!("taskhost-{}-{}-{port}", kind.name(), process::id()));
         fs::create_dir_all(&folder).map_err(|error| format!("create {}: {error}", folder.display()))?;
         let set = if kind == Kind::Sentinel { Some(sentinel::Set::new()?) } else { None };
-        Ok(Server { kind, folder, port, erlang_ports: [distribution, epmd], running: None, epmd: None, set })
+        let behind = if kind == Kind::PgBouncer { Some(Box::new(Server::new(Kind::PostgreSql)?)) } else { None };
+        Ok(Server { kind, folder, port, erlang_ports: [distribution, epmd], running: None, epmd: None, set, behind })
     }
 
     /// Starts it, again after a stop, and waits until it answers. The options are more words of its command line.
@@ -186,6 +205,9 @@ impl Server {
             self.set = Some(set);
             return started;
         }
+        if let Some(behind) = self.behind.as_mut().filter(|behind| behind.running.is_none()) {
+            behind.start(&[])?;
+        }
         let mut command = match self.kind {
             Kind::RabbitMq => rabbitmq::command(self)?,
             Kind::RabbitMqTls => rabbitmq::command_tls(self, options)?,
@@ -194,9 +216,11 @@ impl Server {
             Kind::RedisTls => redis::command_tls(self)?,
             Kind::Sentinel => unreachable!("it was started above"),
             Kind::PostgreSql => postgresql::command(self)?,
+            Kind::PgBouncer => pgbouncer::command(self)?,
             Kind::MariaDb => mariadb::command(self)?,
             Kind::Memcached => memcached::command(self),
             Kind::Sqs => sqs::command(self)?,
+            Kind::SqsTls => sqs::command_tls(self)?,
         };
         let log = self.folder.join(LOG);
         let file = fs::File::options().create(true).append(true).open(&log);
@@ -224,10 +248,10 @@ impl Server {
             Kind::Redis => format!("redis://127.0.0.1:{}/0", self.port),
             Kind::RedisTls => redis::url_tls(self),
             Kind::Sentinel => self.set.as_ref().map(sentinel::Set::url).unwrap_or_default(),
-            Kind::PostgreSql => postgresql::url(self),
+            Kind::PostgreSql | Kind::PgBouncer => postgresql::url(self),
             Kind::MariaDb => mariadb::url(self),
             Kind::Memcached => format!("cache+memcached://127.0.0.1:{}/", self.port),
-            Kind::Sqs => format!("sqs://test:test@127.0.0.1:{}//", self.port),
+            Kind::Sqs | Kind::SqsTls => format!("sqs://test:test@127.0.0.1:{}//", self.port),
         }
     }
 
@@ -239,6 +263,9 @@ impl Server {
         if let Some(mut group) = self.running.take() {
             group.stop();
         }
+        if let Some(behind) = &mut self.behind {
+            behind.stop();
+        }
     }
 
     /// Ends it as a crash would.
@@ -246,6 +273,9 @@ impl Server {
         self.running = None;
         if let Some(set) = &mut self.set {
             set.kill();
+        }
+        if let Some(behind) = &mut self.behind {
+            behind.kill();
         }
     }
 
@@ -274,11 +304,11 @@ fn answers(kind: Kind, port: u16, log: &Path) -> bool {
     let (question, answer): (&[u8], u8) = match kind {
         Kind::RabbitMq => (b"AMQP\x00\x00\x09\x01", 1), // a method frame: connection.start
         Kind::Qpid => return qpid::is_ready(log),
-        Kind::RabbitMqTls | Kind::RedisTls => (&hello, certificates::HANDSHAKE),
+        Kind::RabbitMqTls | Kind::RedisTls | Kind::SqsTls => (&hello, certificates::HANDSHAKE),
         Kind::Redis => (b"PING\r\n", b'+'),
         Kind::Sentinel => unreachable!("they are asked otherwise"),
         // May it be TLS? It says no with one letter, and that only when it is ready.
-        Kind::PostgreSql => (&[0, 0, 0, 8, 4, 210, 22, 47], b'N'),
+        Kind::PostgreSql | Kind::PgBouncer => (&[0, 0, 0, 8, 4, 210, 22, 47], b'N'),
         Kind::MariaDb => return mariadb::answers(port),
         Kind::Memcached => (b"version\r\n", b'V'),
         Kind::Sqs => (b"GET / HTTP/1.0\r\n\r\n", b'H'),

@@ -12,8 +12,8 @@ use crate::python::run;
 const VERSIONS: &str = "/usr/lib/postgresql";
 /// The user that Debian's package makes.
 const SYSTEM_USER: &str = "postgres";
-const USER: &str = "taskhost";
-const PASSWORD: &str = "secret";
+pub(super) const USER: &str = "taskhost";
+pub(super) const PASSWORD: &str = "secret";
 
 pub(super) fn is_installed() -> bool {
     programs().is_some()
@@ -57,12 +57,17 @@ fn make(server: &Server, data: &Path) -> Result<()> {
 /// One of its programs, to be run by a user that it accepts.
 fn program(name: &str) -> Result<Command> {
     let path = programs().ok_or("PostgreSQL is not installed")?.join(name);
+    Ok(as_its_user(&path))
+}
+
+/// A program that does not run as root either.
+pub(super) fn as_its_user(program: &Path) -> Command {
     if !is_root() {
-        return Ok(Command::new(path));
+        return Command::new(program);
     }
     let mut command = Command::new("setpriv");
-    command.args(["--reuid", SYSTEM_USER, "--regid", SYSTEM_USER, "--init-groups"]).arg(path);
-    Ok(command)
+    command.args(["--reuid", SYSTEM_USER, "--regid", SYSTEM_USER, "--init-groups"]).arg(program);
+    command
 }
 
 fn is_root() -> bool {

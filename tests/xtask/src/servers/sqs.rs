@@ -4,6 +4,7 @@ use std::process::Command;
 
 use super::Server;
 use crate::Result;
+use crate::certificates;
 use crate::debian::Installed;
 use crate::python::{self, Packages, Python};
 
@@ -28,5 +29,13 @@ pub(super) fn command(server: &Server) -> Result<Command> {
     };
     let mut command = Command::new(interpreter);
     command.args(["-c", PROGRAM, "-H", "127.0.0.1", "-p", &server.port.to_string()]);
+    Ok(command)
+}
+
+/// One that speaks TLS and nothing else.
+pub(super) fn command_tls(server: &Server) -> Result<Command> {
+    let certificates = certificates::obtain()?;
+    let mut command = command(server)?;
+    command.arg("-c").arg(certificates.join("server.pem")).arg("-k").arg(certificates.join("server.key"));
     Ok(command)
 }

@@ -13,7 +13,7 @@ use super::*;
 use crate::conformance::{self, fresh, record};
 use crate::target::Target;
 
-const SERVERS: [&str; 2] = ["TASKHOST_TEST_POSTGRESQL", "TASKHOST_TEST_MARIADB"];
+const SERVERS: [&str; 3] = ["TASKHOST_TEST_POSTGRESQL", "TASKHOST_TEST_PGBOUNCER", "TASKHOST_TEST_MARIADB"];
 
 /// A real server.
 #[derive(Clone)]
