@@ -139,7 +139,7 @@ fn sentinels_are_named_for_broker_and_results() {
     // The backend is the broker.
     let read = config(&format!("{broker}{named}")).expect("they are named");
     assert_eq!(read.result.options.redis.master_name.as_deref(), Some("m"));
-    let reached = reach::Reach::new(&read).options("sentinel://a;sentinel://b").redis;
+    let reached = crate::reach::Reach::new(&read).options("sentinel://a;sentinel://b").redis;
     assert_eq!((reached.master_name.as_deref(), reached.sentinel.password.as_deref()), (Some("m"), Some("secret")));
     let rows = read.rows().iter().map(|row| row.value.to_string()).collect::<Vec<_>>().join("\n");
     assert!(!rows.contains("secret") && rows.contains("master_name=m,sentinel_kwargs=**"), "{rows}");

@@ -22,7 +22,7 @@ pub(crate) fn of_broker(resolved: &Resolved) -> Result<Option<TlsOptions>, Confi
 /// is.
 pub(crate) fn of_results(resolved: &Resolved) -> Result<Option<TlsOptions>, ConfigErrors> {
     let is_broker = *resolved.origin("result.backend") == Origin::Default
-        && is_server_of(resolved.value("result.backend"), super::write_url(resolved).expose());
+        && is_server_of(resolved.value("result.backend"), super::build::write_url(resolved).expose());
     match read(resolved, "result")? {
         None if is_broker && *resolved.value("result.use_ssl") == Value::None => read(resolved, "broker"),
         tls => Ok(tls),
