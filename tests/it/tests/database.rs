@@ -241,6 +241,21 @@ emit("on")
         "sslmode=maybe".to_owned(),
     ];
     reached_over_tls(&server, &certificates, options, ["certificate", "sslmode"]);
+    // As a broker, too, where settings speak of TLS and the URL does not.
+    let plain = server.url.replacen("db+", "sqla+", 1);
+    let Some(site) = Site::on(&plain, &server.url) else { return };
+    let use_ssl = |ca: &str| format!("[broker]\nuse_ssl = {{ ca_certs = {:?} }}\n", file(ca));
+    site.write("host.toml", &use_ssl("other-ca.pem"));
+    site.bare_command(&["purge", "--force", "-b", &plain, "-Q", site.queue()]).refused(&["sslrootcert names who is"]);
+    site.write("host.toml", &use_ssl("ca.pem"));
+    let _host = site.host(&[]);
+    let code = r#"
+engine = app.backend.ResultSession().get_bind()
+with engine.connect() as connection:
+    ways = "SELECT DISTINCT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE strpos(query, 'kombu_message') > 0 AND application_name <> ''"
+    emit([call('tasks.add', 2, 3), [row[0] for row in connection.exec_driver_sql(ways)]])
+"#;
+    assert_eq!(site.client(code), json!([5, [true]]));
 }
 
 #[test]

@@ -11,13 +11,16 @@ on_every_engine! {
 
 /// What 100,000 tasks that are due in an hour may add to the worker, in bytes for each.
 const WAITING_BYTES: u64 = 50 * 1024 * 1024 / 100_000;
-/// What the worker may take for other reasons, once it is warm: a cache that fills, pages that are not given back.
-const OTHER_BYTES: u64 = 4 * 1024 * 1024;
+/// What the worker may take for other reasons: pages that are not given back.
+const OTHER_BYTES: u64 = 1024 * 1024;
+/// How often as many tasks come again until whatever has a bound of its own is full, such as what was settled lately. What
+/// each of them took would be added every time.
+const ROUNDS_MAX: usize = 6;
 
 fn tasks_that_are_due_much_later_take_no_room_in_the_worker(site: &Site) {
     // RabbitMQ and the embedded file write each to the disk.
     let tasks: u64 = match site.engine {
-        Engine::Redis => 15_000,
+        Engine::Redis => 12_000,
         Engine::RabbitMqRedis | Engine::RabbitMqRpc => 3_000,
         Engine::Embedded | Engine::Other => 500,
     };
@@ -34,16 +37,19 @@ emit(call("tasks.add", 100, 100))
         ));
         assert_eq!(published, json!(200));
     };
-    // Whatever grows with the first of them has grown.
-    publish(tasks / 3);
-    let before = host.resident_bytes();
-    publish(tasks);
-    let grown = host.resident_bytes().saturating_sub(before);
     let allowed = tasks * WAITING_BYTES + OTHER_BYTES;
-    assert!(grown <= allowed, "{tasks} waiting tasks added {grown} bytes, {allowed} are allowed");
+    let mut grown = Vec::new();
+    while grown.last().is_none_or(|last| *last > allowed) {
+        assert!(grown.len() < ROUNDS_MAX, "{tasks} waiting tasks added {grown:?} bytes, {allowed} are allowed");
+        let before = host.own_bytes();
+        publish(tasks);
+        grown.push(host.own_bytes().saturating_sub(before));
+    }
+    eprintln!("{tasks} waiting tasks added {grown:?} bytes, {allowed} are allowed");
     let received = host.lines_with("] received").len() as u64;
     // The embedded file does not even hand them out.
-    assert_eq!(received, if site.engine == Engine::Embedded { 2 } else { tasks / 3 + tasks + 2 });
+    let each = if site.engine == Engine::Embedded { 1 } else { tasks + 1 };
+    assert_eq!(received, grown.len() as u64 * each);
 }
 
 fn tasks_that_wait_at_the_broker_survive_their_worker_and_run_once(site: &Site) {
