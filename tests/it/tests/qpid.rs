@@ -33,7 +33,7 @@ emit([get(result) for result in results] + [fails("tasks.fail", "no")["type"]])
 fn a_worker_resumes_when_qpid_comes_back() {
     let Some((mut qpid, mut site)) = open() else { return };
     // It reads what clients send more slowly than they send it, and what it has not read when it is stopped is lost.
-    site.celery_settings = json!({"broker_transport_options": {"confirm_publish": true}});
+    site.celery_settings = json!({"broker_transport_options": {"confirm_publish": true}, "without_empty_tables": true});
     let mut host = site.host(&["-c", "2"]);
     let client = site.start_client(
         r#"

@@ -23,19 +23,30 @@ pub(super) struct Peer {
     pub(super) expiration_is_a_span: bool,
     /// What is rejected and not requeued is gone, or goes where the queue sends such. Qpid delivers it at once again.
     pub(super) rejected_is_gone: bool,
+    /// A table among the headers may be empty. Qpid, once it has run for a while, confirms such a message and loses it (and one
+    /// with a number beyond 32 bits, of which Celery has none).
+    pub(super) keeps_empty_tables: bool,
 }
 
 /// An exchange that RabbitMQ makes in every virtual host, and nobody else.
 const RABBITMQS_OWN: &str = "amq.rabbitmq.trace";
 
 impl Peer {
-    pub(super) const RABBITMQ: Peer =
-        Peer { default_exchange_finds_queues: true, expiration_is_a_span: true, rejected_is_gone: true };
+    pub(super) const RABBITMQ: Peer = Peer {
+        default_exchange_finds_queues: true,
+        expiration_is_a_span: true,
+        rejected_is_gone: true,
+        keeps_empty_tables: true,
+    };
 
     /// Another one. On brokers that understand these as RabbitMQ does nothing is lost: a queue has one more binding, that a
-    /// task expires is in its headers as well, and what is rejected is acknowledged.
-    const OTHER: Peer =
-        Peer { default_exchange_finds_queues: false, expiration_is_a_span: false, rejected_is_gone: false };
+    /// task expires is in its headers as well, what is rejected is acknowledged, and no header is as good as an empty table.
+    const OTHER: Peer = Peer {
+        default_exchange_finds_queues: false,
+        expiration_is_a_span: false,
+        rejected_is_gone: false,
+        keeps_empty_tables: false,
+    };
 
     /// Finds out by what there is whether it is RabbitMQ, since lapin does not tell what it has said of itself.
     pub(super) async fn find(connection: &Connection) -> Result<Self, Failure> {

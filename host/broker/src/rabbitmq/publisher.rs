@@ -14,7 +14,7 @@ use futures_util::{Stream, StreamExt};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::ShortString;
 use lapin::{BasicProperties, Channel, Confirmation, Connection, Event};
-use taskhost_core::{Publication, Route};
+use taskhost_core::{HeaderValue, Publication, Route};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -99,12 +99,19 @@ impl Publisher {
 
     /// As the broker understands them.
     fn suited<'a>(&self, publications: &'a [Publication]) -> Cow<'a, [Publication]> {
-        let expires = |publication: &Publication| publication.message.properties.expiration.is_some();
-        if self.connector.peer.expiration_is_a_span || !publications.iter().any(expires) {
+        let peer = self.connector.peer;
+        if peer.expiration_is_a_span && peer.keeps_empty_tables {
             return Cow::Borrowed(publications);
         }
         let mut publications = publications.to_vec();
-        publications.iter_mut().for_each(|publication| publication.message.properties.expiration = None);
+        for Publication { message, .. } in &mut publications {
+            if !peer.expiration_is_a_span {
+                message.properties.expiration = None;
+            }
+            if !peer.keeps_empty_tables {
+                message.headers.0.retain(|(_, value)| !matches!(value, HeaderValue::Map(table) if table.is_empty()));
+            }
+        }
         Cow::Owned(publications)
     }
 

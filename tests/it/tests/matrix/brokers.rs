@@ -68,7 +68,8 @@ fn rabbitmq_with_tls() -> Option<Site> {
 /// A worker has been there before the first client, since what would be published before is lost.
 fn qpid() -> Option<Site> {
     let mut site = Site::on(&settings::required(settings::QPID)?, &settings::required(settings::REDIS)?)?;
-    site.celery_settings = json!({ "broker_transport_options": { "confirm_publish": true } });
+    site.celery_settings =
+        json!({ "broker_transport_options": { "confirm_publish": true }, "without_empty_tables": true });
     assert!(site.host(&[]).stop().success());
     Some(site)
 }

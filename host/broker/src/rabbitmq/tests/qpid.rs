@@ -87,6 +87,22 @@ async fn a_task_that_expires_later_is_not_taken_for_one_that_expired_in_1970() {
 }
 
 #[tokio::test]
+async fn an_empty_table_is_left_out_of_the_headers() {
+    let Some(broker) = connect().await else { return };
+    let queue = queue_with(&broker, &[]).await;
+    let mut task = publication(&queue, "task");
+    task.message.headers.set("stamps", HeaderValue::Map(Vec::new()));
+    task.message.headers.set("retries", HeaderValue::Int(0));
+    broker.publish(&[task]).await.unwrap();
+    let consumer = broker.consume(&queue.clone().into(), 1).await.unwrap();
+    let taken = take(&*consumer, 1).await;
+    let headers = &taken[0].message.headers;
+    assert_eq!((headers.get("stamps"), headers.get("retries")), (None, Some(&HeaderValue::Int(0))));
+    settle(&*consumer, taken, Acknowledgement::Ack).await;
+    delete(&broker, &queue).await;
+}
+
+#[tokio::test]
 async fn what_is_published_by_the_default_exchange_finds_a_queue_that_has_an_exchange_of_its_name() {
     let Some(broker) = connect().await else { return };
     let name = QueueName::parse(&format!("shadowed.{}", Uuid::new_v4())).unwrap();
